@@ -1,0 +1,21 @@
+"""What beat starts, and when. Everything here may run twice or late without harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from embed_star.settings import Settings
+
+
+def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Celery's `beat_schedule`; a task nobody took within its period is dropped."""
+    return {
+        "sweep-backlog": _every(settings.sweep_interval_s, "embed_star.sweep_backlog"),
+        # Cheap unless a walk is due; see RECONCILE_INTERVAL_S.
+        "reconcile": _every(15.0, "embed_star.reconcile"),
+        "maintain-index": _every(300.0, "embed_star.maintain_index"),
+    }
+
+
+def _every(seconds: float, task: str) -> dict[str, Any]:
+    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}

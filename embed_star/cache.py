@@ -1,0 +1,100 @@
+"""Vectors already paid for: in this process (LRU with TTL), over Redis (TTL).
+
+It is also how vectors get from `embed_batch` to `store_embeddings`: messages name the
+hash of the text only.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+import numpy as np
+import redis
+from cachetools import TTLCache
+from numpy.typing import NDArray
+
+from embed_star.guards.connection import redis_errors
+
+Vector = NDArray[np.float32]
+_CHECKSUM_BYTES = 4
+
+
+class VectorCache:
+    """Vectors of one space, by text hash. Thread-safe.
+
+    An entry is a CRC-32 and the little-endian float32 values; one that is torn or of
+    another length is a miss. Keys carry the space's name, so models never mix.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        space: str,
+        dimensions: int,
+        *,
+        ttl_s: float,
+        local_entries: int,
+        local_ttl_s: float,
+    ) -> None:
+        self._client = client
+        self._prefix = f"embed_star:vector:{space}:"
+        self._dimensions = dimensions
+        self._ttl_ms = round(ttl_s * 1000)
+        self._lock = threading.Lock()
+        self._local: TTLCache[str, Vector] = TTLCache(local_entries, local_ttl_s)
+
+    def get_many(self, hashes: Iterable[str]) -> dict[str, Vector]:
+        """The cached ones among `hashes`. Raises RedisUnavailable.
+
+        What the process itself holds is found without Redis.
+        """
+        wanted = list(dict.fromkeys(hashes))
+        with self._lock:
+            found = {one: self._local[one] for one in wanted if one in self._local}
+        missing = [one for one in wanted if one not in found]
+        if missing:
+            with redis_errors("read the cache"):
+                raw = cast(
+                    "list[bytes | None]", self._client.mget([self._prefix + one for one in missing])
+                )
+            fetched = {
+                one: vector
+                for one, blob in zip(missing, raw, strict=True)
+                if blob is not None and (vector := self._unpack(blob)) is not None
+            }
+            self._keep(fetched)
+            found |= fetched
+        return found
+
+    def put_many(self, vectors: Mapping[str, Vector]) -> None:
+        """Keep `vectors` (hash → shape (dimensions,)). Raises RedisUnavailable.
+
+        They are kept in this process even then, so that a retry here does not pay again.
+        """
+        self._keep(vectors)
+        with redis_errors("write the cache"):
+            pipe = self._client.pipeline(transaction=False)
+            for one, vector in vectors.items():
+                pipe.set(self._prefix + one, _pack(vector), px=self._ttl_ms)
+            pipe.execute()
+
+    def _keep(self, vectors: Mapping[str, Vector]) -> None:
+        with self._lock:
+            if self._local.maxsize:
+                self._local.update(vectors)
+
+    def _unpack(self, blob: bytes) -> Vector | None:
+        if len(blob) != _CHECKSUM_BYTES + 4 * self._dimensions:
+            return None
+        body = blob[_CHECKSUM_BYTES:]
+        if zlib.crc32(body) != int.from_bytes(blob[:_CHECKSUM_BYTES], "little"):
+            return None
+        return np.frombuffer(body, dtype="<f4").astype(np.float32, copy=False)
+
+
+def _pack(vector: Vector) -> bytes:
+    body = vector.astype("<f4", copy=False).tobytes()
+    return zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "little") + body

@@ -1,0 +1,68 @@
+"""`embed-star`: finds the command, and words every error for people.
+
+Exit codes: 0 it worked; 1 it did not; 2 a setting or an argument is wrong.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from embed_star.errors import ConfigError, EmbedStarError
+
+COMMANDS = {
+    "up": "run Redis, SurrealDB, producer, worker and beat on this machine",
+    "demo": "the whole way on example data, in a minute or so",
+    "migrate": "bring the database's schema up to date",
+    "import": "put repositories into the database",
+    "watch": "the producer: find pending rows and enqueue them",
+    "reconcile": "find rows that no event announced",
+    "status": "what is embedded, pending, in flight and failed",
+    "search": "find repositories by meaning",
+    "failures": "rows that could not be embedded",
+    "doctor": "check settings, database, Redis and provider",
+}
+"""Each name is a file in this package: `import` lives in `import_.py`."""
+
+
+class _Commands(click.Group):
+    """Imports a command's file only when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        file = "import_" if cmd_name == "import" else cmd_name
+        command: click.Command = importlib.import_module(f"embed_star.cli.{file}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_Commands)
+@click.version_option(package_name="embed-star")
+def cli() -> None:
+    """Keep a current embedding beside every GitHub repository in SurrealDB."""
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """Run the command line; never returns."""
+    try:
+        cli.main(args=argv, prog_name="embed-star", standalone_mode=True)
+    except ConfigError as error:
+        click.echo(f"embed-star: {error}", err=True)
+        sys.exit(2)
+    except EmbedStarError as error:
+        click.echo(f"embed-star: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""`embed-star migrate`: bring the database's schema up to date."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+
+from embed_star.services import Services, target_of
+from embed_star.settings import load_root_settings, load_settings
+from embed_star.store.bootstrap import bootstrap
+from embed_star.store.migrations import Migration
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option(
+    "--bootstrap",
+    "with_bootstrap",
+    is_flag=True,
+    help="First make namespace, database and DB_USER, as ROOT_DB_USER / ROOT_DB_PASS.",
+)
+def command(dry_run: bool, with_bootstrap: bool) -> None:
+    """Apply what is missing of migrations/, and make the settings' embedding space active.
+
+    Safe to run from many places at once, and again after it was interrupted.
+    """
+    settings = load_settings()
+    if with_bootstrap:
+        root = load_root_settings()
+        target = replace(
+            target_of(settings),
+            user=root.root_db_user,
+            password=root.root_db_pass.get_secret_value(),
+            root=True,
+        )
+        if dry_run:
+            click.echo(
+                f"would make user {settings.db_user} on {target.namespace}/{target.database}"
+            )
+            return
+        bootstrap(target, settings.db_user, settings.db_pass.get_secret_value())
+        click.echo(f"user {settings.db_user} on {target.namespace}/{target.database}: ready")
+    with Services(settings) as services:
+        store = services.store
+        if dry_run:
+            for migration in store.migrator.pending():
+                click.echo(f"would apply {_name(migration)}")
+            return
+        applied = store.migrator.apply(lambda migration: click.echo(f"applied {_name(migration)}"))
+        changed = store.spaces.ensure(services.space, settings.text_fields)
+        if changed:
+            click.echo(f"embedding space {services.space.name}: active")
+        if not applied and not changed:
+            click.echo("nothing to do: the database is up to date")
+
+
+def _name(migration: Migration) -> str:
+    return f"{migration.version:04d}_{migration.name}"

@@ -1,0 +1,118 @@
+"""Every error that embed_star raises on purpose.
+
+::
+
+    EmbedStarError
+    ├── ConfigError              a setting or an argument: the operator changes it
+    ├── InputFileError           a file to import that cannot be read at all
+    ├── SchemaError              the database's schema and this code do not fit
+    ├── TransientError           worth trying again, unchanged, a little later
+    │   ├── StoreUnavailable     SurrealDB: no connection, or no answer in time
+    │   │   └── PoolTimeout      every pooled connection stayed busy
+    │   ├── WriteConflict        SurrealDB: conflicts outlasted the retries
+    │   ├── RedisUnavailable     Redis: no connection, or no answer in time
+    │   └── ProviderUnavailable  no connection, a time-out, a 5xx, a torn answer
+    │       └── ProviderThrottled    a 429; carries `retry_after_s`
+    ├── StoreError               SurrealDB answered, and the answer is an error
+    │   ├── StoreAuthError       wrong user, password or rights
+    │   ├── AlreadyExists        a record with that id is there
+    │   └── FenceLost            a lock of this run is no longer this run's
+    └── ProviderError            the provider answered, and trying again is no help
+        ├── ProviderAuthError    401, 403: the key
+        ├── ProviderConfigError  404, another model, other dimensions: the settings
+        ├── ProviderProtocolError  an answer that is no embeddings answer
+        └── InputRejected        400, 413, 422: something in these texts
+
+Foreign errors (websockets, redis, requests) are mapped once, where they enter.
+A message is one sentence that says what to change; it holds no secret and no text
+of a row.
+"""
+
+from __future__ import annotations
+
+
+class EmbedStarError(Exception):
+    """Base of the tree. `str()` is a sentence for people."""
+
+
+class ConfigError(EmbedStarError):
+    """A setting or an argument is missing or wrong."""
+
+
+class InputFileError(EmbedStarError):
+    """A file to import cannot be read at all (a bad line in it is not this)."""
+
+
+class SchemaError(EmbedStarError):
+    """The database's schema and this code do not fit; the message says what to run."""
+
+
+class TransientError(EmbedStarError):
+    """Worth trying again, unchanged, a little later."""
+
+
+class StoreUnavailable(TransientError):
+    """SurrealDB could not be reached, or did not answer within the deadline."""
+
+
+class PoolTimeout(StoreUnavailable):
+    """Every pooled connection stayed busy for the whole waiting time."""
+
+
+class WriteConflict(TransientError):
+    """SurrealDB kept reporting a write conflict through all bounded retries."""
+
+
+class RedisUnavailable(TransientError):
+    """Redis could not be reached, or did not answer within the deadline."""
+
+
+class ProviderUnavailable(TransientError):
+    """The provider could not be reached, timed out, answered 5xx or broke off."""
+
+
+class ProviderThrottled(ProviderUnavailable):
+    """The provider answered 429.
+
+    `retry_after_s` is its own word on how long to wait, in seconds, or None.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StoreError(EmbedStarError):
+    """SurrealDB answered a statement with an error."""
+
+
+class StoreAuthError(StoreError):
+    """SurrealDB refused the user, the password or the right to do this."""
+
+
+class AlreadyExists(StoreError):
+    """A record with that id already exists."""
+
+
+class FenceLost(StoreError):
+    """At least one lock that this run relied on no longer carries its token."""
+
+
+class ProviderError(EmbedStarError):
+    """The provider answered, and asking the same again would not help."""
+
+
+class ProviderAuthError(ProviderError):
+    """401 or 403: the key is missing, wrong or revoked."""
+
+
+class ProviderConfigError(ProviderError):
+    """The URL, the model or the dimensions in the settings do not fit the provider."""
+
+
+class ProviderProtocolError(ProviderError):
+    """The answer is no embeddings answer: HTML, a wrong count, a wrong index, too big."""
+
+
+class InputRejected(ProviderError):
+    """The provider refused these texts (400, 413, 422); some of them may be fine."""

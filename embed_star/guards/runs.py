@@ -1,0 +1,120 @@
+"""The runs under way, as Redis knows them: how much is claimed, queued and done.
+
+A run is one chord. This only paces the producer and feeds `status`: when Redis forgets
+it, the producer claims a little too much for a while, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+
+from embed_star.guards.connection import redis_errors
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """Rows under way in the whole fleet, and rows ever finished since Redis was empty."""
+
+    in_flight: int = 0
+    queued: int = 0
+    """Of those in flight, the rows that no worker has begun."""
+    finished_total: int = 0
+
+
+# KEYS: ends (zset run → ms when it is given up), rows, queued (hashes run → rows), totals
+_BEGIN = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+"""
+_START = """
+if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
+  redis.call('HINCRBY', KEYS[3], ARGV[1], -ARGV[2])
+end
+"""
+_FINISH = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
+for i = 4, #ARGV, 2 do redis.call('HINCRBY', KEYS[4], ARGV[i], ARGV[i + 1]) end
+redis.call('PUBLISH', ARGV[2], ARGV[3])
+"""
+_COUNTS = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)
+for _, run in ipairs(dead) do
+  redis.call('ZREM', KEYS[1], run)
+  redis.call('HDEL', KEYS[2], run)
+  redis.call('HDEL', KEYS[3], run)
+end
+local rows, queued = 0, 0
+for _, n in ipairs(redis.call('HVALS', KEYS[2])) do rows = rows + n end
+for _, n in ipairs(redis.call('HVALS', KEYS[3])) do queued = queued + math.max(0, n) end
+return {rows, queued, tonumber(redis.call('HGET', KEYS[4], 'finished') or '0')}
+"""
+
+
+class Runs:
+    """Bookkeeping of runs; every method is one Lua call. Raises RedisUnavailable."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._client = client
+        self._keys = [f"{prefix}runs:{name}" for name in ("ends", "rows", "queued", "totals")]
+        self.channel = f"{prefix}runs:finished"
+        self._begin = client.register_script(_BEGIN)
+        self._start = client.register_script(_START)
+        self._finish = client.register_script(_FINISH)
+        self._counts = client.register_script(_COUNTS)
+
+    def begin(self, run_id: str, rows: int, give_up_s: float) -> None:
+        """A run of `rows` was claimed; after `give_up_s` it no longer counts."""
+        self._call(self._begin, run_id, rows, round(give_up_s * 1000))
+
+    def start(self, run_id: str, rows: int) -> None:
+        """A worker has begun `rows` rows of the run."""
+        self._call(self._start, run_id, rows)
+
+    def finish(self, run_id: str, totals: Mapping[str, int]) -> None:
+        """The run is over; add to the totals, and ring whoever waits on `channel`."""
+        flat = [part for item in totals.items() for part in item]
+        self._call(self._finish, run_id, self.channel, run_id, *flat)
+
+    def counts(self) -> RunCounts:
+        """The state now; runs that were given up are dropped."""
+        in_flight, queued, finished = self._call(self._counts)
+        return RunCounts(int(in_flight), int(queued), int(finished))
+
+    def totals(self) -> dict[str, int]:
+        """The sums of all that `finish` was told, by name."""
+        with redis_errors("read totals"):
+            found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys[3]))
+        return {name.decode(): int(value) for name, value in found.items()}
+
+    def wake(self) -> None:
+        """Ring whoever waits on `channel`, as a finished run would."""
+        with redis_errors("publish"):
+            self._client.publish(self.channel, "wake")
+
+    def listen(self, ring: Callable[[], None], stopped: Callable[[], bool]) -> None:
+        """Call `ring` for each message on `channel` until `stopped()`; blocks.
+
+        A broken connection is made again after a second: a missed ring costs the
+        waiting side one poll.
+        """
+        pubsub = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        with pubsub, redis_errors("subscribe"):
+            pubsub.subscribe(self.channel)
+            while not stopped():
+                if pubsub.get_message(timeout=0.5) is not None:
+                    ring()
+
+    def _call(self, script: Any, *arguments: Any) -> Any:
+        with redis_errors("keep count of runs"):
+            return script(keys=self._keys, args=list(arguments))

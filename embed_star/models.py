@@ -1,0 +1,189 @@
+"""Frozen values that the layers hand to each other, and their form in messages.
+
+A message carries ids, hashes and short codes; never a text, a vector or a secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any
+from uuid import UUID
+
+MESSAGE_VERSION = 1
+"""Version of the shape of task messages; a reader refuses any other."""
+
+Key = Any
+"""The key of a SurrealDB record: int, str, UUID, or a list/dict of those."""
+
+OutboxId = tuple[int, str]
+"""`(lane, ulid)`: the key of one record of `embedding_outbox`."""
+
+
+class Lane(IntEnum):
+    """The lanes of the outbox, in the order in which they are served."""
+
+    FRESH = 0
+    BACKFILL = 1
+
+
+def key_to_json(key: Key) -> Any:
+    """A record key as JSON; `key_from_json` is its inverse."""
+    if isinstance(key, UUID):
+        return {"uuid": str(key)}
+    if isinstance(key, list | tuple):
+        return {"array": [key_to_json(part) for part in key]}
+    if isinstance(key, Mapping):
+        return {"object": {name: key_to_json(part) for name, part in key.items()}}
+    return key
+
+
+def key_from_json(value: Any) -> Key:
+    """The record key that `key_to_json` wrote. Raises ValueError on any other shape."""
+    if not isinstance(value, Mapping):
+        return value
+    if len(value) == 1:
+        ((kind, inner),) = value.items()
+        if kind == "uuid":
+            return UUID(inner)
+        if kind == "array":
+            return [key_from_json(part) for part in inner]
+        if kind == "object":
+            return {name: key_from_json(part) for name, part in inner.items()}
+    raise ValueError("not a record key")
+
+
+def key_text(key: Key) -> str:
+    """A record key as one canonical string, equal exactly for equal keys."""
+    return json.dumps(key_to_json(key), sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What makes two vectors comparable: provider, model, dimensions and text template.
+
+    Vectors of different spaces are never mixed: each space has a table of its own and
+    its name is part of every cache key.
+    """
+
+    provider: str
+    model: str
+    dimensions: int
+    text_version: str
+    """Hash of everything that shapes the text: fields, template version, length limit."""
+
+    @property
+    def name(self) -> str:
+        """A readable identifier, safe as a table name part: `[a-z0-9_]+`."""
+        identity = json.dumps([self.provider, self.model, self.dimensions, self.text_version])
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+        slug = re.sub(r"[^a-z0-9]+", "_", self.model.lower()).strip("_")[:40]
+        return f"{self.provider}_{slug}_{self.dimensions}_{digest}"
+
+    @property
+    def table(self) -> str:
+        """The table that holds this space's vectors."""
+        return f"embedding_{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One repo with the outbox records that announce it.
+
+    `size` is the length of its text in characters as the database estimated it, at
+    least 0; batches are formed by it before any text is loaded.
+    """
+
+    key: Key
+    outbox: tuple[OutboxId, ...]
+    size: int = 0
+
+    def to_json(self) -> list[Any]:
+        return [key_to_json(self.key), [list(one) for one in self.outbox]]
+
+    @classmethod
+    def from_json(cls, value: Sequence[Any]) -> Pending:
+        key, outbox = value
+        return cls(key_from_json(key), tuple((int(lane), str(ulid)) for lane, ulid in outbox))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The rows of one provider call: what an `embed_batch` message says."""
+
+    run_id: str
+    """Names one chord, and is the token of all its locks."""
+    correlation_id: str
+    space: str
+    rows: tuple[Pending, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "v": MESSAGE_VERSION,
+            "run_id": self.run_id,
+            "correlation_id": self.correlation_id,
+            "space": self.space,
+            "rows": [row.to_json() for row in self.rows],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Batch:
+        """Raises ValueError when the message is of another version or shape."""
+        if value.get("v") != MESSAGE_VERSION:
+            raise ValueError(f"message version {value.get('v')!r}, expected {MESSAGE_VERSION}")
+        try:
+            return cls(
+                run_id=str(value["run_id"]),
+                correlation_id=str(value["correlation_id"]),
+                space=str(value["space"]),
+                rows=tuple(Pending.from_json(row) for row in value["rows"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an embed_batch message: {error}") from error
+
+
+class Status(StrEnum):
+    """What became of one row in one run."""
+
+    EMBEDDED = "embedded"  # paid for in this run; the vector is in the cache
+    CACHED = "cached"  # the vector was in the cache already
+    UNCHANGED = "unchanged"  # the stored vector, or the recorded failure, is of this text
+    GONE = "gone"  # the repo was deleted
+    FAILED = "failed"  # this row cannot be embedded: `reason` says why
+    DEFERRED = "deferred"  # nobody's fault, or the provider's: left pending
+    LOST = "lost"  # another run holds the row: left to it
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What `embed_batch` reports of one row; the vector itself is in the cache."""
+
+    row: Pending
+    status: Status
+    text_hash: str = ""
+    """Hash of the text that was embedded; with the space, the cache key of its vector."""
+    replaces: bool = False
+    """Whether a vector of another text is stored."""
+    heals: bool = False
+    """Whether a failure of another text is recorded."""
+    reason: str = ""
+
+    def to_json(self) -> list[Any]:
+        flags = int(self.replaces) + 2 * int(self.heals)
+        return [*self.row.to_json(), self.status.value, self.text_hash, flags, self.reason]
+
+    @classmethod
+    def from_json(cls, value: Sequence[Any]) -> Outcome:
+        """Raises ValueError when `value` is not an outcome."""
+        try:
+            key, outbox, status, text_hash, flags, reason = value
+            row = Pending.from_json((key, outbox))
+        except TypeError as error:
+            raise ValueError(f"not an outcome: {error}") from error
+        return cls(
+            row, Status(status), str(text_hash), bool(flags & 1), bool(flags & 2), str(reason)
+        )

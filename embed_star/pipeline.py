@@ -1,0 +1,332 @@
+"""What `embed_batch` and `store_embeddings` do, with no Celery in it.
+
+Embedding: load the rows, render their texts, look in the cache, pay for the rest,
+validate, cache. Storing: take the vectors by reference, write them in bulk, fenced.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import structlog
+
+from embed_star import text
+from embed_star.batching import batches, halves
+from embed_star.cache import Vector, VectorCache
+from embed_star.errors import (
+    AlreadyExists,
+    FenceLost,
+    InputRejected,
+    ProviderConfigError,
+    ProviderError,
+    RedisUnavailable,
+    TransientError,
+)
+from embed_star.guards.locks import LockLayer
+from embed_star.guards.runs import Runs
+from embed_star.models import Batch, Key, Outcome, Pending, Space, Status, key_text
+from embed_star.providers.base import Provider
+from embed_star.store.locks import LockTable
+from embed_star.store.repos import Repos, RepoState
+from embed_star.store.vectors import BulkWrite, FailureWrite, Vectors, VectorWrite
+from embed_star.validation import Validator
+
+log = structlog.get_logger(__name__)
+
+STORE_ROWS = 200
+"""Rows one transaction writes. 100 to 500 cost the same for each row on 3.3.5; more
+cost more, and keep their neighbours' writes waiting."""
+
+_FENCE_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The numbers that the pipeline goes by."""
+
+    text_max_tokens: int
+    batch_max_tokens: int
+    call_s: float
+    """The longest that one provider call takes."""
+    lock_ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One row that needs a vector of this text."""
+
+    row: Pending
+    state: RepoState
+    text: str
+    hash: str
+
+    def outcome(self, status: Status, reason: str = "") -> Outcome:
+        return Outcome(
+            self.row,
+            status,
+            self.hash,
+            replaces=self.state.stored_hash is not None,
+            heals=self.state.failed_hash is not None,
+            reason=reason,
+        )
+
+
+class Embedder:
+    """Turns a claimed batch into outcomes; the vectors are in the cache then."""
+
+    def __init__(
+        self,
+        *,
+        repos: Repos,
+        locks: LockLayer,
+        lock_table: LockTable,
+        runs: Runs,
+        cache: VectorCache,
+        provider: Provider,
+        validator: Validator,
+        space: Space,
+        limits: Limits,
+    ) -> None:
+        self._repos = repos
+        self._locks = locks
+        self._lock_table = lock_table
+        self._runs = runs
+        self._cache = cache
+        self._provider = provider
+        self._validator = validator
+        self._space = space
+        self._limits = limits
+
+    def embed(self, batch: Batch, *, final: bool = True) -> list[Outcome]:
+        """What became of each row of `batch`, in its order.
+
+        Rows that the run no longer holds are LOST and not paid for, so a message that
+        comes twice costs nothing. A provider's fault leaves rows DEFERRED: still pending,
+        their locks the pause until the next try. Raises TransientError only when not
+        `final`; what was paid for is in the cache by then.
+        """
+        if batch.space != self._space.name:
+            log.warning("batch_of_another_space", space=batch.space, rows=len(batch.rows))
+            return _all(batch.rows, Status.DEFERRED, "another space")
+        try:
+            return self._embed(batch)
+        except TransientError as error:
+            if not final:
+                raise
+            log.warning("batch_deferred", reason=str(error), rows=len(batch.rows))
+            return _all(batch.rows, Status.DEFERRED, type(error).__name__)
+        except ProviderError as error:
+            log.error("batch_deferred", reason=str(error), rows=len(batch.rows))
+            return _all(batch.rows, Status.DEFERRED, type(error).__name__)
+
+    def started(self, batch: Batch) -> None:
+        """Note that `batch` has left the queue; without Redis, nothing is noted."""
+        try:
+            self._runs.start(batch.run_id, len(batch.rows))
+        except RedisUnavailable as error:
+            log.warning("run_not_counted", reason=str(error))
+
+    def _embed(self, batch: Batch) -> list[Outcome]:
+        states = self._repos.load([row.key for row in batch.rows], batch.run_id)
+        outcomes: dict[str, Outcome] = {}
+        work: list[_Work] = []
+        for row, state in zip(batch.rows, states, strict=True):
+            sorted_out = self._sort_out(row, state)
+            if isinstance(sorted_out, _Work):
+                work.append(sorted_out)
+            else:
+                outcomes[key_text(row.key)] = sorted_out
+        for outcome in self._from_cache_or_provider(batch.run_id, work):
+            outcomes[key_text(outcome.row.key)] = outcome
+        return [outcomes[key_text(row.key)] for row in batch.rows]
+
+    def _sort_out(self, row: Pending, state: RepoState) -> Outcome | _Work:
+        if state.lock_left_s is None:
+            return Outcome(row, Status.LOST)
+        if state.values is None:
+            return Outcome(row, Status.GONE)
+        rendered = text.render(state.values, self._limits.text_max_tokens)
+        work = _Work(row, state, rendered, text.text_hash(rendered))
+        if work.hash == state.settled_hash:
+            return work.outcome(Status.UNCHANGED)
+        if not rendered:
+            return work.outcome(Status.FAILED, "empty_text")
+        return work
+
+    def _from_cache_or_provider(self, run_id: str, work: Sequence[_Work]) -> Iterator[Outcome]:
+        if not work:
+            return
+        cached = self._cache.get_many(one.hash for one in work)
+        missing = {one.hash: one.text for one in work if one.hash not in cached}
+        refused: dict[str, str] = {}
+        if missing:
+            refused = self._pay(run_id, work, missing)
+        for one in work:
+            if one.hash in cached:
+                yield one.outcome(Status.CACHED)
+            elif one.hash in refused:
+                yield one.outcome(Status.FAILED, refused[one.hash])
+            else:
+                yield one.outcome(Status.EMBEDDED)
+
+    def _pay(self, run_id: str, work: Sequence[_Work], texts: Mapping[str, str]) -> dict[str, str]:
+        """Embed `texts` (hash → text) into the cache; hash → reason of those refused."""
+        refused: dict[str, str] = {}
+        for group in batches(
+            texts.items(),
+            max_rows=len(texts),
+            max_cost=self._limits.batch_max_tokens,
+            cost=lambda item: text.estimate_tokens(item[1]),
+        ):
+            refused |= self._call(run_id, work, group)
+        return refused
+
+    def _call(
+        self, run_id: str, work: Sequence[_Work], group: Sequence[tuple[str, str]]
+    ) -> dict[str, str]:
+        self._outlast_call(run_id, work)
+        try:
+            answer = self._provider.embed([one_text for _, one_text in group])
+        except InputRejected:
+            if len(group) == 1:
+                return {group[0][0]: "rejected"}
+            # Something among these texts is refused: its neighbours must not pay for it.
+            left, right = halves(group)
+            return self._call(run_id, work, left) | self._call(run_id, work, right)
+        return self._keep([one_hash for one_hash, _ in group], answer.vectors)
+
+    def _keep(self, hashes: Sequence[str], vectors: Vector) -> dict[str, str]:
+        if vectors.shape != (len(hashes), self._space.dimensions):
+            raise ProviderConfigError(
+                f"the provider's vectors have shape {vectors.shape}, expected "
+                f"{(len(hashes), self._space.dimensions)}: check EMBEDDING_DIMENSIONS"
+            )
+        reasons = self._validator.judge(vectors)
+        verdicts = list(zip(hashes, reasons, strict=True))
+        good = {one: vectors[i] for i, (one, reason) in enumerate(verdicts) if not reason}
+        if good:
+            self._cache.put_many(good)
+        return {one: reason for one, reason in verdicts if reason}
+
+    def _outlast_call(self, run_id: str, work: Sequence[_Work]) -> None:
+        """See to it that no lock ends while the provider is being waited for."""
+        needed = self._limits.call_s
+        if all((one.state.lock_left_s or 0.0) > needed + 1 for one in work):
+            return
+        keys = [one.row.key for one in work]
+        self._lock_table.extend(keys, run_id, self._limits.lock_ttl_s)
+        self._extend_in_redis(keys, run_id)
+
+    def _extend_in_redis(self, keys: Sequence[Key], run_id: str) -> None:
+        try:
+            self._locks.extend(keys, run_id, self._limits.lock_ttl_s)
+        except RedisUnavailable as error:
+            log.warning("locks_not_extended", reason=str(error))  # the database's were
+
+
+class Storer:
+    """Writes what a run's batches found, in bulk."""
+
+    def __init__(
+        self,
+        *,
+        vectors: Vectors,
+        locks: LockLayer,
+        lock_table: LockTable,
+        runs: Runs,
+        cache: VectorCache,
+    ) -> None:
+        self._vectors = vectors
+        self._locks = locks
+        self._lock_table = lock_table
+        self._runs = runs
+        self._cache = cache
+
+    def store(self, run_id: str, outcomes: Sequence[Outcome]) -> Counter[Status]:
+        """Write the outcomes of one run; rows by what became of them in the end.
+
+        Twice, or late, changes nothing: rows whose lock is no longer the run's are left
+        to whoever holds them. Raises TransientError; what is written then stays written.
+        """
+        settled = [one for one in outcomes if one.status not in _LEFT_PENDING]
+        tally = Counter(one.status for one in outcomes if one.status in _LEFT_PENDING)
+        for start in range(0, len(settled), STORE_ROWS):
+            tally += self._store_some(run_id, settled[start : start + STORE_ROWS])
+        self._finish(run_id, settled, tally)
+        return tally
+
+    def _store_some(self, run_id: str, outcomes: Sequence[Outcome]) -> Counter[Status]:
+        wanted = [one.text_hash for one in outcomes if one.status in _WITH_VECTOR]
+        found = self._cache.get_many(wanted)
+        # Evicted between the two tasks: the row stays pending.
+        ready = [
+            one for one in outcomes if one.status not in _WITH_VECTOR or one.text_hash in found
+        ]
+        tally = Counter({Status.DEFERRED: len(outcomes) - len(ready)})
+        written = self._write(run_id, ready, found)
+        tally.update(one.status for one in written)
+        tally[Status.LOST] += len(ready) - len(written)
+        return tally
+
+    def _write(
+        self, run_id: str, outcomes: Sequence[Outcome], found: Mapping[str, Vector]
+    ) -> Sequence[Outcome]:
+        """Apply, leaving out what the run lost meanwhile; what was written."""
+        write_all_stale = False
+        for _ in range(_FENCE_ROUNDS):
+            if not outcomes:
+                break
+            write = _bulk_write(run_id, outcomes, found)
+            if write_all_stale:
+                write = replace(write, stale=write.locks)
+            try:
+                self._vectors.apply(write)
+            except FenceLost:
+                held = self._lock_table.held([one.row.key for one in outcomes], run_id)
+                outcomes = [one for one, mine in zip(outcomes, held, strict=True) if mine]
+            except AlreadyExists:
+                # A vector came from elsewhere (a restored backup): replace it.
+                write_all_stale = True
+            else:
+                return outcomes
+        return []
+
+    def _finish(self, run_id: str, settled: Sequence[Outcome], tally: Counter[Status]) -> None:
+        try:
+            self._locks.release([one.row.key for one in settled], run_id)
+            done = sum(tally.values()) - tally[Status.LOST] - tally[Status.DEFERRED]
+            totals = {status.value: rows for status, rows in tally.items() if rows}
+            self._runs.finish(run_id, totals | {"finished": done})
+        except RedisUnavailable as error:
+            # All is written. The locks end by themselves; the producer polls.
+            log.warning("run_not_reported", reason=str(error))
+
+
+_LEFT_PENDING = frozenset({Status.DEFERRED, Status.LOST})
+_WITH_VECTOR = frozenset({Status.EMBEDDED, Status.CACHED})
+
+
+def _all(rows: Sequence[Pending], status: Status, reason: str) -> list[Outcome]:
+    return [Outcome(row, status, reason=reason) for row in rows]
+
+
+def _bulk_write(run_id: str, outcomes: Sequence[Outcome], found: Mapping[str, Vector]) -> BulkWrite:
+    gone = [one for one in outcomes if one.status is Status.GONE]
+    renewed = [one for one in outcomes if one.status in _WITH_VECTOR]
+    failed = [one for one in outcomes if one.status is Status.FAILED]
+    return BulkWrite(
+        run_id=run_id,
+        vectors=[
+            VectorWrite(one.row.key, np.asarray(found[one.text_hash]), one.text_hash)
+            for one in renewed
+        ],
+        stale=[one.row.key for one in (*renewed, *failed) if one.replaces]
+        + [one.row.key for one in gone],
+        failures=[FailureWrite(one.row.key, one.text_hash, one.reason) for one in failed],
+        healed=[one.row.key for one in renewed if one.heals] + [one.row.key for one in gone],
+        outbox=[outbox_id for one in outcomes for outbox_id in one.row.outbox],
+        locks=[one.row.key for one in outcomes],
+    )

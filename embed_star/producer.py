@@ -1,0 +1,221 @@
+"""The watching loop: woken by a doorbell, by finished runs and by a poll."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+
+from embed_star.backlog import Backlog
+from embed_star.errors import EmbedStarError, RedisUnavailable, StoreError, StoreUnavailable
+from embed_star.guards.locks import LockLayer
+from embed_star.guards.runs import Runs
+from embed_star.store import outbox
+
+log = structlog.get_logger(__name__)
+
+LEASE_KEY = "leader"
+_BACKOFF_MAX_S = 5.0
+_NOTIFICATIONS_S = 100
+"""Notifications a second above which the doorbell is taken down for a second."""
+
+
+class Doorbell(Protocol):
+    """A source of notifications: `store.connection.Connection` with a live query."""
+
+    def listen(self, table: str) -> UUID:
+        """Begin to notify; the id for `unlisten`. Raises StoreError where it cannot."""
+
+    def unlisten(self, live_id: UUID) -> None:
+        """End it. Raises StoreUnavailable."""
+
+    def next_notification(self, timeout_s: float) -> bool:
+        """Wait for a notification; False when none came. Raises StoreUnavailable."""
+
+    def close(self) -> None:
+        """Stop it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often, in seconds."""
+
+    poll_s: float
+    lease_s: float
+    rewind_s: float
+    """While work is under way, the lanes are read from their beginning this often."""
+
+
+class Lease:
+    """Leadership: a lock in Redis that its holder keeps extending."""
+
+    def __init__(self, locks: LockLayer, owner: str, lease_s: float) -> None:
+        self._locks = locks
+        self._owner = owner
+        self._lease_s = lease_s
+        self._renewed = float("-inf")
+
+    def hold(self) -> bool:
+        """Take or keep the lease; whether we lead. Raises RedisUnavailable.
+
+        Asks Redis once in a third of the lease.
+        """
+        now = time.monotonic()
+        if now - self._renewed < self._lease_s / 3:
+            return True
+        extended = self._locks.extend([LEASE_KEY], self._owner, self._lease_s)[0]
+        leads = extended or self._locks.acquire([LEASE_KEY], self._owner, self._lease_s)[0]
+        self._renewed = now if leads else float("-inf")
+        return leads
+
+    def give_up(self) -> None:
+        """Let the next one lead at once."""
+        self._renewed = float("-inf")
+        self._locks.release([LEASE_KEY], self._owner)
+
+
+class Producer:
+    """Leads or stands by until told to stop."""
+
+    def __init__(
+        self,
+        *,
+        backlog: Backlog,
+        lease: Lease,
+        runs: Runs,
+        rhythm: Rhythm,
+        open_doorbell: Callable[[], Doorbell] | None,
+        on_lead: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._backlog = backlog
+        self._lease = lease
+        self._runs = runs
+        self._rhythm = rhythm
+        self._open_doorbell = open_doorbell
+        self._on_lead = on_lead
+        self._ring = threading.Event()
+        self._stopped = threading.Event()
+        self._leading = False
+        self._rewound = 0.0
+
+    def stop(self) -> None:
+        """End `run` soon. May be called from a signal handler or another thread."""
+        self._stopped.set()
+        self._ring.set()
+
+    def run(self) -> None:
+        """Watch until `stop`. Outages of the database and of Redis are waited out."""
+        bells = [threading.Thread(target=self._hear_runs, daemon=True)]
+        if self._open_doorbell is not None:
+            bells.append(
+                threading.Thread(
+                    target=self._hear_database, args=(self._open_doorbell,), daemon=True
+                )
+            )
+        for bell in bells:
+            bell.start()
+        failures = 0
+        while not self._stopped.is_set():
+            self._ring.clear()
+            try:
+                wait_s = self._turn()
+                failures = 0
+            except EmbedStarError as error:
+                failures += 1
+                wait_s = random.uniform(0.1, min(_BACKOFF_MAX_S, 0.2 * 2**failures))  # noqa: S311 - jitter
+                log.warning("producer_waits", reason=str(error), wait_s=round(wait_s, 2))
+                self._stopped.wait(wait_s)
+                continue
+            self._ring.wait(wait_s)
+        self._step_down()
+
+    def _turn(self) -> float:
+        """One look at the backlog; how long to wait for a ring after it, in seconds."""
+        if not self._lease.hold():
+            self._set_leading(False)
+            return self._rhythm.lease_s / 3
+        self._set_leading(True)
+        now = time.monotonic()
+        if now - self._rewound >= self._rewind_s():
+            self._backlog.rewind()
+            self._rewound = now
+        self._backlog.dispatch()
+        return self._rhythm.poll_s
+
+    def _rewind_s(self) -> float:
+        # With nothing under way, a look from the beginning is one short query.
+        idle = self._runs.counts().in_flight == 0
+        return self._rhythm.poll_s / 2 if idle else self._rhythm.rewind_s
+
+    def _set_leading(self, leading: bool) -> None:
+        if leading and not self._leading:
+            log.info("leading")
+            self._rewound = 0.0
+            self._on_lead()
+        elif self._leading and not leading:
+            log.warning("leadership_lost")
+        self._leading = leading
+
+    def _step_down(self) -> None:
+        try:
+            self._lease.give_up()
+        except RedisUnavailable as error:
+            log.warning("lease_not_released", reason=str(error))
+        log.info("stopped")
+
+    def _hear_runs(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._runs.listen(self._ring.set, self._stopped.is_set)
+            except RedisUnavailable as error:
+                log.warning("finished_runs_unheard", reason=str(error))
+                self._stopped.wait(1.0)
+
+    def _hear_database(self, open_doorbell: Callable[[], Doorbell]) -> None:
+        """Ring on live notifications. A hint only: whatever is missed, the poll finds."""
+        while not self._stopped.is_set():
+            try:
+                bell = open_doorbell()
+            except EmbedStarError as error:
+                log.warning("doorbell_waits", reason=str(error))
+                self._stopped.wait(1.0)
+                continue
+            try:
+                while not self._stopped.is_set():
+                    self._listen(bell)
+            except StoreUnavailable as error:
+                # Also how a server ends what it could not send fast enough: see _listen.
+                log.info("live_query_lost", reason=str(error))
+                self._stopped.wait(1.0)
+            except StoreError as error:
+                log.info("no_live_queries", reason=str(error), poll_s=self._rhythm.poll_s)
+                return
+            finally:
+                bell.close()
+
+    def _listen(self, bell: Doorbell) -> None:
+        """Ring for each notification, and stop listening when there are too many.
+
+        In a bulk load each would cost the server and us as much as claiming the row, and
+        a server drops whoever reads too slowly; the producer is busy without them.
+        """
+        live_id = bell.listen(outbox.TABLE)
+        self._ring.set()  # what was written while nobody listened
+        second, heard = time.monotonic(), 0
+        while not self._stopped.is_set():
+            if not bell.next_notification(0.5):
+                continue
+            self._ring.set()
+            if time.monotonic() - second > 1.0:
+                second, heard = time.monotonic(), 0
+            heard += 1
+            if heard >= _NOTIFICATIONS_S:
+                bell.unlisten(live_id)
+                self._stopped.wait(1.0)
+                return

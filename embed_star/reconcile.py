@@ -1,0 +1,98 @@
+"""Finds what no event announced: bulk imports, older databases, vectors of deleted repos."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from embed_star import text
+from embed_star.models import Key, Lane
+from embed_star.store.cursors import Cursors, Phase, Progress
+from embed_star.store.outbox import Outbox
+from embed_star.store.repos import Repos, RepoState
+from embed_star.store.vectors import Vectors
+
+
+class Reconciler:
+    """Walks `repo`, then the vector table, by key range, a page at a time.
+
+    Each step reads one page, announces in the backfill lane what is not current, and
+    records how far it came: a walk that is stopped goes on from there. Announcing a row
+    that is pending already costs a look at it, never a second payment.
+    """
+
+    def __init__(
+        self,
+        *,
+        repos: Repos,
+        vectors: Vectors,
+        outbox: Outbox,
+        cursors: Cursors,
+        text_max_tokens: int,
+        page_rows: int,
+    ) -> None:
+        self._repos = repos
+        self._vectors = vectors
+        self._outbox = outbox
+        self._cursors = cursors
+        self._text_max_tokens = text_max_tokens
+        self._page_rows = page_rows
+
+    def due(self, interval_s: float) -> bool:
+        """Whether a walk is unfinished, never was, or ended `interval_s` ago or earlier."""
+        progress = self._cursors.load()
+        if progress is None or progress.phase is not Phase.DONE:
+            return True
+        age = self._cursors.finished_age()
+        return age is None or age >= timedelta(seconds=interval_s)
+
+    def backlog_is_short(self) -> bool:
+        """Whether the backfill lane has room for what a page may find."""
+        return len(self._outbox.page(Lane.BACKFILL, "", self._page_rows)) < self._page_rows
+
+    def begin(self) -> Progress:
+        """The progress of the unfinished walk, else of a new one."""
+        progress = self._cursors.load()
+        if progress is None or progress.phase is Phase.DONE:
+            progress = Progress()
+            self._cursors.save(progress)
+        return progress
+
+    def step(self, progress: Progress) -> Progress:
+        """Do one page; the progress after it. `phase` DONE means that all was walked."""
+        if progress.phase is Phase.REPOS:
+            after = self._step_repos(progress)
+        else:
+            after = self._step_vectors(progress)
+        self._cursors.save(after)
+        return after
+
+    def _step_repos(self, progress: Progress) -> Progress:
+        page = self._repos.page(progress.after, self._page_rows)
+        found = [(state.key, size) for state in page if (size := self._stale_size(state))]
+        if found:
+            self._outbox.announce(found, Lane.BACKFILL)
+        return self._advance(progress, [state.key for state in page], len(found))
+
+    def _step_vectors(self, progress: Progress) -> Progress:
+        keys = self._vectors.keys_page(progress.after, self._page_rows)
+        orphans = self._vectors.without_repo(keys)
+        if orphans:
+            self._outbox.announce([(key, 0) for key in orphans], Lane.BACKFILL)
+        return self._advance(progress, keys, len(orphans))
+
+    def _advance(self, progress: Progress, keys: list[Key], found: int) -> Progress:
+        moved = replace(
+            progress,
+            after=keys[-1] if keys else progress.after,
+            checked=progress.checked + (len(keys) if progress.phase is Phase.REPOS else 0),
+            found=progress.found + found,
+        )
+        return moved if len(keys) == self._page_rows else moved.next_phase()
+
+    def _stale_size(self, state: RepoState) -> int:
+        """Length of the text when its vector is not current, else 0."""
+        rendered = text.render(state.values or (), self._text_max_tokens)
+        if text.text_hash(rendered) == state.settled_hash:
+            return 0
+        return len(rendered) or 1

@@ -1,0 +1,254 @@
+"""The composition root: settings in, wired services out. Nothing connects until used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import redis
+
+from embed_star import providers, text
+from embed_star.backlog import Backlog, Dispatcher, Pace
+from embed_star.cache import VectorCache
+from embed_star.guards import connection
+from embed_star.guards.locks import RedisLocks
+from embed_star.guards.runs import Runs
+from embed_star.models import Space
+from embed_star.pipeline import Embedder, Limits, Storer
+from embed_star.providers.base import Provider
+from embed_star.reconcile import Reconciler
+from embed_star.settings import LOCK_MARGIN_S, Settings
+from embed_star.store.connection import Target
+from embed_star.store.cursors import Cursors
+from embed_star.store.failures import Failures
+from embed_star.store.locks import LockTable
+from embed_star.store.migrations import Migrator, find_directory, read_migrations
+from embed_star.store.outbox import Outbox
+from embed_star.store.pool import Database, Pool
+from embed_star.store.repos import Repos
+from embed_star.store.spaces import Spaces
+from embed_star.store.vectors import Vectors
+from embed_star.validation import Validator
+
+
+def space_of(settings: Settings) -> Space:
+    """The embedding space that the settings describe."""
+    return Space(
+        provider=settings.embedding_provider,
+        model=settings.model,
+        dimensions=settings.dimensions,
+        text_version=text.text_version(settings.text_fields, settings.text_max_tokens),
+    )
+
+
+def target_of(settings: Settings) -> Target:
+    """SurrealDB as the workload's user."""
+    return Target(
+        url=settings.db_url,
+        user=settings.db_user,
+        password=settings.db_pass.get_secret_value(),
+        namespace=settings.db_namespace,
+        database=settings.db_database,
+        connect_timeout_s=settings.db_connect_timeout_s,
+        timeout_s=settings.db_timeout_s,
+    )
+
+
+@dataclass(frozen=True)
+class Store:
+    """Everything in SurrealDB, for one space."""
+
+    database: Database
+    space: Space
+    text_fields: tuple[str, ...]
+
+    @cached_property
+    def repos(self) -> Repos:
+        return Repos(self.database, self.space, self.text_fields)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        return Outbox(self.database)
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        return Vectors(self.database, self.space)
+
+    @cached_property
+    def locks(self) -> LockTable:
+        return LockTable(self.database)
+
+    @cached_property
+    def failures(self) -> Failures:
+        return Failures(self.database, self.space)
+
+    @cached_property
+    def cursors(self) -> Cursors:
+        return Cursors(self.database, self.space)
+
+    @cached_property
+    def spaces(self) -> Spaces:
+        return Spaces(self.database)
+
+    @cached_property
+    def migrator(self) -> Migrator:
+        return Migrator(self.database, read_migrations(find_directory()))
+
+    def check(self) -> None:
+        """Raise SchemaError, saying what to run, unless the schema fits this code."""
+        self.migrator.check()
+        self.spaces.check(self.space)
+
+
+class Services:
+    """All that a process needs, made when first asked for, closed together.
+
+    Safe to share between threads. Not to be carried over a fork.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.space = space_of(settings)
+        self.redis_prefix = f"embed_star:{settings.db_namespace}:{settings.db_database}:"
+
+    @cached_property
+    def store(self) -> Store:
+        settings = self.settings
+        pool = Pool(
+            target_of(settings),
+            size=settings.db_pool_size,
+            wait_s=settings.db_pool_wait_s,
+            max_age_s=settings.db_connection_max_age_s,
+        )
+        database = Database(pool, conflict_retries=settings.db_conflict_retries)
+        return Store(database, self.space, settings.text_fields)
+
+    @cached_property
+    def redis(self) -> redis.Redis:
+        return connection.connect(self.settings.redis_url, self.settings.redis_timeout_s)
+
+    @cached_property
+    def locks(self) -> RedisLocks:
+        return RedisLocks(self.redis, self.redis_prefix)
+
+    @cached_property
+    def runs(self) -> Runs:
+        return Runs(self.redis, self.redis_prefix)
+
+    @cached_property
+    def provider(self) -> Provider:
+        return providers.create_provider(self.settings)
+
+    @cached_property
+    def cache(self) -> VectorCache:
+        settings = self.settings
+        client = (
+            connection.connect(settings.cache_url, settings.redis_timeout_s)
+            if settings.cache_url
+            else self.redis
+        )
+        return VectorCache(
+            client,
+            self.space.name,
+            self.space.dimensions,
+            ttl_s=settings.cache_ttl_s,
+            local_entries=settings.cache_local_entries,
+            local_ttl_s=settings.cache_local_ttl_s,
+        )
+
+    @cached_property
+    def validator(self) -> Validator:
+        settings = self.settings
+        return Validator(
+            settings.validate_magnitude_min,
+            settings.validate_magnitude_max,
+            settings.validate_zero_ratio_max,
+        )
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        settings = self.settings
+        return Embedder(
+            repos=self.store.repos,
+            locks=self.locks,
+            lock_table=self.store.locks,
+            runs=self.runs,
+            cache=self.cache,
+            provider=self.provider,
+            validator=self.validator,
+            space=self.space,
+            limits=Limits(
+                text_max_tokens=settings.text_max_tokens,
+                batch_max_tokens=settings.batch_max_tokens,
+                call_s=settings.provider_total_timeout_s + LOCK_MARGIN_S / 2,
+                lock_ttl_s=settings.lock_ttl_s,
+            ),
+        )
+
+    @cached_property
+    def storer(self) -> Storer:
+        return Storer(
+            vectors=self.store.vectors,
+            locks=self.locks,
+            lock_table=self.store.locks,
+            runs=self.runs,
+            cache=self.cache,
+        )
+
+    def backlog(self, dispatcher: Dispatcher) -> Backlog:
+        """A backlog that hands its runs to `dispatcher`."""
+        settings = self.settings
+        return Backlog(
+            outbox=self.store.outbox,
+            locks=self.locks,
+            lock_table=self.store.locks,
+            runs=self.runs,
+            dispatcher=dispatcher,
+            space=self.space,
+            pace=Pace(
+                batch_rows=settings.batch_size,
+                batch_tokens=settings.batch_max_tokens,
+                chord_batches=settings.chord_batches,
+                max_in_flight_rows=settings.max_in_flight_rows,
+                window_s=settings.in_flight_window_s,
+                lock_ttl_s=settings.lock_ttl_s,
+            ),
+        )
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
+            repos=self.store.repos,
+            vectors=self.store.vectors,
+            outbox=self.store.outbox,
+            cursors=self.store.cursors,
+            text_max_tokens=self.settings.text_max_tokens,
+            page_rows=self.settings.reconcile_page_rows,
+        )
+
+    def close(self) -> None:
+        """Close what was opened."""
+        made = self.__dict__
+        if "provider" in made:
+            self.provider.close()
+        if "store" in made:
+            self.store.database.close()
+        if "redis" in made:
+            self.redis.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def open_store(settings: Settings) -> Iterator[Store]:
+    """The store alone, its schema checked."""
+    with Services(settings) as services:
+        services.store.check()
+        yield services.store

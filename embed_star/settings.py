@@ -1,0 +1,332 @@
+"""Settings: the only place that reads the environment.
+
+Every variable is a field of `Settings`, its name in capitals. Units are part of the
+names: `_S` seconds, `_ROWS` rows, `_TOKENS` estimated tokens. All of them are checked
+together, so that one message lists every fault.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from embed_star.errors import ConfigError
+
+ProviderName = Literal["ollama", "openai", "together", "local"]
+
+DEFAULT_MODELS: dict[str, tuple[str, int]] = {
+    "ollama": ("nomic-embed-text", 768),
+    "openai": ("text-embedding-3-small", 1536),
+    "together": ("intfloat/multilingual-e5-large-instruct", 1024),
+    "local": ("wordllama-l2-supercat", 256),
+}
+"""The model and dimensions of each provider when the settings name none."""
+
+LOCAL_ENV_FILE = ".embed-star/local.env"
+"""Written by `embed-star up`: where its servers listen. `.env` and the environment win."""
+
+LOCK_MARGIN_S = 10.0
+"""What a lock must outlast a provider call by: loading, validating, one bulk write."""
+
+_FIELD_PATH = re.compile(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62}){0,3}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_RATE = re.compile(r"\d+(/[smh])?")
+
+Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
+Rows = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+def _check_url(value: str, schemes: tuple[str, ...]) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ValueError(
+            f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)}"
+        )
+    return value.rstrip("/")
+
+
+class Settings(BaseSettings):
+    """All settings, validated. Use `load_settings`, which words the faults for people."""
+
+    model_config = SettingsConfigDict(
+        env_file=(LOCAL_ENV_FILE, ".env"), extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    # SurrealDB
+    db_url: str = Field("ws://127.0.0.1:8000", description="SurrealDB's WebSocket address")
+    db_user: str = Field("embed_star", description="database-level user of the workload")
+    db_pass: SecretStr = Field(description="password of DB_USER")
+    db_namespace: str = Field("gitstars", description="SurrealDB namespace")
+    db_database: str = Field("stars", description="SurrealDB database")
+    db_pool_size: int = Field(8, ge=1, le=256, description="connections a process may open")
+    db_pool_wait_s: Seconds = Field(10.0, description="longest wait for a free connection")
+    db_connect_timeout_s: Seconds = Field(5.0, description="deadline for connecting and signing in")
+    db_timeout_s: Seconds = Field(30.0, description="deadline for one query")
+    db_connection_max_age_s: Seconds = Field(
+        1800.0, description="a connection is replaced after this"
+    )
+    db_conflict_retries: int = Field(8, ge=0, le=50, description="retries of a conflicting write")
+
+    # Redis
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis of queues and locks")
+    cache_url: str = Field("", description="Redis of the vector cache; empty: REDIS_URL")
+    redis_timeout_s: Seconds = Field(5.0, description="deadline for one Redis command")
+
+    # Provider
+    embedding_provider: ProviderName = Field("local", description="who computes the vectors")
+    embedding_model: str = Field("", description="model; empty: the provider's default")
+    embedding_dimensions: int = Field(
+        0, ge=0, le=65_536, description="length of a vector; 0: the default model's"
+    )
+    ollama_url: str = Field("http://127.0.0.1:11434", description="Ollama's address")
+    openai_base_url: str = Field(
+        "https://api.openai.com/v1", description="any OpenAI-compatible API"
+    )
+    openai_api_key: SecretStr = Field(
+        SecretStr(""), description="key; may be empty for other hosts"
+    )
+    together_base_url: str = Field(
+        "https://api.together.xyz/v1", description="Together AI's address"
+    )
+    together_api_key: SecretStr = Field(SecretStr(""), description="key for Together AI")
+    provider_connect_timeout_s: Seconds = Field(5.0, description="deadline for connecting")
+    provider_read_timeout_s: Seconds = Field(20.0, description="longest silence within an answer")
+    provider_total_timeout_s: Seconds = Field(30.0, description="deadline for a whole call")
+    provider_max_response_mb: int = Field(64, ge=1, le=1024, description="largest answer, MiB")
+
+    # Text
+    text_fields: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("full_name", "description", "language", "topics"),
+        description="fields of repo that make the text, in order, with commas between",
+    )
+    text_max_tokens: int = Field(8000, ge=16, le=1_000_000, description="a longer text is cut")
+
+    # Batches and the work under way
+    batch_size: int = Field(10, ge=1, le=2048, description="rows a provider call, at most")
+    batch_max_tokens: int = Field(
+        100_000, ge=16, le=10_000_000, description="estimated tokens a provider call, at most"
+    )
+    chord_batches: int = Field(10, ge=1, le=100, description="batches one bulk write gathers")
+    parallel_workers: int = Field(3, ge=1, le=256, description="threads of one worker process")
+    embed_rate_limit: str = Field(
+        "", description="embed tasks one worker may start, such as 10/s or 600/m; empty: no limit"
+    )
+    max_in_flight_rows: Rows = Field(5000, description="rows claimed and not finished, at most")
+    in_flight_window_s: Seconds = Field(
+        10.0, description="rows are claimed for this much work ahead, at the measured pace"
+    )
+
+    # Retries and locks
+    retry_max: int = Field(3, ge=0, le=20, description="retries of a task on a transient error")
+    retry_backoff_s: int = Field(1, ge=1, le=60, description="first back-off; doubles, with jitter")
+    retry_backoff_max_s: int = Field(8, ge=1, le=600, description="longest back-off")
+    lock_ttl_s: Seconds = Field(45.0, description="a lock nobody extends is free after this")
+    leader_lease_s: Seconds = Field(10.0, description="a dead producer is replaced after this")
+    visibility_timeout_s: Seconds = Field(300.0, description="Redis redelivers a task after this")
+
+    # Watching and sweeping
+    live_queries: bool = Field(True, description="LIVE SELECT as a doorbell, where the server can")
+    poll_interval_s: Seconds = Field(1.0, description="the outbox is read at least this often")
+    sweep_interval_s: Seconds = Field(30.0, description="beat's backlog sweep")
+    reconcile_interval_s: Seconds = Field(
+        3600.0, description="pause between whole-table reconciles"
+    )
+    reconcile_page_rows: Rows = Field(500, description="rows one reconcile query reads")
+
+    # Cache and validation
+    cache_ttl_s: Seconds = Field(7 * 24 * 3600.0, description="life of a vector in Redis")
+    cache_local_entries: int = Field(
+        4096, ge=0, le=10_000_000, description="vectors a process keeps"
+    )
+    cache_local_ttl_s: Seconds = Field(3600.0, description="life of a vector in a process")
+    validate_magnitude_min: float = Field(0.1, ge=0, description="shortest vector accepted")
+    validate_magnitude_max: float = Field(10.0, gt=0, description="longest vector accepted")
+    validate_zero_ratio_max: float = Field(
+        0.5, ge=0, le=1, description="zeros accepted in a vector"
+    )
+
+    # Search
+    hnsw_min_rows: int = Field(
+        50_000, ge=0, description="vectors from which an HNSW index is built; 0: never"
+    )
+
+    # Import
+    github_api_url: str = Field("https://api.github.com", description="for import --starred")
+    github_token: SecretStr = Field(SecretStr(""), description="raises GitHub's rate limit")
+
+    # Logs
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="least level"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, JSON elsewhere"
+    )
+
+    @field_validator("db_url")
+    @classmethod
+    def _db_url(cls, value: str) -> str:
+        return _check_url(value, ("ws", "wss"))
+
+    @field_validator("redis_url", "cache_url")
+    @classmethod
+    def _redis_url(cls, value: str) -> str:
+        return _check_url(value, ("redis", "rediss", "unix")) if value else value
+
+    @field_validator("ollama_url", "openai_base_url", "together_base_url", "github_api_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        return _check_url(value, ("http", "https"))
+
+    @field_validator("db_pass")
+    @classmethod
+    def _db_pass(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value():
+            raise ValueError("must not be empty")
+        return value
+
+    @field_validator("db_namespace", "db_database", "db_user")
+    @classmethod
+    def _identifier(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("must be letters, digits and underscores, not beginning with a digit")
+        return value
+
+    @field_validator("text_fields", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(p.strip() for p in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("text_fields")
+    @classmethod
+    def _fields(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        bad = [path for path in value if not _FIELD_PATH.fullmatch(path)]
+        if bad or not value:
+            raise ValueError(f"must be field names such as description,owner.login; not {bad}")
+        return value
+
+    @field_validator("embed_rate_limit")
+    @classmethod
+    def _rate(cls, value: str) -> str:
+        if value and not _RATE.fullmatch(value):
+            raise ValueError("must be a number of tasks a second, minute or hour, such as 10/s")
+        return value
+
+    @field_validator("together_api_key", "openai_api_key")
+    @classmethod
+    def _key(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value()
+        if not key.isascii() or any(character.isspace() for character in key):
+            raise ValueError("holds a space or a character that no key has; paste it again")
+        return value
+
+    @field_validator("embedding_dimensions")
+    @classmethod
+    def _dimensions(cls, value: int, info: ValidationInfo) -> int:
+        known = DEFAULT_MODELS.get(info.data.get("embedding_provider", ""))
+        model = info.data.get("embedding_model", "")
+        if not value and known and model and model != known[0]:
+            raise ValueError(f"is needed with EMBEDDING_MODEL={model}: the length of its vectors")
+        return value
+
+    @field_validator("together_api_key", "openai_api_key", mode="after")
+    @classmethod
+    def _needed_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        provider = info.data.get("embedding_provider")
+        hosted = provider == "together" or (
+            provider == "openai" and "api.openai.com" in info.data.get("openai_base_url", "")
+        )
+        if hosted and info.field_name == f"{provider}_api_key" and not value.get_secret_value():
+            raise ValueError(f"is needed with EMBEDDING_PROVIDER={provider}")
+        return value
+
+    @field_validator("lock_ttl_s")
+    @classmethod
+    def _lock_outlives_call(cls, value: float, info: ValidationInfo) -> float:
+        call_s = info.data.get("provider_total_timeout_s", 0.0)
+        if value < call_s + LOCK_MARGIN_S:
+            raise ValueError(
+                f"must be at least PROVIDER_TOTAL_TIMEOUT_S + {LOCK_MARGIN_S:g} = "
+                f"{call_s + LOCK_MARGIN_S:g}, or a lock could end under a running call"
+            )
+        return value
+
+    @field_validator("visibility_timeout_s")
+    @classmethod
+    def _visibility(cls, value: float, info: ValidationInfo) -> float:
+        longest = info.data.get("provider_total_timeout_s", 0.0) + info.data.get(
+            "retry_backoff_max_s", 0.0
+        )
+        if value <= 2 * longest:
+            raise ValueError(
+                "must be more than twice PROVIDER_TOTAL_TIMEOUT_S + RETRY_BACKOFF_MAX_S "
+                f"= {2 * longest:g}, or Redis would hand running tasks out again"
+            )
+        return value
+
+    @field_validator("validate_magnitude_max")
+    @classmethod
+    def _magnitudes(cls, value: float, info: ValidationInfo) -> float:
+        if value <= info.data.get("validate_magnitude_min", 0.0):
+            raise ValueError("must be more than VALIDATE_MAGNITUDE_MIN")
+        return value
+
+    @property
+    def model(self) -> str:
+        """The model in force: the setting, else the provider's default."""
+        return self.embedding_model or DEFAULT_MODELS[self.embedding_provider][0]
+
+    @property
+    def dimensions(self) -> int:
+        """The length of a vector in force."""
+        return self.embedding_dimensions or DEFAULT_MODELS[self.embedding_provider][1]
+
+    @property
+    def cache_redis_url(self) -> str:
+        """Where vectors are cached: CACHE_URL, else REDIS_URL."""
+        return self.cache_url or self.redis_url
+
+    @classmethod
+    def _instance(cls, **values: Any) -> Self:
+        return cls(**values)
+
+
+class RootSettings(BaseSettings):
+    """SurrealDB's root user; read by `embed-star migrate --bootstrap` and nothing else."""
+
+    model_config = SettingsConfigDict(env_file=(".env",), extra="ignore", frozen=True)
+
+    root_db_user: str = Field("root", description="root user, for migrate --bootstrap only")
+    root_db_pass: SecretStr = Field(SecretStr(""), description="password of ROOT_DB_USER")
+
+
+def load_root_settings() -> RootSettings:
+    """Read the root user. Raises ConfigError when the password is not set."""
+    root = RootSettings()  # type: ignore[call-arg]  # the environment gives them
+    if not root.root_db_pass.get_secret_value():
+        raise ConfigError("settings: ROOT_DB_PASS is not set, and --bootstrap needs it")
+    return root
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and check all settings; `overrides` win over the environment.
+
+    Raises ConfigError with every fault in one message. Values are not repeated in it:
+    one of them may be a secret in the wrong variable.
+    """
+    try:
+        return Settings._instance(**overrides)
+    except ValidationError as error:
+        faults = [_fault(dict(one)) for one in error.errors(include_url=False, include_input=False)]
+        raise ConfigError("settings: " + "; ".join(faults)) from None
+
+
+def _fault(error: dict[str, Any]) -> str:
+    name = str(error["loc"][0]).upper() if error["loc"] else "settings"
+    if error["type"] == "missing":
+        return f"{name} is not set ({Settings.model_fields[name.lower()].description})"
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name} {text[0].lower()}{text[1:]}"

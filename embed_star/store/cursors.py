@@ -1,0 +1,80 @@
+"""Where long walks over tables stand, so that they go on where they were stopped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+
+from surrealdb.data.types.record_id import RecordID
+
+from embed_star.models import Key, Space, key_from_json, key_text
+from embed_star.store.pool import Database
+
+
+class Phase(StrEnum):
+    """The parts of a reconcile, in order."""
+
+    REPOS = "repos"
+    VECTORS = "vectors"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a reconcile has come."""
+
+    phase: Phase = Phase.REPOS
+    after: Key | None = None
+    """The last key dealt with in this phase, None at its beginning."""
+    checked: int = 0
+    found: int = 0
+
+    def next_phase(self) -> Progress:
+        """The beginning of the phase that follows."""
+        following = Phase.VECTORS if self.phase is Phase.REPOS else Phase.DONE
+        return replace(self, phase=following, after=None)
+
+
+class Cursors:
+    """The reconcile cursor of one space, by the database's clock."""
+
+    def __init__(self, database: Database, space: Space) -> None:
+        self._database = database
+        self._id = RecordID("embedding_cursor", ["reconcile", space.name])
+
+    def load(self) -> Progress | None:
+        """The progress recorded last; None when there never was any."""
+        (rows,) = self._database.query("SELECT * FROM $id", id=self._id)
+        if not rows:
+            return None
+        row = rows[0]
+        after = row.get("after")
+        return Progress(
+            Phase(row["phase"]),
+            key_from_json(json.loads(after)) if after else None,
+            int(row["checked"]),
+            int(row["found"]),
+        )
+
+    def save(self, progress: Progress) -> None:
+        """Record `progress`; when it is done, also since when."""
+        done = progress.phase is Phase.DONE
+        self._database.query(
+            "UPSERT $id SET phase = $phase, after = $after, checked = $checked, found = $found, "
+            f"finished = {'time::now()' if done else 'finished'} RETURN NONE",
+            id=self._id,
+            phase=progress.phase.value,
+            # As text: any key type, and no record link that a backup would have to follow.
+            after=None if progress.after is None else key_text(progress.after),
+            checked=progress.checked,
+            found=progress.found,
+        )
+
+    def finished_age(self) -> timedelta | None:
+        """How long ago a reconcile was last finished, None: never in this space."""
+        (rows,) = self._database.query(
+            "SELECT VALUE time::now() - finished FROM $id WHERE finished != NONE", id=self._id
+        )
+        return rows[0] if rows else None

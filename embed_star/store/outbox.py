@@ -1,0 +1,103 @@
+"""The outbox: what is pending, in two lanes, read by key range."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from surrealdb.data.types.record_id import RecordID
+
+from embed_star.models import Key, Lane, OutboxId, key_text
+from embed_star.store.pool import Database
+
+TABLE = "embedding_outbox"
+_LAST = "~"  # after every ULID
+_ULID_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record of the outbox."""
+
+    id: OutboxId
+    key: Key
+    size: int
+
+
+class Outbox:
+    """Reads by key range: no scan of the table, no sort, whatever its length."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def page(self, lane: Lane, after: str, rows: int) -> list[Entry]:
+        """The next `rows` records of `lane` after the ULID `after` ("" for the first)."""
+        (found,) = self._database.query(
+            f"SELECT id, repo, size FROM {TABLE}:[$lane, $after]>..[$lane, $last] LIMIT $rows",
+            lane=int(lane),
+            after=after,
+            last=_LAST,
+            rows=rows,
+        )
+        return [
+            Entry((one["id"].id[0], one["id"].id[1]), one["repo"].id, int(one["size"] or 0))
+            for one in found
+            if isinstance(one["repo"], RecordID) and one["repo"].table_name == "repo"
+        ]
+
+    def announce(self, keys: Sequence[tuple[Key, int]], lane: Lane) -> None:
+        """Add a record for each `(key, size in characters)`, as the event would."""
+        self._database.query(
+            "FOR $row IN $rows { CREATE embedding_outbox CONTENT { id: [$lane, rand::ulid()], "
+            "repo: $row[0], size: $row[1] } RETURN NONE }",
+            rows=[[RecordID("repo", key), size] for key, size in keys],
+            lane=int(lane),
+        )
+
+    def counts(self) -> dict[Lane, int]:
+        """Records pending in each lane. Reads keys only, but all of them."""
+        results = self._database.query(
+            "".join(
+                f"SELECT count() FROM {TABLE}:[{lane:d}, '']..[{lane:d}, '{_LAST}'] GROUP ALL;"
+                for lane in Lane
+            )
+        )
+        return {
+            lane: int(rows[0]["count"]) if rows else 0
+            for lane, rows in zip(Lane, results, strict=True)
+        }
+
+    def oldest_at_ms(self, lane: Lane) -> int | None:
+        """When the oldest pending record of `lane` was written, ms since 1970, or None."""
+        first = self.page(lane, "", 1)
+        return ulid_ms(first[0].id[1]) if first else None
+
+
+def ulid_ms(ulid: str) -> int:
+    """The time within a ULID, in milliseconds since 1970 (first 48 bits of 128)."""
+    value = 0
+    for digit in ulid[:10]:
+        value = value * 32 + _ULID_DIGITS.index(digit)
+    return value
+
+
+def ulid_of_ms(ms: int) -> str:
+    """The beginning of every ULID of the millisecond `ms` since 1970: 10 characters."""
+    digits = ""
+    for _ in range(10):
+        ms, digit = divmod(ms, 32)
+        digits = _ULID_DIGITS[digit] + digits
+    return digits
+
+
+def group(entries: Sequence[Entry]) -> list[tuple[Key, tuple[OutboxId, ...], int]]:
+    """Entries gathered by repo, in the order of each repo's first entry."""
+    ids: dict[str, list[OutboxId]] = {}
+    first: dict[str, Entry] = {}
+    size: dict[str, int] = {}
+    for entry in entries:
+        text = key_text(entry.key)
+        ids.setdefault(text, []).append(entry.id)
+        first.setdefault(text, entry)
+        size[text] = entry.size
+    return [(first[text].key, tuple(ids[text]), size[text]) for text in ids]

@@ -1,0 +1,203 @@
+"""A space's vector table: the fenced bulk write, and search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from surrealdb.data.types.record_id import RecordID
+
+from embed_star.models import Key, OutboxId, Space
+from embed_star.store.codec import VectorBytes, keys_after
+from embed_star.store.connection import FENCE
+from embed_star.store.pool import Database
+
+INDEX = "embedding_hnsw"
+_EF = 100
+"""Candidates that a search of the index keeps; more is slower and finds more."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorWrite:
+    """One vector to store, shape (dimensions,), float32."""
+
+    key: Key
+    vector: NDArray[np.float32]
+    text_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailureWrite:
+    """One row that cannot be embedded, and why."""
+
+    key: Key
+    text_hash: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BulkWrite:
+    """All that one run changes, to happen together or not at all."""
+
+    run_id: str
+    vectors: Sequence[VectorWrite] = ()
+    stale: Sequence[Key] = ()
+    """Keys whose present vector goes: replaced by `vectors`, or its repo is gone."""
+    failures: Sequence[FailureWrite] = ()
+    healed: Sequence[Key] = ()
+    """Keys whose recorded failure goes."""
+    outbox: Sequence[OutboxId] = ()
+    """The records that are done with."""
+    locks: Sequence[Key] = field(default=())
+    """Every row that this write is about: its lock must carry the run's token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer of a search: the repo's fields, and cosine similarity in [-1, 1]."""
+
+    repo: Mapping[str, Any]
+    score: float
+
+
+class Vectors:
+    """The vector table of one space."""
+
+    def __init__(self, database: Database, space: Space) -> None:
+        self._database = database
+        self._space = space
+        self._table = space.table  # [a-z0-9_] by construction
+
+    def apply(self, write: BulkWrite) -> None:
+        """Do all of `write` in one transaction, fenced by the run's locks.
+
+        Raises FenceLost, having changed nothing, when one of the locks does not carry
+        the run's token: late and repeated writes end there. The locks go with the write.
+        A plain INSERT after a DELETE is twice as fast as UPSERT or ON DUPLICATE KEY.
+        """
+        run = [
+            "BEGIN",
+            "LET $held = (SELECT VALUE id FROM $locks WHERE token = $owner)",
+            f"IF array::len($held) != $count {{ THROW '{FENCE}' }}",
+        ]
+        if write.stale:
+            run.append("DELETE $stale RETURN NONE")
+        if write.vectors:
+            run.append(f"INSERT INTO {self._table} $rows RETURN NONE")
+        if write.healed:
+            run.append("DELETE $healed RETURN NONE")
+        if write.failures:
+            run.append(
+                "FOR $f IN $failures { UPSERT $f.id SET space = $f.space, reason = $f.reason, "
+                "text_hash = $f.text_hash, attempts = (attempts ?? 0) + 1, at = time::now() "
+                "RETURN NONE }"
+            )
+        run += ["DELETE $outbox RETURN NONE", "DELETE $locks RETURN NONE", "COMMIT"]
+        self._database.query(";".join(run), **self._bindings(write))
+
+    def count(self) -> int:
+        """Vectors in the table. Reads keys only, but all of them."""
+        (rows,) = self._database.query(f"SELECT count() FROM {self._table} GROUP ALL")
+        return int(rows[0]["count"]) if rows else 0
+
+    def keys_page(self, after: Key | None, rows: int) -> list[Key]:
+        """The next `rows` keys in order; `after` None begins at the first."""
+        source = self._table if after is None else "$source"
+        (found,) = self._database.query(
+            f"SELECT VALUE id FROM {source} LIMIT $rows",
+            source=keys_after(self._table, after),
+            rows=rows,
+        )
+        return [record.id for record in found]
+
+    def without_repo(self, keys: Sequence[Key]) -> list[Key]:
+        """Those of `keys` (vectors) whose repo does not exist."""
+        (found,) = self._database.query(
+            "SELECT VALUE id FROM $repos", repos=[RecordID("repo", key) for key in keys]
+        )
+        there = {str(record) for record in found}
+        return [key for key in keys if str(RecordID("repo", key)) not in there]
+
+    def search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        *,
+        language: str | None = None,
+        min_stars: int | None = None,
+    ) -> list[Hit]:
+        """The `k` repos nearest to `query` (shape (dimensions,)) by cosine, best first.
+
+        Exact unless the table has its HNSW index and the search no filter: the index
+        knows nothing of filters and would return fewer.
+        """
+        where = ["repo.id != NONE"]  # its delete may still be in the outbox
+        if language is not None:
+            where.append("string::lowercase(<string>(repo.language ?? '')) = $language")
+        if min_stars is not None:
+            where.append("repo.stargazers_count >= $min_stars")
+        indexed = language is None and min_stars is None and self.has_index()
+        near = f"vector <|{int(k) * 2},{max(_EF, int(k) * 2)}|> $query AND " if indexed else ""
+        (rows,) = self._database.query(
+            "SELECT repo.*, vector::similarity::cosine(vector, $query) AS score "
+            f"FROM {self._table} WHERE {near}{' AND '.join(where)} ORDER BY score DESC LIMIT $k",
+            query=VectorBytes(query),
+            k=k,
+            language=(language or "").lower(),
+            min_stars=min_stars,
+        )
+        return [Hit(one["repo"], float(one["score"])) for one in rows]
+
+    def has_index(self) -> bool:
+        """Whether the HNSW index is there and built."""
+        (info,) = self._database.query(f"INFO FOR TABLE {self._table}")
+        if INDEX not in info["indexes"]:
+            return False
+        (state,) = self._database.query(f"INFO FOR INDEX {INDEX} ON {self._table}")
+        return bool(state.get("building", {}).get("status", "ready") == "ready")
+
+    def build_index(self) -> bool:
+        """Begin building the HNSW index in the background; False when it exists already."""
+        (info,) = self._database.query(f"INFO FOR TABLE {self._table}")
+        if INDEX in info["indexes"]:
+            return False
+        self._database.query(
+            f"DEFINE INDEX IF NOT EXISTS {INDEX} ON {self._table} FIELDS vector "
+            f"HNSW DIMENSION {int(self._space.dimensions)} DIST COSINE TYPE F32 CONCURRENTLY"
+        )
+        return True
+
+    def _bindings(self, write: BulkWrite) -> dict[str, Any]:
+        now = datetime.now(UTC)
+        return {
+            "owner": write.run_id,
+            "count": len(write.locks),
+            "locks": [RecordID("embedding_lock", key) for key in write.locks],
+            "outbox": [RecordID("embedding_outbox", list(one)) for one in write.outbox],
+            "stale": [RecordID(self._table, key) for key in write.stale],
+            "healed": [RecordID("embedding_failure", key) for key in write.healed],
+            "failures": [
+                {
+                    "id": RecordID("embedding_failure", one.key),
+                    "space": self._space.name,
+                    "reason": one.reason,
+                    "text_hash": one.text_hash,
+                }
+                for one in write.failures
+            ],
+            "rows": [
+                {
+                    "id": RecordID(self._table, one.key),
+                    "repo": RecordID("repo", one.key),
+                    "vector": VectorBytes(one.vector),
+                    "text_hash": one.text_hash,
+                    "run": write.run_id,
+                    "embedded_at": now,
+                }
+                for one in write.vectors
+            ],
+        }

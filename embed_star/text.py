@@ -1,0 +1,60 @@
+"""The text of a repo: what is embedded, its hash, and how long it is. Pure functions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+TEMPLATE_VERSION = 1
+"""Raised when `render` changes what it makes of the same values."""
+
+BYTES_PER_TOKEN = 3
+"""UTF-8 bytes taken for one token. Low on purpose, so that estimates are high: English
+runs to four and more, Chinese to three bytes a character and about one token."""
+
+
+def text_version(fields: Sequence[str], max_tokens: int) -> str:
+    """Names everything that shapes a text; part of a space's identity."""
+    identity = json.dumps([TEMPLATE_VERSION, list(fields), max_tokens])
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def render(values: Sequence[Any], max_tokens: int) -> str:
+    """The text of a repo from the values of its text fields, one line for each.
+
+    Takes values of any type. Missing and blank ones are left out, lists are joined with
+    commas, NUL characters dropped. Cut at `max_tokens` estimated tokens, always at the
+    same place. Empty when there is nothing to say.
+    """
+    lines = (_line(value) for value in values)
+    return cut("\n".join(line for line in lines if line), max_tokens)
+
+
+def cut(text: str, max_tokens: int) -> str:
+    """`text`, or as many of its first characters as fit `max_tokens` estimated tokens."""
+    encoded = text.encode("utf-8", "replace")
+    return encoded[: max_tokens * BYTES_PER_TOKEN].decode("utf-8", "ignore").strip()
+
+
+def text_hash(text: str) -> str:
+    """32 hex digits that stand for `text` (BLAKE2b, 128 bits)."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimated tokens of `text`; more often too many than too few."""
+    return len(text.encode()) // BYTES_PER_TOKEN + 1
+
+
+def _line(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return ""
+    if isinstance(value, list | tuple):
+        parts = (_line(part) for part in value)
+        return ", ".join(part for part in parts if part)
+    if isinstance(value, Mapping):
+        parts = (_line(part) for part in value.values())
+        return ", ".join(part for part in parts if part)
+    return str(value).replace("\0", "").strip()

@@ -1,0 +1,89 @@
+"""The Celery app: its configuration, and which tasks it has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, signals
+from kombu.entity import Queue
+
+from beat_schedule import beat_schedule
+from embed_star.observe import logging as observe_logging
+from embed_star.settings import Settings
+from tasks import embed, lifecycle, store, sweep
+from tasks.base import ServiceTask
+
+EMBED_QUEUE = "embed"
+STORE_QUEUE = "store"
+SWEEP_QUEUE = "sweep"
+
+
+def create_app(settings: Settings) -> Celery:
+    """An app with all tasks registered; it connects to nothing yet."""
+    app = Celery("embed_star", task_cls=ServiceTask)
+    app.conf.update(configuration(settings))
+    ServiceTask.bind_settings(app, settings)
+    for module in (embed, store, sweep):
+        module.register(app, settings)
+    lifecycle.connect(app, settings)
+
+    def configure_logging(**_: Any) -> None:
+        observe_logging.configure(settings.log_level, settings.log_format)
+
+    signals.setup_logging.connect(configure_logging, weak=False)
+    return app
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Celery's settings. Each that is not obvious has its reason."""
+    prefix = f"embed_star:{settings.db_namespace}:{settings.db_database}:celery:"
+    socket = {
+        "socket_timeout": settings.redis_timeout_s,
+        "socket_connect_timeout": settings.redis_timeout_s,
+        "socket_keepalive": True,
+        "global_keyprefix": prefix,
+    }
+    return {
+        "broker_url": settings.redis_url,
+        "broker_transport_options": {
+            **socket,
+            "visibility_timeout": settings.visibility_timeout_s,
+            # A fresh row's batch overtakes the backfill's: 0 is served before 9.
+            "priority_steps": [0, 9],
+            "queue_order_strategy": "priority",
+        },
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "result_backend": settings.redis_url,
+        "result_backend_transport_options": socket,
+        "redis_socket_timeout": settings.redis_timeout_s,
+        "redis_socket_connect_timeout": settings.redis_timeout_s,
+        "redis_retry_on_timeout": True,
+        "result_expires": 3600,
+        "result_chord_ordered": True,
+        # JSON and nothing else, for results too: a pickled message would run code.
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        # A task that dies with its worker is handed out again; both tasks stand that.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        # A worker takes only what it can begin, so that the others share the queue.
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "worker_eta_task_limit": 1000,
+        "worker_pool": "threads",
+        "worker_concurrency": settings.parallel_workers,
+        "worker_hijack_root_logger": False,
+        "worker_send_task_events": True,
+        "task_default_queue": SWEEP_QUEUE,
+        "task_queues": [Queue(name) for name in (STORE_QUEUE, EMBED_QUEUE, SWEEP_QUEUE)],
+        "task_routes": {
+            "embed_star.embed_batch": {"queue": EMBED_QUEUE},
+            "embed_star.store_embeddings": {"queue": STORE_QUEUE},
+        },
+        "timezone": "UTC",
+        "beat_schedule": beat_schedule(settings),
+        "beat_max_loop_interval": 30,
+    }

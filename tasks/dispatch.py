@@ -1,0 +1,39 @@
+"""A run as a Celery chord."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from celery import Celery, chord
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from embed_star.errors import RedisUnavailable
+from embed_star.models import Batch, Lane
+
+PRIORITY = {Lane.FRESH: 0, Lane.BACKFILL: 9}
+"""0 is served first on Redis."""
+
+
+class CeleryDispatcher:
+    """`backlog.Dispatcher` over Celery: ids in the messages, and in every header."""
+
+    def __init__(self, app: Celery) -> None:
+        self._embed = app.tasks["embed_star.embed_batch"]
+        self._store = app.tasks["embed_star.store_embeddings"]
+
+    def dispatch(self, batches: Sequence[Batch], lane: Lane) -> None:
+        run_id = batches[0].run_id
+        priority = PRIORITY[lane]
+        header = [
+            self._embed.s(batch.to_json()).set(
+                priority=priority,
+                headers={"run_id": run_id, "correlation_id": batch.correlation_id},
+            )
+            for batch in batches
+        ]
+        body = self._store.s(run_id=run_id).set(priority=priority, headers={"run_id": run_id})
+        try:
+            chord(header)(body)
+        except (OperationalError, RedisError) as error:
+            raise RedisUnavailable(f"cannot enqueue a run: {error}") from error

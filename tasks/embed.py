@@ -1,0 +1,47 @@
+"""`embed_star.embed_batch`: one provider call's rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from celery import Celery
+
+from embed_star.errors import TransientError
+from embed_star.models import Batch
+from embed_star.settings import Settings
+from tasks.base import ServiceTask
+
+log = structlog.get_logger(__name__)
+
+
+def register(app: Celery, settings: Settings) -> None:
+    """Register the task with `app`."""
+
+    @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
+        name="embed_star.embed_batch",
+        bind=True,
+        autoretry_for=(TransientError,),
+        max_retries=settings.retry_max,
+        retry_backoff=settings.retry_backoff_s,
+        retry_backoff_max=settings.retry_backoff_max_s,
+        retry_jitter=True,
+        rate_limit=settings.embed_rate_limit or None,
+    )
+    def embed_batch(task: ServiceTask, message: dict[str, Any]) -> dict[str, Any]:
+        """Embed a batch; one outcome a row.
+
+        Retries on transient errors, and never fails: an error in a header task would
+        cost the whole chord its body. What is not settled stays pending in the database.
+        """
+        try:
+            batch = Batch.from_json(message)
+        except ValueError as error:
+            log.error("message_refused", reason=str(error))
+            return {"outcomes": []}
+        embedder = task.services.embedder
+        if not task.request.retries:
+            embedder.started(batch)
+        final = task.request.retries >= settings.retry_max
+        outcomes = embedder.embed(batch, final=final)
+        return {"outcomes": [outcome.to_json() for outcome in outcomes]}

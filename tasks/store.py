@@ -1,0 +1,37 @@
+"""`embed_star.store_embeddings`: a chord's body, one bulk write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from celery import Celery
+
+from embed_star.errors import TransientError
+from embed_star.models import Outcome
+from embed_star.settings import Settings
+from tasks.base import ServiceTask
+
+log = structlog.get_logger(__name__)
+
+
+def register(app: Celery, settings: Settings) -> None:
+    """Register the task with `app`."""
+
+    @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
+        name="embed_star.store_embeddings",
+        bind=True,
+        ignore_result=True,
+        autoretry_for=(TransientError,),
+        max_retries=settings.retry_max,
+        retry_backoff=settings.retry_backoff_s,
+        retry_backoff_max=settings.retry_backoff_max_s,
+        retry_jitter=True,
+    )
+    def store_embeddings(task: ServiceTask, parts: Any, run_id: str) -> None:
+        """Write what the batches of run `run_id` found. Twice, or late, changes nothing."""
+        # Celery makes a chain of a chord with one header: its result comes unwrapped.
+        results = [parts] if isinstance(parts, dict) else parts
+        outcomes = [Outcome.from_json(one) for part in results for one in part["outcomes"]]
+        tally = task.services.storer.store(run_id, outcomes)
+        log.info("run_stored", **{status.value: rows for status, rows in tally.items() if rows})

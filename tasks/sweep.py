@@ -1,0 +1,61 @@
+"""The tasks that beat starts: whatever was missed is found here."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from celery import Celery
+
+from embed_star.producer import Lease
+from embed_star.settings import Settings
+from embed_star.store.cursors import Phase
+from tasks.base import ServiceTask
+from tasks.dispatch import CeleryDispatcher
+
+log = structlog.get_logger(__name__)
+
+DEAD_LOCK_S = 3600.0
+"""Locks that nobody wanted again are cleared when they have been over for this long."""
+
+RECONCILE_SLICE_S = 10.0
+"""How long one reconcile task works before it makes way and enqueues itself again."""
+
+
+def register(app: Celery, settings: Settings) -> None:
+    """Register the tasks with `app`."""
+
+    @app.task(name="embed_star.sweep_backlog", bind=True, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+    def sweep_backlog(task: ServiceTask) -> None:
+        """Clear dead locks; do the producer's work once if no producer leads."""
+        services = task.services
+        cleared = services.store.locks.sweep(DEAD_LOCK_S)
+        lease = Lease(services.locks, f"sweep:{task.request.id}", settings.leader_lease_s)
+        dispatched = 0
+        if lease.hold():
+            try:
+                dispatched = services.backlog(CeleryDispatcher(app)).dispatch()
+            finally:
+                lease.give_up()
+        log.info("swept", cleared_locks=cleared, dispatched=dispatched)
+
+    @app.task(name="embed_star.reconcile", bind=True, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+    def reconcile(task: ServiceTask) -> None:
+        """Do a slice of the walk when one is due and the backfill lane has room."""
+        reconciler = task.services.reconciler
+        if not reconciler.due(settings.reconcile_interval_s) or not reconciler.backlog_is_short():
+            return
+        progress = reconciler.begin()
+        until = time.monotonic() + RECONCILE_SLICE_S
+        while progress.phase is not Phase.DONE and time.monotonic() < until:
+            progress = reconciler.step(progress)
+            if not reconciler.backlog_is_short():
+                break
+        log.info("reconciled", phase=progress.phase.value, checked=progress.checked)
+
+    @app.task(name="embed_star.maintain_index", bind=True, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+    def maintain_index(task: ServiceTask) -> None:
+        """Begin building the HNSW index when the table has grown so large that it pays."""
+        vectors = task.services.store.vectors
+        if settings.hnsw_min_rows and vectors.count() >= settings.hnsw_min_rows:
+            log.info("index", begun=vectors.build_index())
