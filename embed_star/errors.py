@@ -103,7 +103,7 @@ class ProviderError(EmbedStarError):
 
 
 class ProviderAuthError(ProviderError):
-    """401 or 403: the key is missing, wrong or revoked."""
+    """401, 403 or 402: the key is missing, wrong, revoked or out of credit."""
 
 
 class ProviderConfigError(ProviderError):

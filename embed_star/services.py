@@ -20,6 +20,7 @@ from embed_star.models import Space
 from embed_star.pipeline import Embedder, Limits, Storer
 from embed_star.providers.base import Provider
 from embed_star.reconcile import Reconciler
+from embed_star.search import Search
 from embed_star.settings import LOCK_MARGIN_S, Settings
 from embed_star.store.connection import Target
 from embed_star.store.cursors import Cursors
@@ -196,6 +197,16 @@ class Services:
             lock_table=self.store.locks,
             runs=self.runs,
             cache=self.cache,
+        )
+
+    @cached_property
+    def search(self) -> Search:
+        return Search(
+            vectors=self.store.vectors,
+            provider=self.provider,
+            cache=self.cache,
+            validator=self.validator,
+            max_tokens=self.settings.text_max_tokens,
         )
 
     def backlog(self, dispatcher: Dispatcher) -> Backlog:

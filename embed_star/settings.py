@@ -21,10 +21,12 @@ ProviderName = Literal["ollama", "openai", "together", "local"]
 DEFAULT_MODELS: dict[str, tuple[str, int]] = {
     "ollama": ("nomic-embed-text", 768),
     "openai": ("text-embedding-3-small", 1536),
-    "together": ("intfloat/multilingual-e5-large-instruct", 1024),
     "local": ("wordllama-l2-supercat", 256),
 }
-"""The model and dimensions of each provider when the settings name none."""
+"""The model and dimensions of each provider when the settings name none.
+
+None for Together AI: it serves embedding models on dedicated endpoints only.
+"""
 
 LOCAL_ENV_FILE = ".embed-star/local.env"
 """Written by `embed-star up`: where its servers listen. `.env` and the environment win."""
@@ -108,7 +110,7 @@ class Settings(BaseSettings):
     # Batches and the work under way
     batch_size: int = Field(10, ge=1, le=2048, description="rows a provider call, at most")
     batch_max_tokens: int = Field(
-        100_000, ge=16, le=10_000_000, description="estimated tokens a provider call, at most"
+        100_000, ge=16, le=300_000, description="estimated tokens a provider call, at most"
     )
     chord_batches: int = Field(10, ge=1, le=100, description="batches one bulk write gathers")
     parallel_workers: int = Field(3, ge=1, le=256, description="threads of one worker process")
@@ -226,10 +228,18 @@ class Settings(BaseSettings):
     @field_validator("embedding_dimensions")
     @classmethod
     def _dimensions(cls, value: int, info: ValidationInfo) -> int:
-        known = DEFAULT_MODELS.get(info.data.get("embedding_provider", ""))
-        model = info.data.get("embedding_model", "")
-        if not value and known and model and model != known[0]:
+        provider, model = info.data.get("embedding_provider"), info.data.get("embedding_model")
+        known = DEFAULT_MODELS.get(provider or "", ("", 0))[0]
+        if provider and not value and (model or known) != known:
             raise ValueError(f"is needed with EMBEDDING_MODEL={model}: the length of its vectors")
+        return value
+
+    @field_validator("embedding_model")
+    @classmethod
+    def _model(cls, value: str, info: ValidationInfo) -> str:
+        provider = info.data.get("embedding_provider")
+        if provider and provider not in DEFAULT_MODELS and not value:
+            raise ValueError(f"is needed with EMBEDDING_PROVIDER={provider}")
         return value
 
     @field_validator("together_api_key", "openai_api_key", mode="after")

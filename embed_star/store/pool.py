@@ -34,7 +34,8 @@ class Pool:
 
     A connection that saw an exception is discarded, since an answer may still be under
     way in it (unless the exception is the server's whole answer). One older than
-    `max_age_s` is replaced, which also renews its sign-in. Thread-safe. `connection()` raises PoolTimeout when none is free within `wait_s`.
+    `max_age_s` is replaced, which also renews its sign-in. Thread-safe.
+    `connection()` raises PoolTimeout when none is free within `wait_s`.
     """
 
     def __init__(

@@ -1,0 +1,180 @@
+"""`embed-star demo`: the whole way on example data, and out again without a trace."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from embed_star import examples
+from embed_star.cli.import_ import StoreSink, Summary, write_rows
+from embed_star.cli.search import table as hits_table
+from embed_star.errors import EmbedStarError
+from embed_star.importing import read_rows
+from embed_star.models import Lane
+from embed_star.services import Services
+from embed_star.stack.processes import StopRequested
+from embed_star.stack.stack import DATA_DIR, LocalStack
+from embed_star.store.vectors import Hit
+
+SEARCHES = (
+    "a queue for background jobs in Python",
+    "draw charts from a data frame",
+    "keep passwords safe and encrypted",
+)
+EDITED = ("pallets/flask", "Controls a beehive: weighs the honey and counts the bees.")
+EDIT_SEARCH = "sensors for beekeepers"
+_GIVE_UP_S = 300.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    rows: int
+    seconds: float
+    outcomes: dict[str, int]
+    failed: int
+
+
+@click.command()
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DATA_DIR / "demo",
+    show_default=True,
+    help="Made for the demo, and removed after it.",
+)
+@click.option("--keep", is_flag=True, help="Keep the data directory.")
+def command(data_dir: Path, keep: bool) -> None:
+    """Start everything, embed the example repositories, search them, stop everything.
+
+    Needs no key, no Docker and no network. Exit code 0 only when all of it worked.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    if data_dir.exists() and any(data_dir.iterdir()) and not (data_dir / ".gitignore").exists():
+        raise EmbedStarError(f"{data_dir} holds other files: name another --data-dir")
+    shutil.rmtree(data_dir, ignore_errors=True)
+    stack = LocalStack(
+        data_dir,
+        env={"EMBEDDING_PROVIDER": "local", "EMBEDDING_MODEL": "", "EMBEDDING_DIMENSIONS": ""},
+        report=lambda line: console.print("·", line, markup=False),
+    )
+    with _stoppable(stack):
+        try:
+            stack.start()
+            stack.wait_ready()
+            _show(console, stack)
+        except StopRequested:
+            console.print("stopped before the end")
+            sys.exit(130)
+        finally:
+            stack.stop()
+            if not keep:
+                shutil.rmtree(data_dir, ignore_errors=True)
+    console.print("· everything is stopped; next: [bold]embed-star up[/]")
+
+
+def _show(console: Console, stack: LocalStack) -> None:
+    with Services(stack.settings()) as services:
+        rows = _import(services)
+        console.print(f"· {rows} repositories imported from examples/repos.jsonl")
+        _summary(console, _await_embedded(console, services, rows))
+        for query in SEARCHES:
+            _search(console, services, query)
+        _edit(console, services)
+
+
+def _import(services: Services) -> int:
+    summary = Summary("examples/repos.jsonl", Lane.FRESH.name.lower(), dry_run=False)
+    with examples.find("repos.jsonl").open("rb") as stream:
+        rows = read_rows(stream, name=summary.source)
+        write_rows(rows, StoreSink(services.store), Lane.FRESH, summary)
+    if summary.bad or not summary.written:
+        raise EmbedStarError(f"{summary.source}: {summary.bad} bad lines")
+    return summary.written
+
+
+def _await_embedded(console: Console, services: Services, rows: int) -> _Done:
+    """Wait, behind a progress bar, until nothing is pending."""
+    columns = (
+        TextColumn("  embedding"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    started = time.monotonic()
+    store = services.store
+    with Progress(*columns, console=console) as bar:
+        shown = bar.add_task("", total=rows)
+        while any(store.outbox.counts().values()):
+            bar.update(shown, completed=store.vectors.count())
+            _wait(started, "the rows were not embedded")
+        seconds = time.monotonic() - started
+        bar.update(shown, completed=store.vectors.count())
+    failed = sum(store.failures.by_reason().values())
+    return _Done(store.vectors.count(), seconds, services.runs.totals(), failed)
+
+
+def _summary(console: Console, done: _Done) -> None:
+    rows = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
+    rows.add_row("rows", f"{done.rows:,}")
+    rows.add_row("seconds", f"{done.seconds:.1f}")
+    rows.add_row("rows/s", f"{done.rows / done.seconds:,.0f}")
+    hits, misses = done.outcomes.get("cached", 0), done.outcomes.get("embedded", 0)
+    rows.add_row("cache", f"{hits:,} found, {misses:,} computed")
+    rows.add_row("failures", f"{done.failed:,}")
+    console.print(rows)
+    if done.failed:
+        raise EmbedStarError(f"{done.failed} example rows could not be embedded")
+
+
+def _search(console: Console, services: Services, query: str) -> Sequence[Hit]:
+    console.print(f'\n[bold]embed-star search "{query}" -k 5[/]')
+    hits = services.search.find(query, 5)
+    if not hits:
+        raise EmbedStarError(f"the search for {query!r} found nothing")
+    console.print(hits_table(hits))
+    return hits
+
+
+def _edit(console: Console, services: Services) -> None:
+    """Change one description, and see that the search knows it."""
+    name, description = EDITED
+    console.print(f"\n· {name} is edited; its description is now: {description}")
+    started = time.monotonic()
+    fields = {"description": description, "topics": []}
+    services.store.repos.upsert([(name, fields)], lane=Lane.FRESH)
+    while services.search.find(EDIT_SEARCH, 1)[0].repo["full_name"].lower() != name:
+        _wait(started, "the edited row was not embedded again")
+    console.print(f"· its new embedding is found after {time.monotonic() - started:.2f} s")
+    _search(console, services, EDIT_SEARCH)
+
+
+def _wait(started: float, failure: str) -> None:
+    if time.monotonic() - started > _GIVE_UP_S:
+        raise EmbedStarError(f"{failure} within {_GIVE_UP_S:g} s; see the logs with --keep")
+    time.sleep(_POLL_S)
+
+
+@contextmanager
+def _stoppable(stack: LocalStack) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the demo; the stack is stopped all the same."""
+    before = {
+        number: signal.signal(number, lambda *_: stack.request_stop())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,71 @@
+"""`embed-star doctor`: check settings, database, Redis and provider, one line each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+
+import click
+
+from embed_star.errors import EmbedStarError, SchemaError
+from embed_star.guards.connection import redis_errors, shown_url
+from embed_star.services import Services
+from embed_star.settings import load_settings
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> None:
+    """Try everything that embed_star needs, and say what to change."""
+    settings = load_settings()
+    with Services(settings) as services:
+        checks: dict[str, Callable[[], str]] = {
+            "database": lambda: _database(services),
+            "schema": lambda: _schema(services),
+            "redis": lambda: _redis(services),
+            "provider": lambda: _provider(services),
+        }
+        results = {name: _run(check) for name, check in checks.items()}
+    if as_json:
+        shown = {name: {"ok": ok, "detail": text} for name, (ok, text) in results.items()}
+        click.echo(json.dumps(shown, indent=2))
+    else:
+        for name, (ok, text) in results.items():
+            click.echo(f"{'ok  ' if ok else 'FAIL'}  {name:9} {text}")
+    if not all(ok for ok, _ in results.values()):
+        sys.exit(1)
+
+
+def _run(check: Callable[[], str]) -> tuple[bool, str]:
+    try:
+        return True, check()
+    except EmbedStarError as error:
+        return False, str(error)
+
+
+def _database(services: Services) -> str:
+    version = ".".join(map(str, services.store.database.version))
+    return f"SurrealDB {version} at {services.settings.db_url}"
+
+
+def _schema(services: Services) -> str:
+    services.store.check()
+    return f"space {services.space.name}"
+
+
+def _redis(services: Services) -> str:
+    with redis_errors("answer a ping"):
+        info = services.redis.info("server")
+        policy = services.redis.config_get("maxmemory-policy").get("maxmemory-policy")
+    if policy not in (None, "noeviction"):
+        raise SchemaError(
+            f"Redis evicts keys (maxmemory-policy {policy}), so queued work can vanish: set "
+            "noeviction, and give the cache a Redis of its own with CACHE_URL"
+        )
+    return f"Redis {info['redis_version']} at {shown_url(services.settings.redis_url)}"
+
+
+def _provider(services: Services) -> str:
+    vectors = services.provider.embed(["embed_star doctor"]).vectors
+    return f"{services.space.provider} {services.space.model}: {vectors.shape[1]} dimensions"

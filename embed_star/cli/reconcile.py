@@ -1,0 +1,32 @@
+"""`embed-star reconcile`: find rows that no event announced."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from embed_star.services import Services
+from embed_star.settings import load_settings
+from embed_star.store.cursors import Phase
+
+
+@click.command()
+def command() -> None:
+    """Walk all repos by key range, and put what is not current into the backfill lane.
+
+    After a bulk import (`surreal import` fires no events), a restore, or on a database
+    that was there before embed_star. Stopped, it goes on from where it was.
+    """
+    settings = load_settings()
+    with Services(settings) as services:
+        services.store.check()
+        reconciler = services.reconciler
+        walk = reconciler.begin()
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            shown = bar.add_task("")
+            while walk.phase is not Phase.DONE:
+                walk = reconciler.step(walk)
+                bar.update(shown, description=f"{walk.checked:,} checked, {walk.found:,} found")
+        click.echo(f"{walk.checked:,} repos checked, {walk.found:,} rows put into the backlog")

@@ -1,0 +1,90 @@
+"""`embed-star search`: find repositories by meaning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from embed_star.search import Filters
+from embed_star.services import Services
+from embed_star.settings import load_settings
+from embed_star.store.vectors import Hit
+
+
+@click.command()
+@click.argument("query")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1, 1000), help="Answers.")
+@click.option("--language", help="Only repos in this main language.")
+@click.option("--min-stars", type=click.IntRange(0), help="Only repos with as many stars.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(query: str, k: int, language: str | None, min_stars: int | None, as_json: bool) -> None:
+    """Find repositories whose description means what QUERY says."""
+    settings = load_settings()
+    with Services(settings) as services:
+        services.store.check()
+        hits = services.search.find(query, k, Filters(language, min_stars))
+    if as_json:
+        click.echo(json.dumps([_json(hit) for hit in hits], indent=2, ensure_ascii=False))
+    elif hits:
+        Console().print(table(hits))
+    else:
+        click.echo("no repository fits; is anything embedded yet? See `embed-star status`")
+
+
+def table(hits: Sequence[Hit]) -> Table:
+    """The answers as people read them."""
+    cells = [_cells(hit) for hit in hits]
+    # The description gives way on a narrow terminal, nothing else does.
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rows = Table(box=None, padding=(0, 2, 0, 0))
+    rows.add_column("score", justify="right", min_width=widths[0])
+    rows.add_column("repository", style="bold", no_wrap=True, min_width=min(widths[1], 36))
+    rows.add_column("stars", justify="right", min_width=widths[2])
+    rows.add_column("language", no_wrap=True, min_width=min(widths[3], 12))
+    rows.add_column("description", overflow="ellipsis", no_wrap=True)
+    for row in cells:
+        rows.add_row(*map(Text, row))
+    return rows
+
+
+def _cells(hit: Hit) -> tuple[str, ...]:
+    repo = hit.repo
+    stars = repo.get("stargazers_count")
+    return (
+        f"{hit.score:.3f}",
+        _plain(repo.get("full_name") or repo["id"].id),
+        f"{stars:,}" if isinstance(stars, int) else "",
+        _plain(repo.get("language")),
+        _plain(repo.get("description")),
+    )
+
+
+def _plain(value: Any) -> str:
+    """A value from a row without anything that a terminal would obey."""
+    shown = "" if value is None else str(value)
+    return "".join(character for character in shown if character.isprintable())
+
+
+def _json(hit: Hit) -> dict[str, Any]:
+    repo = {name: _jsonable(value) for name, value in hit.repo.items()}
+    return {"score": round(hit.score, 6), "repo": repo}
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _jsonable(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(part) for part in value]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, UUID) or not isinstance(value, str | int | float | bool | None):
+        return str(value)
+    return value

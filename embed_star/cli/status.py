@@ -1,0 +1,82 @@
+"""`embed-star status`: what is embedded, pending, in flight and failed."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from embed_star.errors import RedisUnavailable
+from embed_star.services import Services
+from embed_star.settings import load_settings
+from embed_star.status import Report, report
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+def command(as_json: bool, watch: bool) -> None:
+    """Say how far the embedding of all repos is."""
+    settings = load_settings()
+    with Services(settings) as services:
+        services.store.check()
+        if not watch:
+            found = _look(services)
+            _print(found, as_json)
+            return
+        with Live(console=Console(), refresh_per_second=4) as live:
+            try:
+                while True:
+                    live.update(table(_look(services)))
+                    time.sleep(1.0)
+            except KeyboardInterrupt:
+                return
+
+
+def _look(services: Services) -> Report:
+    from embed_star.celery import app  # reads the settings when it is imported
+    from tasks import fleet
+
+    try:
+        return report(services, fleet.workers(app))
+    except RedisUnavailable:
+        return report(services)
+
+
+def _print(found: Report, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        Console().print(table(found))
+
+
+def table(found: Report) -> Table:
+    """The report as people read it."""
+    rows = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    rows.add_column(style="bold")
+    rows.add_column()
+    rows.add_row("space", f"{found.provider} {found.model}, {found.dimensions} dimensions")
+    rows.add_row("embedded", f"{found.embedded:,}")
+    for lane, count in found.pending.items():
+        age = found.oldest_pending_s[lane]
+        since = "" if age is None else f", the oldest for {age:,.1f} s"
+        rows.add_row(f"pending, {lane}", f"{count:,}{since}")
+    rows.add_row("in flight", "unknown" if found.in_flight is None else f"{found.in_flight:,}")
+    for reason, count in found.failed.items():
+        rows.add_row(f"failed, {reason}", f"{count:,}")
+    if found.done is not None:
+        rows.add_row("cache", _cache(found.done))
+    names = "unknown" if found.workers is None else ", ".join(found.workers) or "none answers"
+    rows.add_row("workers", names)
+    for problem in found.problems:
+        rows.add_row("problem", problem)
+    return rows
+
+
+def _cache(done: dict[str, int]) -> str:
+    hits, misses = done.get("cached", 0), done.get("embedded", 0)
+    return f"{hits:,} found, {misses:,} paid for"

@@ -1,0 +1,42 @@
+"""The contract that every embedding provider keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+"""Shape (rows, dimensions), one row for each text, in the order of the texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The answer to one call."""
+
+    vectors: Vectors
+    tokens: int | None = None
+    """Tokens the provider says it counted for this call, None when it does not say."""
+
+
+class Provider(Protocol):
+    """One embedding model behind one endpoint. Safe to call from several threads."""
+
+    name: str
+    model: str
+    dimensions: int
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Embed `texts` (at least one, none empty) in one call.
+
+        Vectors come in the order of the texts and have `dimensions` columns; their
+        values are not judged here (see `validation`). Raises the errors of the
+        `ProviderError` and `ProviderUnavailable` branches, never a foreign one. It
+        returns or raises within the total deadline that it was built with.
+        """
+
+    def close(self) -> None:
+        """Release connections. May be called more than once."""

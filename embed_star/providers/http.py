@@ -1,0 +1,185 @@
+"""The one place where HTTP to providers happens: JSON in, JSON out, or an error of ours.
+
+One pooled session for each provider. Every call has a deadline for the whole of it and
+a cap on the size of the answer, follows no redirect (the key would go along) and tries
+once: the caller owns the retries.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+from requests.auth import AuthBase, HTTPBasicAuth
+from requests.utils import get_auth_from_url, urldefragauth
+
+from embed_star.errors import (
+    EmbedStarError,
+    InputRejected,
+    ProviderProtocolError,
+    ProviderUnavailable,
+)
+from embed_star.providers.addresses import check_base_url
+from embed_star.providers.deadline import Deadline, DeadlineAdapter, Limits, in_force
+from embed_star.providers.failures import FOREIGN, failure
+from embed_star.providers.refusals import Endpoint, Refusal, error_for, retry_after_s
+
+CHUNK_BYTES = 65_536
+REFUSAL_BYTES = 65_536
+"""What is read of an error's body; it only helps to tell kinds of errors apart."""
+
+Explain = Callable[[Refusal], EmbedStarError | None]
+"""A provider's own reading of a refusal; None leaves it to `error_for`."""
+
+
+class JsonClient:
+    """POSTs JSON below one base URL. Safe to call from several threads.
+
+    Raises ConfigError when built with a base URL that cannot be one, and only errors of
+    the ProviderError and ProviderUnavailable branches afterwards.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        limits: Limits,
+        pool_size: int = 1,
+        explain: Explain | None = None,
+    ) -> None:
+        check_base_url(endpoint.base_url, endpoint.url_setting)
+        self.endpoint = endpoint
+        self._limits = limits
+        self._explain = explain
+        self._base_url = urldefragauth(endpoint.base_url).rstrip("/")
+        self._session = _session(endpoint, pool_size)
+
+    def close(self) -> None:
+        """Close idle connections. May be called more than once."""
+        self._session.close()
+
+    def deadline(self) -> Deadline:
+        """A deadline that begins now, for calls that share one."""
+        return Deadline.of(self._limits)
+
+    def post(
+        self, path: str, payload: Mapping[str, Any], deadline: Deadline | None = None
+    ) -> dict[str, Any]:
+        """POST `payload` to `path` and return the JSON object that it answers.
+
+        It returns or raises by `deadline` (a new one where there is none). The request
+        is sent once; nothing is retried.
+        """
+        deadline = deadline or self.deadline()
+        body = _encode(payload, self.endpoint)
+        try:
+            with in_force(deadline), self._send(path, body, deadline) as response:
+                if not 200 <= response.status_code < 300:
+                    raise self._refusal(response)
+                content = self._read(response, self._limits.response_bytes)
+                media_type = response.headers.get("Content-Type", "")
+        except FOREIGN as error:
+            raise failure(error, self.endpoint, self._limits, deadline) from None
+        return self._decode(content, media_type)
+
+    def _send(self, path: str, body: bytes, deadline: Deadline) -> requests.Response:
+        left = max(deadline.remaining_s(), 0.001)  # requests refuses a time-out of 0
+        return self._session.post(
+            f"{self._base_url}/{path}",
+            data=body,
+            stream=True,
+            allow_redirects=False,
+            timeout=(min(self._limits.connect_s, left), min(self._limits.read_s, left)),
+        )
+
+    def _read(self, response: requests.Response, limit: int) -> bytes:
+        announced = response.headers.get("Content-Length", "")
+        if announced.isdecimal() and int(announced[:20]) > limit:
+            raise self._too_big(limit)
+        content = bytearray()
+        for chunk in response.iter_content(CHUNK_BYTES):
+            content += chunk
+            if len(content) > limit:
+                raise self._too_big(limit)
+        return bytes(content)
+
+    def _refusal(self, response: requests.Response) -> EmbedStarError:
+        body = bytearray()
+        try:
+            for chunk in response.iter_content(CHUNK_BYTES):
+                body += chunk
+                if len(body) >= REFUSAL_BYTES:
+                    break
+        except FOREIGN:
+            pass  # the status is known, and says more than a body that broke off
+        refusal = Refusal.of(response.status_code, bytes(body[:REFUSAL_BYTES]))
+        headers = response.headers
+        wait_s = retry_after_s(headers.get("Retry-After"), headers.get("Date"))
+        explained = self._explain(refusal) if self._explain else None
+        return explained or error_for(refusal, self.endpoint, wait_s)
+
+    def _decode(self, content: bytes, media_type: str) -> dict[str, Any]:
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError):
+            if content.lstrip()[:1] in (b"", b"{"):
+                # The length was not said, or said wrong: HTTP could not tell that it is torn.
+                raise ProviderUnavailable(f"{self.endpoint.label} broke off its answer") from None
+            kind = re.sub(r"[^\w/+.-].*", "", media_type)[:40] or "no content type"
+            raise ProviderProtocolError(
+                f"{self.endpoint.label} answered something that is not JSON ({kind}); "
+                f"check {self.endpoint.url_setting}"
+            ) from None
+        if not isinstance(answer, dict):
+            raise ProviderProtocolError(
+                f"{self.endpoint.label} answered JSON that is no embeddings answer; "
+                f"check {self.endpoint.url_setting}"
+            )
+        return answer
+
+    def _too_big(self, limit: int) -> ProviderProtocolError:
+        return ProviderProtocolError(
+            f"{self.endpoint.label} answered more than {limit} bytes; "
+            "raise PROVIDER_MAX_RESPONSE_MB or lower BATCH_SIZE"
+        )
+
+
+def _encode(payload: Mapping[str, Any], endpoint: Endpoint) -> bytes:
+    try:
+        return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise InputRejected(
+            f"a text for {endpoint.provider} holds a lone surrogate, which no server takes"
+        ) from None
+
+
+class _Bearer(AuthBase):
+    """Sends the key, or nothing at all.
+
+    Always given to requests, because without an `auth` it looks into ~/.netrc and puts
+    what it finds there in the place of the key.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._key = endpoint.key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if key := self._key.get_secret_value():
+            request.headers["Authorization"] = f"Bearer {key}"
+        return request
+
+
+def _session(endpoint: Endpoint, pool_size: int) -> requests.Session:
+    session = requests.Session()
+    user, password = get_auth_from_url(endpoint.base_url)
+    has_login = bool(user or password) and not endpoint.key.get_secret_value()
+    session.auth = HTTPBasicAuth(user, password) if has_login else _Bearer(endpoint)
+    session.headers.update({"Content-Type": "application/json", "User-Agent": "embed-star"})
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = DeadlineAdapter(pool_size)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session

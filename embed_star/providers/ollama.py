@@ -1,0 +1,110 @@
+"""Ollama's own API, `POST {url}/api/embed`: a model on this machine or network.
+
+It answers 400 for what a runner says, whoever is to blame, and older ones answer 500 for
+texts that are too long; its words tell them apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from embed_star.errors import (
+    EmbedStarError,
+    InputRejected,
+    ProviderConfigError,
+    ProviderProtocolError,
+    ProviderUnavailable,
+)
+from embed_star.providers.answers import check_model, count_of, vectors_of
+from embed_star.providers.base import Embeddings
+from embed_star.providers.deadline import Limits
+from embed_star.providers.http import JsonClient
+from embed_star.providers.refusals import Endpoint, Refusal
+
+if TYPE_CHECKING:
+    from embed_star.settings import Settings
+
+_TEXT_FAULT = re.compile(
+    # Some models compute NaN for some texts (bge-m3 does); JSON cannot carry it.
+    r"failed to encode response: json: unsupported value|embedding contains nan"
+    r"|(the )?input (length )?(exceeds|after truncation)",
+    re.IGNORECASE,
+)
+_RUNNER_FAULT = re.compile(
+    r"do embedding request|llama runner|llm server|unexpected server status|error acquiring"
+    r"|.{0,40}runner process",
+    re.IGNORECASE,
+)
+_NO_MODEL = re.compile(r"""model\b.{0,200}?not found""", re.IGNORECASE)
+_NO_EMBEDDINGS = re.compile(r""".{0,200}?does not support embed""", re.IGNORECASE)
+
+
+def ollama(settings: Settings) -> Ollama:
+    """Ollama at OLLAMA_URL."""
+    endpoint = Endpoint(
+        provider="ollama",
+        base_url=settings.ollama_url,
+        url_setting="OLLAMA_URL",
+        model=settings.model,
+    )
+    return Ollama(endpoint, settings.dimensions, Limits.of(settings), settings.parallel_workers)
+
+
+class Ollama:
+    """A `Provider` over Ollama."""
+
+    def __init__(
+        self, endpoint: Endpoint, dimensions: int, limits: Limits, pool_size: int = 1
+    ) -> None:
+        self.name = endpoint.provider
+        self.model = endpoint.model
+        self.dimensions = dimensions
+        self._endpoint = endpoint
+        self._client = JsonClient(endpoint, limits, pool_size, self._explain)
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """See `Provider.embed`. Vectors come in the order of the texts, without an index."""
+        payload = {"model": self.model, "input": list(texts), "truncate": True}
+        answer = self._client.post("api/embed", payload)
+        check_model(answer.get("model"), self._endpoint)
+        vectors = self._counted(answer.get("embeddings"), len(texts))
+        return Embeddings(
+            vectors_of(vectors, self.dimensions, self._endpoint),
+            count_of(answer.get("prompt_eval_count")),
+        )
+
+    def close(self) -> None:
+        """See `Provider.close`."""
+        self._client.close()
+
+    def _counted(self, vectors: Any, count: int) -> list[Any]:
+        if not isinstance(vectors, list):
+            raise ProviderProtocolError(
+                f"{self._endpoint.label} answered no list of vectors; check OLLAMA_URL"
+            )
+        if len(vectors) != count:
+            raise ProviderProtocolError(
+                f"{self._endpoint.label} answered {len(vectors)} vectors for {count} texts"
+            )
+        return vectors
+
+    def _explain(self, refusal: Refusal) -> EmbedStarError | None:
+        label, status, words = self._endpoint.label, refusal.status, refusal.message
+        if status == 404 and _NO_MODEL.match(words):
+            return ProviderConfigError(
+                f"{label} has no model {self.model}; run `ollama pull {self.model}` there"
+            )
+        if _NO_EMBEDDINGS.match(words):
+            return ProviderConfigError(
+                f"{label} cannot embed with {self.model}; set EMBEDDING_MODEL to an embedding model"
+            )
+        if status in (400, 500) and _TEXT_FAULT.match(words):
+            return InputRejected(
+                f"{label} could not embed one of these texts (HTTP {status}); "
+                "if it refuses many, lower TEXT_MAX_TOKENS"
+            )
+        if status == 400 and _RUNNER_FAULT.match(words):
+            return ProviderUnavailable(f"{label} lost the process that runs {self.model}")
+        return None

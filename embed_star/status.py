@@ -1,0 +1,78 @@
+"""What is embedded, pending, in flight and failed, right now."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from embed_star.errors import RedisUnavailable
+from embed_star.models import Lane
+from embed_star.services import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One look. What could not be asked is None, and `problems` says why."""
+
+    space: str
+    provider: str
+    model: str
+    dimensions: int
+    embedded: int
+    pending: dict[str, int]
+    """Outbox records by lane; a repo that changed twice counts twice."""
+    oldest_pending_s: dict[str, float | None]
+    failed: dict[str, int]
+    """Rows that cannot be embedded, by reason. They are not pending."""
+    in_flight: int | None
+    """Rows claimed by runs under way; they count as pending until they are written."""
+    done: dict[str, int] | None
+    """Rows by outcome since Redis was last empty."""
+    workers: list[str] | None
+    pool: dict[str, int]
+    problems: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def pending_total(self) -> int:
+        return sum(self.pending.values())
+
+
+def report(services: Services, workers: list[str] | None = None) -> Report:
+    """Ask the database and Redis; Redis may be away.
+
+    `workers` are the names of those that answered, None when nobody asked them. Raises
+    StoreUnavailable.
+    """
+    store = services.store
+    problems: list[str] = []
+    in_flight: int | None = None
+    done: dict[str, int] | None = None
+    try:
+        in_flight = services.runs.counts().in_flight
+        done = services.runs.totals()
+    except RedisUnavailable as error:
+        problems.append(str(error))
+    return Report(
+        space=services.space.name,
+        provider=services.space.provider,
+        model=services.space.model,
+        dimensions=services.space.dimensions,
+        embedded=store.vectors.count(),
+        pending={lane.name.lower(): rows for lane, rows in store.outbox.counts().items()},
+        oldest_pending_s={lane.name.lower(): _age_s(services, lane) for lane in Lane},
+        failed=store.failures.by_reason(),
+        in_flight=in_flight,
+        done=done,
+        workers=workers,
+        pool=asdict(store.database.pool.stats()),
+        problems=problems,
+    )
+
+
+def _age_s(services: Services, lane: Lane) -> float | None:
+    at_ms = services.store.outbox.oldest_at_ms(lane)
+    return None if at_ms is None else max(0.0, round(time.time() - at_ms / 1000, 1))

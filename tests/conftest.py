@@ -1,0 +1,138 @@
+"""What the tests share: real servers for the session, a fresh database for each test.
+
+`engine` is both SurrealDBs in turn, a server and the embedded engine behind its gateway;
+`world` is everything wired to it. None of it sees the developer's environment or `.env`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from embed_star.services import target_of
+from embed_star.settings import RootSettings, Settings, load_settings
+from embed_star.stack.servers import LocalServers, ServerOptions
+from embed_star.store.bootstrap import bootstrap
+from embed_star.store.connection import Connection, Target
+from tests.support.servers import local_servers
+from tests.support.world import World
+
+DIMENSIONS = 8
+
+_databases = itertools.count()
+
+MakeSettings = Callable[..., Settings]
+MakeWorld = Callable[..., World]
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting in the environment, whatever the developer has exported."""
+    names = set(Settings.model_fields) | set(RootSettings.model_fields)
+    for variable in list(os.environ):
+        if variable.lower() in names:
+            monkeypatch.delenv(variable)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
+    options = ServerOptions(surrealdb=False, memory=True)
+    with LocalServers(tmp_path_factory.mktemp("redis"), options) as servers:
+        yield servers
+
+
+@pytest.fixture
+def redis_url(redis_server: LocalServers) -> str:
+    """A Redis with nothing in it."""
+    with redis.Redis.from_url(redis_server.redis_url) as client:
+        client.flushall()
+    return redis_server.redis_url
+
+
+@pytest.fixture(scope="session")
+def surreal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
+    """A SurrealDB server, in memory; skipped where there is none (see `find_surreal`)."""
+    with local_servers(tmp_path_factory.mktemp("surreal"), "server", redis=False) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
+    """The embedded engine, in memory, behind its gateway."""
+    with local_servers(tmp_path_factory.mktemp("gateway"), "embedded", redis=False) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session", params=["server", "embedded"])
+def engine(request: pytest.FixtureRequest) -> LocalServers:
+    """Each SurrealDB in turn."""
+    name = {"server": "surreal", "embedded": "gateway"}[request.param]
+    servers: LocalServers = request.getfixturevalue(name)
+    return servers
+
+
+def root_target(servers: LocalServers, database: str) -> Target:
+    """The root user of a server, on `database`."""
+    values = servers.environment
+    return Target(
+        url=values["DB_URL"],
+        user=servers.root_environment["ROOT_DB_USER"],
+        password=servers.root_environment["ROOT_DB_PASS"],
+        namespace=values["DB_NAMESPACE"],
+        database=database,
+        root=True,
+    )
+
+
+def fresh_database(servers: LocalServers) -> dict[str, str]:
+    """Settings, in lower case, of a database with nothing in it."""
+    values = {name.lower(): value for name, value in servers.environment.items()}
+    if servers.engine == "server":
+        values["db_database"] = f"test_{next(_databases)}"
+        root = root_target(servers, values["db_database"])
+        bootstrap(root, values["db_user"], values["db_pass"])
+    else:  # the gateway serves one database
+        connection = Connection(target_of(load_settings(_env_file=None, **values)))
+        (info,) = connection.query("INFO FOR DB")
+        connection.query("".join(f"REMOVE TABLE `{table}`;" for table in info["tables"]))
+        connection.close()
+    return values
+
+
+@pytest.fixture
+def make_settings(engine: LocalServers, redis_url: str, clean_environment: None) -> MakeSettings:
+    """Settings of a fresh database, a fresh Redis and an 8-dimensional model."""
+    values: dict[str, Any] = {
+        "embedding_provider": "local",
+        "embedding_model": "test-model",
+        "embedding_dimensions": DIMENSIONS,
+        "batch_size": 100,
+        **fresh_database(engine),
+        "redis_url": redis_url,
+    }
+    return lambda **changes: load_settings(_env_file=None, **(values | changes))
+
+
+@pytest.fixture
+def make_world(make_settings: MakeSettings) -> Iterator[MakeWorld]:
+    """A world with settings that differ; more than one share the database and Redis."""
+    made: list[World] = []
+
+    def make(**changes: Any) -> World:
+        made.append(World(make_settings(**changes)))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()
+
+
+@pytest.fixture
+def world(make_world: MakeWorld) -> World:
+    """Everything wired, the database's schema in place, no repo yet."""
+    return make_world()

@@ -1,0 +1,96 @@
+"""Each provider, made from settings: over HTTP against the scripted provider, or real."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from embed_star.providers import create_provider
+from embed_star.providers.base import Provider
+from embed_star.settings import Settings, load_settings
+from tests.support.scripted_provider import ScriptedProvider
+
+KEY = "sk-canary-6c1f"
+DIMENSIONS = 8
+HTTP_PROVIDERS = ("openai", "together", "ollama")
+OPENAI_LIKE = ("openai", "together")
+URL_SETTINGS = {
+    "openai": "OPENAI_BASE_URL",
+    "together": "TOGETHER_BASE_URL",
+    "ollama": "OLLAMA_URL",
+}
+
+Make = Callable[..., Provider]
+
+needs_wordllama = pytest.mark.skipif(
+    importlib.util.find_spec("wordllama") is None,
+    reason="the package wordllama is missing: pip install 'embed-star[local]'",
+)
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider("--dimensions", str(DIMENSIONS)) as running:
+        yield running
+
+
+@pytest.fixture
+def server(process: ScriptedProvider) -> ScriptedProvider:
+    process.reset()
+    return process
+
+
+@pytest.fixture(autouse=True)
+def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy of the machine between the tests and their server."""
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.lower(), raising=False)
+
+
+def settings_for(name: str, url: str, **changes: Any) -> Settings:
+    """Settings of the provider `name` at `url`, with small limits."""
+    base = url if name == "ollama" else f"{url}/v1"
+    values = {
+        "db_pass": "x",
+        "embedding_provider": name,
+        "embedding_model": "test-model",
+        "embedding_dimensions": DIMENSIONS,
+        "openai_api_key": KEY,
+        "together_api_key": KEY,
+        "provider_max_response_mb": 1,
+        "parallel_workers": 4,
+        URL_SETTINGS.get(name, "OLLAMA_URL").lower(): base,
+    }
+    if name == "local":
+        values |= {"embedding_model": "", "embedding_dimensions": 0}
+    return load_settings(**(values | changes))
+
+
+@pytest.fixture
+def make(server: ScriptedProvider) -> Iterator[Make]:
+    """Make providers of a name; they are closed afterwards."""
+    made: list[Provider] = []
+
+    def create(name: str, url: str = "", **changes: Any) -> Provider:
+        made.append(create_provider(settings_for(name, url or server.url, **changes)))
+        return made[-1]
+
+    yield create
+    for provider in made:
+        provider.close()
+
+
+@pytest.fixture(params=[*HTTP_PROVIDERS, pytest.param("local", marks=needs_wordllama)])
+def provider(request: pytest.FixtureRequest, make: Make) -> Provider:
+    """Each provider in turn."""
+    return make(request.param)
+
+
+@pytest.fixture(params=HTTP_PROVIDERS)
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of each provider over HTTP in turn."""
+    return str(request.param)

@@ -1,0 +1,98 @@
+"""What every provider must do, run over each of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from embed_star.errors import InputRejected
+from embed_star.providers import PROVIDERS
+from embed_star.providers.base import Provider
+from embed_star.settings import DEFAULT_MODELS
+from tests.contract.providers.conftest import DIMENSIONS
+
+
+def test_a_row_for_each_text_in_their_order(provider: Provider) -> None:
+    texts = [f"repository {number} about {'graphs' * number}" for number in range(20)]
+    vectors = provider.embed(texts).vectors
+    assert vectors.shape == (20, provider.dimensions)
+    assert vectors.dtype == np.float32
+    assert len({row.tobytes() for row in vectors}) == 20
+    for text, row in zip(texts, vectors, strict=True):
+        np.testing.assert_array_equal(provider.embed([text]).vectors[0], row)
+
+
+def test_vectors_are_finite_and_about_unit_length(provider: Provider) -> None:
+    vectors = provider.embed(["a web framework", "a compiler"]).vectors
+    assert np.isfinite(vectors).all()
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=0.5)
+
+
+def test_equal_texts_have_equal_vectors(provider: Provider) -> None:
+    first, other, second = provider.embed(["same", "other", "same"]).vectors
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_all_of_unicode_is_taken(provider: Provider) -> None:
+    texts = [
+        "\x00",
+        "مرحبا بالعالم",
+        "😀" * 50,
+        "e\u0301",
+        "\u200b",
+        "日本語のリポジトリ",
+        '\r\n\t\\"',
+    ]
+    assert provider.embed(texts).vectors.shape == (len(texts), provider.dimensions)
+
+
+def test_a_lone_surrogate_is_the_texts_fault(provider: Provider) -> None:
+    with pytest.raises(InputRejected, match="lone surrogate"):
+        provider.embed(["fine", "\ud800 broken"])
+
+
+def test_a_long_text_is_taken(provider: Provider) -> None:
+    texts = ["word " * 30_000, "short"]
+    assert np.isfinite(provider.embed(texts).vectors).all()
+
+
+def test_tokens_are_a_count_or_unknown(provider: Provider) -> None:
+    tokens = provider.embed(["count these words"]).tokens
+    assert tokens is None or tokens > 0
+
+
+def test_threads_may_share_it(provider: Provider) -> None:
+    texts = [f"text {number}" for number in range(32)]
+    expected = provider.embed(texts).vectors
+    with ThreadPoolExecutor(8) as pool:
+        rows = list(pool.map(lambda text: provider.embed([text]).vectors[0], texts))
+    np.testing.assert_array_equal(np.array(rows), expected)
+
+
+def test_it_says_what_it_is(provider: Provider) -> None:
+    assert provider.name in PROVIDERS
+    assert provider.model in ("test-model", DEFAULT_MODELS["local"][0])
+    assert provider.dimensions in (DIMENSIONS, DEFAULT_MODELS["local"][1])
+
+
+def test_closing_twice_is_fine(provider: Provider) -> None:
+    provider.embed(["x"])
+    provider.close()
+    provider.close()
+
+
+def test_the_registry_has_exactly_the_names_of_the_setting() -> None:
+    assert set(PROVIDERS) == set(DEFAULT_MODELS)
+
+
+def test_importing_the_registry_imports_no_provider() -> None:
+    program = (
+        "import sys, embed_star.providers\n"
+        "sys.exit(bool({'requests', 'urllib3', 'wordllama', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,166 @@
+"""Everything wired to real servers, with what tests ask of it in one word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from surrealdb.data.types.record_id import RecordID
+
+from embed_star import text
+from embed_star.backlog import Backlog
+from embed_star.models import Batch, Key, Lane, Outcome, Status, key_text
+from embed_star.services import Services
+from embed_star.settings import Settings
+from embed_star.store.outbox import Entry
+from tests.support.in_process_provider import InProcessProvider
+
+
+class Recorder:
+    """A dispatcher that keeps the runs, as messages, for the test to carry out."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[Lane, list[Batch]]] = []
+        self.errors: list[Exception] = []
+        """Raised by the next dispatches, in order."""
+        self.during: Callable[[], None] = lambda: None
+
+    def dispatch(self, batches: Sequence[Batch], lane: Lane) -> None:
+        self.during()
+        if self.errors:
+            raise self.errors.pop(0)
+        messages = json.loads(json.dumps([batch.to_json() for batch in batches]))
+        self.runs.append((lane, [Batch.from_json(message) for message in messages]))
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [batch for _, run in self.runs for batch in run]
+
+    @property
+    def keys(self) -> list[str]:
+        """The key of every row dispatched, as text, in order."""
+        return [key_text(row.key) for batch in self.batches for row in batch.rows]
+
+
+class World:
+    """One database with its schema, and the services of one process on it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.services = Services(settings)
+        self.provider = InProcessProvider(settings.dimensions)
+        self.services.provider = self.provider  # in place of the settings' one
+        self.store = self.services.store
+        self.store.migrator.apply()
+        self.store.spaces.ensure(self.services.space, settings.text_fields)
+
+    @property
+    def table(self) -> str:
+        """The vector table."""
+        return self.services.space.table
+
+    def query(self, sql: str, **params: Any) -> list[Any]:
+        return self.store.database.query(sql, **params)
+
+    def write(self, key: Key, **fields: Any) -> None:
+        """What a user does: write a repo."""
+        self.query("UPSERT $id MERGE $fields", id=RecordID("repo", key), fields=fields)
+
+    def write_many(self, count: int) -> list[int]:
+        """`count` repos with keys from 0; their keys."""
+        rows = [{"id": RecordID("repo", n), "full_name": f"owner/name{n}"} for n in range(count)]
+        self.query("INSERT INTO repo $rows RETURN NONE", rows=rows)
+        return list(range(count))
+
+    def delete(self, key: Key) -> None:
+        self.query("DELETE $id", id=RecordID("repo", key))
+
+    @contextmanager
+    def unannounced(self) -> Iterator[None]:
+        """What is written within fires no event, as in `surreal import`."""
+        (info,) = self.query("INFO FOR TABLE repo")
+        self.query("REMOVE EVENT embedding_outbox ON TABLE repo")
+        yield
+        self.query(info["events"]["embedding_outbox"])
+
+    def outbox(self, *lanes: Lane) -> list[Entry]:
+        """All that is pending in the lanes, by default in all of them."""
+        return [one for lane in lanes or Lane for one in self.store.outbox.page(lane, "", 10_000)]
+
+    def vectors(self) -> dict[str, dict[str, Any]]:
+        """The records of the vector table by key."""
+        (rows,) = self.query(f"SELECT * FROM {self.table}")
+        return {key_text(row["id"].id): row for row in rows}
+
+    def failures(self) -> dict[str, dict[str, Any]]:
+        (rows,) = self.query("SELECT * FROM embedding_failure")
+        return {key_text(row["id"].id): row for row in rows}
+
+    def locks(self) -> dict[str, str]:
+        """Key → token of every record of the lock table."""
+        (rows,) = self.query("SELECT * FROM embedding_lock")
+        return {key_text(row["id"].id): row["token"] for row in rows}
+
+    def text_of(self, **fields: Any) -> str:
+        """The text of a repo with these fields."""
+        values = [fields.get(name) for name in self.settings.text_fields]
+        return text.render(values, self.settings.text_max_tokens)
+
+    def claim(self) -> Batch:
+        """All that is pending, claimed as one run of one batch."""
+        recorder = Recorder()
+        self.services.backlog(recorder).dispatch()
+        (batch,) = recorder.batches
+        return batch
+
+    def embed(self, batch: Batch, *, final: bool = True) -> list[Outcome]:
+        """The outcomes, as the message brings them."""
+        outcomes = self.services.embedder.embed(batch, final=final)
+        assert [one.row.key for one in outcomes] == [row.key for row in batch.rows]
+        return [Outcome.from_json(json.loads(json.dumps(one.to_json()))) for one in outcomes]
+
+    def save(self, batch: Batch, outcomes: Sequence[Outcome]) -> dict[Status, int]:
+        """Store the outcomes of a run; the tally, without zeros."""
+        tally = self.services.storer.store(batch.run_id, outcomes)
+        return {status: rows for status, rows in tally.items() if rows}
+
+    def carry_out(self, batch: Batch) -> dict[Status, int]:
+        """Embed and store."""
+        return self.save(batch, self.embed(batch))
+
+    def backlog(self) -> tuple[Backlog, Recorder]:
+        """A backlog, and what it dispatches to."""
+        recorder = Recorder()
+        return self.services.backlog(recorder), recorder
+
+    def settle(self) -> None:
+        """Work until nothing is pending; fails when it does not come to an end."""
+        for _ in range(50):
+            if not self.outbox():
+                return
+            backlog, recorder = self.backlog()
+            backlog.dispatch()
+            for _, run in recorder.runs:
+                outcomes = [one for batch in run for one in self.embed(batch)]
+                self.save(run[0], outcomes)
+        raise AssertionError(f"still pending: {self.outbox()[:5]}")
+
+    def assert_current(self) -> None:
+        """Promise L: each repo has its current vector or a failure of this text."""
+        (repos,) = self.query("SELECT * FROM repo")
+        vectors, failures = self.vectors(), self.failures()
+        keys = {key_text(repo["id"].id) for repo in repos}
+        for repo in repos:
+            key = key_text(repo["id"].id)
+            wanted = text.text_hash(self.text_of(**repo))
+            got = (failures.get(key) or vectors.get(key) or {}).get("text_hash")
+            assert got == wanted, f"repo {key} is not current"
+        assert set(vectors) | set(failures) <= keys, "something is left of a deleted repo"
+        assert not set(vectors) & set(failures), "a failed repo has a vector"
+        assert self.outbox() == []
+        assert self.locks() == {}
+
+    def close(self) -> None:
+        self.services.close()
