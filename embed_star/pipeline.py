@@ -6,6 +6,7 @@ validate, cache. Storing: take the vectors by reference, write them in bulk, fen
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,8 @@ class Limits:
 
     text_max_tokens: int
     batch_max_tokens: int
+    calls: int
+    """Provider calls this process may have in flight."""
     call_s: float
     """The longest that one provider call takes."""
     lock_ttl_s: float
@@ -99,6 +102,9 @@ class Embedder:
         self._validator = validator
         self._space = space
         self._limits = limits
+        # There are more threads than calls: while some wait for the provider, the others
+        # load the next rows and write the last.
+        self._calls = threading.BoundedSemaphore(limits.calls)
 
     def embed(self, batch: Batch, *, final: bool = True) -> list[Outcome]:
         """What became of each row of `batch`, in its order.
@@ -187,9 +193,10 @@ class Embedder:
     def _call(
         self, run_id: str, work: Sequence[_Work], group: Sequence[tuple[str, str]]
     ) -> dict[str, str]:
-        self._outlast_call(run_id, work)
         try:
-            answer = self._provider.embed([one_text for _, one_text in group])
+            with self._calls:
+                self._outlast_call(run_id, work)
+                answer = self._provider.embed([one_text for _, one_text in group])
         except InputRejected:
             if len(group) == 1:
                 return {group[0][0]: "rejected"}

@@ -74,7 +74,8 @@ class Search:
         if reason:
             raise ConfigError(f"the model has no usable vector for this query ({reason})")
         self._keep(query_hash, vectors[0])
-        return vectors[0]
+        vector: Vector = vectors[0]
+        return vector
 
     def _keep(self, query_hash: str, vector: Vector) -> None:
         try:

@@ -184,6 +184,7 @@ class Services:
             limits=Limits(
                 text_max_tokens=settings.text_max_tokens,
                 batch_max_tokens=settings.batch_max_tokens,
+                calls=settings.parallel_workers,
                 call_s=settings.provider_total_timeout_s + LOCK_MARGIN_S / 2,
                 lock_ttl_s=settings.lock_ttl_s,
             ),

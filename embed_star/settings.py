@@ -113,7 +113,9 @@ class Settings(BaseSettings):
         100_000, ge=16, le=300_000, description="estimated tokens a provider call, at most"
     )
     chord_batches: int = Field(10, ge=1, le=100, description="batches one bulk write gathers")
-    parallel_workers: int = Field(3, ge=1, le=256, description="threads of one worker process")
+    parallel_workers: int = Field(
+        3, ge=1, le=256, description="provider calls in flight, a worker process"
+    )
     embed_rate_limit: str = Field(
         "", description="embed tasks one worker may start, such as 10/s or 600/m; empty: no limit"
     )

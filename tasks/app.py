@@ -17,6 +17,9 @@ EMBED_QUEUE = "embed"
 STORE_QUEUE = "store"
 SWEEP_QUEUE = "sweep"
 
+SPARE_THREADS = 2
+"""Threads beyond PARALLEL_WORKERS, for what is done between calls: loading and writing."""
+
 
 def create_app(settings: Settings) -> Celery:
     """An app with all tasks registered; it connects to nothing yet."""
@@ -74,9 +77,10 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_disable_prefetch": True,
         "worker_eta_task_limit": 1000,
         "worker_pool": "threads",
-        "worker_concurrency": settings.parallel_workers,
+        "worker_concurrency": settings.parallel_workers + SPARE_THREADS,
         "worker_hijack_root_logger": False,
-        "worker_send_task_events": True,
+        # Events cost a seventh of a worker; `-E`, or Flower, asks for them where wanted.
+        "worker_send_task_events": False,
         "task_default_queue": SWEEP_QUEUE,
         "task_queues": [Queue(name) for name in (STORE_QUEUE, EMBED_QUEUE, SWEEP_QUEUE)],
         "task_routes": {

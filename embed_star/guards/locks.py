@@ -6,6 +6,7 @@ answers faster, and keeps most races away from the database.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
@@ -89,26 +90,30 @@ class RedisLocks:
 
 
 class MemoryLocks:
-    """The same within one process, over an injected clock."""
+    """The same within one process, over an injected clock. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._one_at_a_time = threading.Lock()
         self._locks: dict[str, tuple[str, float]] = {}
 
     def acquire(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
-        return [self._take(key_text(key), token, ttl_s) for key in keys]
+        with self._one_at_a_time:
+            return [self._take(key_text(key), token, ttl_s) for key in keys]
 
     def extend(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
-        held = [self._holder(key_text(key)) == token for key in keys]
-        for key, mine in zip(keys, held, strict=True):
-            if mine:
-                self._locks[key_text(key)] = (token, self._clock() + ttl_s)
-        return held
+        with self._one_at_a_time:
+            held = [self._holder(key_text(key)) == token for key in keys]
+            for key, mine in zip(keys, held, strict=True):
+                if mine:
+                    self._locks[key_text(key)] = (token, self._clock() + ttl_s)
+            return held
 
     def release(self, keys: Sequence[Key], token: str) -> None:
-        for name in map(key_text, keys):
-            if self._holder(name) == token:
-                del self._locks[name]
+        with self._one_at_a_time:
+            for name in map(key_text, keys):
+                if self._holder(name) == token:
+                    del self._locks[name]
 
     def _take(self, name: str, token: str, ttl_s: float) -> bool:
         if self._holder(name) is not None:

@@ -34,7 +34,7 @@ PRODUCER = "producer"
 BEAT = "beat"
 
 
-def standard_parts(beat_dir: Path, *, workers: int, threads: int) -> dict[str, Part]:
+def standard_parts(beat_dir: Path, *, workers: int) -> dict[str, Part]:
     """The parts by name, in the order in which they are started; `migrate` runs once."""
     command_line = (sys.executable, "-m", "embed_star.cli.main")
     celery = (sys.executable, "-m", "celery", "-A", "embed_star")
@@ -42,8 +42,7 @@ def standard_parts(beat_dir: Path, *, workers: int, threads: int) -> dict[str, P
     parts = {MIGRATE: Part((*command_line, "migrate"))}
     for number in range(1, workers + 1):
         name = f"worker{number}"
-        pool = ("-P", "threads", "-c", str(threads), "-n", f"{name}@%h")
-        parts[name] = Part((*celery, "worker", *pool), node=name)
+        parts[name] = Part((*celery, "worker", "-n", f"{name}@%h"), node=name)
     parts[BEAT] = Part((*celery, "beat", *schedule))
     parts[PRODUCER] = Part((*command_line, "watch"))
     return parts

@@ -77,7 +77,7 @@ class LocalStack:
         )
         if parts is None:
             folder = self.servers.data.path / BEAT
-            parts = standard_parts(folder, workers=workers, threads=own.parallel_workers)
+            parts = standard_parts(folder, workers=workers)
         self._parts = dict(parts)
         self._migrate = self._parts.pop(MIGRATE, None)
         self._supervisor = Supervisor(

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
-from surrealdb.data.types.record_id import RecordID
-
 from embed_star.models import Key, Space, key_from_json, key_text
+from embed_star.store.codec import record
 from embed_star.store.pool import Database
 
 
@@ -42,7 +41,7 @@ class Cursors:
 
     def __init__(self, database: Database, space: Space) -> None:
         self._database = database
-        self._id = RecordID("embedding_cursor", ["reconcile", space.name])
+        self._id = record("embedding_cursor", ["reconcile", space.name])
 
     def load(self) -> Progress | None:
         """The progress recorded last; None when there never was any."""

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from surrealdb.data.types.record_id import RecordID
-
 from embed_star.models import Key, Space
-from embed_star.store.codec import keys_after
+from embed_star.store.codec import keys_after, record
 from embed_star.store.pool import Database
 
 
@@ -66,6 +64,6 @@ class Failures:
             "BEGIN; FOR $key IN $failures { DELETE $key RETURN NONE }; "
             "FOR $repo IN $repos { CREATE embedding_outbox CONTENT "
             "{ id: [0, rand::ulid()], repo: $repo, size: 0 } RETURN NONE }; COMMIT;",
-            failures=[RecordID("embedding_failure", key) for key in keys],
-            repos=[RecordID("repo", key) for key in keys],
+            failures=[record("embedding_failure", key) for key in keys],
+            repos=[record("repo", key) for key in keys],
         )

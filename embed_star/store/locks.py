@@ -9,6 +9,7 @@ from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import AlreadyExists, WriteConflict
 from embed_star.models import Key, key_text
+from embed_star.store.codec import record
 from embed_star.store.pool import Database
 
 TABLE = "embedding_lock"
@@ -95,7 +96,7 @@ class LockTable:
 
 
 def _ids(keys: Sequence[Key]) -> list[RecordID]:
-    return [RecordID(TABLE, key) for key in keys]
+    return [record(TABLE, key) for key in keys]
 
 
 def _among(keys: Sequence[Key], records: Sequence[RecordID]) -> list[bool]:

@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from surrealdb.data.types.record_id import RecordID
-
 from embed_star.errors import AlreadyExists, SchemaError, StoreError, WriteConflict
+from embed_star.store.codec import record
 from embed_star.store.connection import FENCE
 from embed_star.store.pool import Database
 
 LOCK_S = 30.0
 _POLL_S = 0.1
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.surql")
-_LOCK = RecordID("embedding_migration", "lock")
+_LOCK = record("embedding_migration", "lock")
 
 
 @dataclass(frozen=True, slots=True)

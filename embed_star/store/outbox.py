@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from surrealdb.data.types.record_id import RecordID
 
 from embed_star.models import Key, Lane, OutboxId, key_text
+from embed_star.store.codec import record
 from embed_star.store.pool import Database
 
 TABLE = "embedding_outbox"
@@ -15,8 +16,7 @@ _LAST = "~"  # after every ULID
 _ULID_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One record of the outbox."""
 
     id: OutboxId
@@ -50,7 +50,7 @@ class Outbox:
         self._database.query(
             "FOR $row IN $rows { CREATE embedding_outbox CONTENT { id: [$lane, rand::ulid()], "
             "repo: $row[0], size: $row[1] } RETURN NONE }",
-            rows=[[RecordID("repo", key), size] for key, size in keys],
+            rows=[[record("repo", key), size] for key, size in keys],
             lane=int(lane),
         )
 

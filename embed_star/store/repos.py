@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from surrealdb.data.types.record_id import RecordID
-
 from embed_star.models import Key, Space, key_text
-from embed_star.store.codec import keys_after
+from embed_star.store.codec import keys_after, record
 from embed_star.store.pool import Database
 
 
@@ -50,10 +48,10 @@ class Repos:
             "SELECT id, text_hash FROM $failures WHERE space = $space;"
             # Last: a change of text between the reads is then seen, not missed.
             f"SELECT id, {self._values} AS f FROM $repos",
-            locks=[RecordID("embedding_lock", key) for key in keys],
-            vectors=[RecordID(self._space.table, key) for key in keys],
-            failures=[RecordID("embedding_failure", key) for key in keys],
-            repos=[RecordID("repo", key) for key in keys],
+            locks=[record("embedding_lock", key) for key in keys],
+            vectors=[record(self._space.table, key) for key in keys],
+            failures=[record("embedding_failure", key) for key in keys],
+            repos=[record("repo", key) for key in keys],
             owner=token,
             space=self._space.name,
         )
@@ -74,8 +72,8 @@ class Repos:
         vectors, failures = self._database.query(
             "SELECT id, text_hash FROM $vectors;"
             "SELECT id, text_hash FROM $failures WHERE space = $space",
-            vectors=[RecordID(self._space.table, key) for key in keys],
-            failures=[RecordID("embedding_failure", key) for key in keys],
+            vectors=[record(self._space.table, key) for key in keys],
+            failures=[record("embedding_failure", key) for key in keys],
             space=self._space.name,
         )
         return _join(keys, repos, vectors, failures, {})
@@ -88,7 +86,7 @@ class Repos:
         """
         self._database.query(
             "BEGIN; FOR $row IN $rows { UPSERT $row.id MERGE $row.fields RETURN NONE }; COMMIT;",
-            rows=[{"id": RecordID("repo", key), "fields": dict(fields)} for key, fields in rows],
+            rows=[{"id": record("repo", key), "fields": dict(fields)} for key, fields in rows],
             embed_star_lane=lane,
         )
         return len(rows)

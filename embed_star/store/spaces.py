@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from surrealdb.data.types.record_id import RecordID
-
 from embed_star.errors import SchemaError
 from embed_star.models import Space
+from embed_star.store.codec import record
 from embed_star.store.pool import Database
 
 
@@ -55,7 +54,7 @@ class Spaces:
             "UPSERT $id MERGE $content RETURN NONE;"
             f"{event_sql(fields)};"
             "COMMIT;",
-            id=RecordID("embedding_space", space.name),
+            id=record("embedding_space", space.name),
             content={
                 "provider": space.provider,
                 "model": space.model,

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.models import Key, OutboxId, Space
-from embed_star.store.codec import VectorBytes, keys_after
+from embed_star.store.codec import VectorBytes, keys_after, record
 from embed_star.store.connection import FENCE
 from embed_star.store.pool import Database
 
@@ -117,10 +116,10 @@ class Vectors:
     def without_repo(self, keys: Sequence[Key]) -> list[Key]:
         """Those of `keys` (vectors) whose repo does not exist."""
         (found,) = self._database.query(
-            "SELECT VALUE id FROM $repos", repos=[RecordID("repo", key) for key in keys]
+            "SELECT VALUE id FROM $repos", repos=[record("repo", key) for key in keys]
         )
         there = {str(record) for record in found}
-        return [key for key in keys if str(RecordID("repo", key)) not in there]
+        return [key for key in keys if str(record("repo", key)) not in there]
 
     def search(
         self,
@@ -176,13 +175,13 @@ class Vectors:
         return {
             "owner": write.run_id,
             "count": len(write.locks),
-            "locks": [RecordID("embedding_lock", key) for key in write.locks],
-            "outbox": [RecordID("embedding_outbox", list(one)) for one in write.outbox],
-            "stale": [RecordID(self._table, key) for key in write.stale],
-            "healed": [RecordID("embedding_failure", key) for key in write.healed],
+            "locks": [record("embedding_lock", key) for key in write.locks],
+            "outbox": [record("embedding_outbox", list(one)) for one in write.outbox],
+            "stale": [record(self._table, key) for key in write.stale],
+            "healed": [record("embedding_failure", key) for key in write.healed],
             "failures": [
                 {
-                    "id": RecordID("embedding_failure", one.key),
+                    "id": record("embedding_failure", one.key),
                     "space": self._space.name,
                     "reason": one.reason,
                     "text_hash": one.text_hash,
@@ -191,8 +190,8 @@ class Vectors:
             ],
             "rows": [
                 {
-                    "id": RecordID(self._table, one.key),
-                    "repo": RecordID("repo", one.key),
+                    "id": record(self._table, one.key),
+                    "repo": record("repo", one.key),
                     "vector": VectorBytes(one.vector),
                     "text_hash": one.text_hash,
                     "run": write.run_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from surrealdb.data.types.record_id import RecordID
@@ -109,11 +110,14 @@ class World:
         return text.render(values, self.settings.text_max_tokens)
 
     def claim(self) -> Batch:
-        """All that is pending, claimed as one run of one batch."""
+        """All that is pending, claimed as one run of one batch; its rows in key order.
+
+        (As they come, records of the same millisecond are in no order.)
+        """
         recorder = Recorder()
         self.services.backlog(recorder).dispatch()
         (batch,) = recorder.batches
-        return batch
+        return replace(batch, rows=tuple(sorted(batch.rows, key=lambda row: key_text(row.key))))
 
     def embed(self, batch: Batch, *, final: bool = True) -> list[Outcome]:
         """The outcomes, as the message brings them."""

@@ -126,7 +126,7 @@ def test_an_exported_row_keeps_its_github_id() -> None:
         ({"full_name": 3}, "full_name must be owner/name, not a number"),
         ({"full_name": "nameonly"}, "full_name must be owner/name"),
         ({"full_name": "a/b c"}, "full_name must be owner/name"),
-        ({"full_name": "a/b\0"}, "full_name must be owner/name"),
+        ({"full_name": "a/b\0"}, "full_name holds a NUL character"),
         ({"full_name": "a/" + "b" * 300}, "full_name must be owner/name"),
         ({"full_name": "a/b", "n": 2**63}, "n is an integer beyond 64 bits"),
         ({"full_name": "a/b", "n": -(2**63) - 1}, "n is an integer beyond 64 bits"),

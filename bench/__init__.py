@@ -1,0 +1,1 @@
+"""Benchmarks: whole processes on this machine, ratios within one run. `make bench`."""

@@ -1,0 +1,148 @@
+"""`make bench`: what the pipeline does, against what this machine could do at best."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.stack import Bench, Shape, quantile, running
+from embed_star.errors import EmbedStarError
+from embed_star.store.codec import record
+
+CONSOLE = Console()
+
+
+def main() -> None:
+    """Run all of it, or what is named."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHES], help="default: all")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    table = Table("what", "figure", "against", "ratio", "wanted", box=None, padding=(0, 2, 0, 0))
+    figures: dict[str, float] = {}
+    for name in arguments.names or BENCHES:
+        CONSOLE.print(f"· {name} …")
+        for row in BENCHES[name](figures):
+            table.add_row(*row)
+    CONSOLE.print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def instant(figures: dict[str, float], rows: int = 10_000) -> list[tuple[str, ...]]:
+    """A backlog, an instant provider: how close to the bare INSERT of the same vectors?"""
+    with running(Shape(batch_rows=100, chord_batches=2, workers=2, threads=2)) as bench:
+        before = bench.bare_insert_rate(rows // 2)
+        backlog = _backlog(bench, rows)
+        after = bench.bare_insert_rate(rows // 2)
+        load = _while_loading(bench, rows)
+    bare = (before + after) / 2
+    figures |= {"bare_rows_s": bare, "backlog_rows_s": backlog, "load_rows_s": load}
+    figures |= {"backlog_ratio": backlog / bare, "load_ratio": load / bare}
+    against = f"{_rate(bare)} bare INSERT"
+    return [
+        (
+            "backlog, instant provider",
+            f"{backlog:,.0f} rows/s",
+            against,
+            f"{backlog / bare:.2f}",
+            "≥ 0.5",
+        ),
+        (
+            "the same, while rows are being loaded",
+            f"{load:,.0f} rows/s",
+            against,
+            f"{load / bare:.2f}",
+            "",
+        ),
+    ]
+
+
+def slow_provider(figures: dict[str, float], rows: int = 8_000) -> list[tuple[str, ...]]:
+    """300 ms a call: how much of the allowed calls in flight is used?"""
+    shape = Shape(batch_rows=50, chord_batches=4, workers=2, threads=4, latency_ms=300)
+    possible = shape.workers * shape.threads * shape.batch_rows / (shape.latency_ms / 1000)
+    with running(shape) as bench:
+        rate = _backlog(bench, rows)
+    figures |= {
+        "slow_rows_s": rate,
+        "slow_possible_rows_s": possible,
+        "slow_ratio": rate / possible,
+    }
+    calls = shape.workers * shape.threads
+    against = f"{possible:,.0f} rows/s with {calls} calls of {shape.batch_rows}"
+    return [
+        (
+            "backlog, 300 ms a call",
+            f"{rate:,.0f} rows/s",
+            against,
+            f"{rate / possible:.2f}",
+            "≥ 0.9",
+        )
+    ]
+
+
+def freshness(figures: dict[str, float], samples: int = 300) -> list[tuple[str, ...]]:
+    """All idle: from a row written to its vector readable."""
+    with running(Shape(batch_rows=10, chord_batches=10, workers=1, threads=3)) as bench:
+        taken = [_one_row_ms(bench) for _ in range(samples)]
+    median, p99 = statistics.median(taken), quantile(taken, 0.99)
+    figures |= {"fresh_median_ms": median, "fresh_p99_ms": p99, "fresh_max_ms": max(taken)}
+    return [
+        (
+            "a row written → vector readable, median",
+            f"{median:.1f} ms",
+            f"{samples} rows",
+            "",
+            "≤ 50 ms",
+        ),
+        ("99th percentile", f"{p99:.1f} ms", f"max {max(taken):.1f} ms", "", "≤ 200 ms"),
+    ]
+
+
+def _rate(rows_s: float) -> str:
+    return f"{rows_s:,.0f} rows/s"
+
+
+BENCHES = {"instant": instant, "slow": slow_provider, "freshness": freshness}
+
+
+def _backlog(bench: Bench, rows: int) -> float:
+    """Rows/s from the first claim to all written, all of them pending before."""
+    done = bench.services.runs.counts().finished_total
+    with bench.producer_held():
+        bench.insert_repos(rows)
+    started = bench.await_claiming()
+    return rows / (bench.await_written(done + rows) - started)
+
+
+def _while_loading(bench: Bench, rows: int) -> float:
+    """Rows/s from the first row of a bulk load to all written."""
+    done = bench.services.runs.counts().finished_total
+    started = time.perf_counter()
+    bench.insert_repos(rows)
+    return rows / (bench.await_written(done + rows) - started)
+
+
+def _one_row_ms(bench: Bench) -> float:
+    started = time.perf_counter()
+    (key,) = bench.insert_repos(1)
+    vector = record(bench.services.space.table, key)
+    query = bench.services.store.database.query
+    while not query("SELECT VALUE text_hash FROM $id", id=vector)[0]:
+        time.sleep(0.0005)
+        if time.perf_counter() - started > 30:
+            raise EmbedStarError("the row was not embedded")
+    taken_ms = (time.perf_counter() - started) * 1000
+    time.sleep(0.02)  # let the run's last messages pass: the stack is to be idle
+    return taken_ms
+
+
+if __name__ == "__main__":
+    main()
