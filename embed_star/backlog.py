@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -57,6 +57,14 @@ class Pace:
     def run_rows(self) -> int:
         """Rows of a full run."""
         return self.batch_rows * self.chord_batches
+
+
+class Turn(NamedTuple):
+    """What one look at the backlog came to, in rows."""
+
+    dispatched: int
+    in_flight: int
+    """Of the whole fleet, with those just dispatched."""
 
 
 class Throughput:
@@ -121,8 +129,8 @@ class Backlog:
         """
         self._after = dict.fromkeys(Lane, "")
 
-    def dispatch(self) -> int:
-        """Claim and enqueue what there is room for; the number of rows.
+    def dispatch(self) -> Turn:
+        """Claim and enqueue what there is room for.
 
         Raises RedisUnavailable and StoreUnavailable. Whatever was claimed and not
         enqueued by then is given back, or ends with its locks.
@@ -133,7 +141,7 @@ class Backlog:
         for lane in Lane:
             room = self._room(counts, rate, lane) - dispatched
             dispatched += self._dispatch_lane(lane, room)
-        return dispatched
+        return Turn(dispatched, counts.in_flight + dispatched)
 
     def _room(self, counts: RunCounts, rate: float, lane: Lane) -> int:
         pace = self._pace
@@ -145,7 +153,8 @@ class Backlog:
     def _dispatch_lane(self, lane: Lane, room: int) -> int:
         dispatched = 0
         # Less than a batch is left for the next ring: half-empty calls cost the most.
-        while room - dispatched >= min(self._pace.batch_rows, PAGE_ROWS):
+        least = min(self._pace.batch_rows, PAGE_ROWS, self._pace.max_in_flight_rows)
+        while room - dispatched >= least:
             rows = min(PAGE_ROWS, room - dispatched)
             entries = self._outbox.page(lane, self._after[lane], rows)
             if not entries:

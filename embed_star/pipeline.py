@@ -7,8 +7,9 @@ validate, cache. Storing: take the vectors by reference, write them in bulk, fen
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,6 +78,16 @@ class _Work:
         )
 
 
+@dataclass(slots=True)
+class _Held:
+    """The rows of a batch that need a vector, by the run's locks on them."""
+
+    run_id: str
+    keys: Sequence[Key]
+    until: float
+    """When the first of the locks ends, by the embedder's clock."""
+
+
 class Embedder:
     """Turns a claimed batch into outcomes; the vectors are in the cache then."""
 
@@ -92,6 +103,7 @@ class Embedder:
         validator: Validator,
         space: Space,
         limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repos = repos
         self._locks = locks
@@ -102,6 +114,7 @@ class Embedder:
         self._validator = validator
         self._space = space
         self._limits = limits
+        self._clock = clock
         # There are more threads than calls: while some wait for the provider, the others
         # load the next rows and write the last.
         self._calls = threading.BoundedSemaphore(limits.calls)
@@ -136,6 +149,7 @@ class Embedder:
             log.warning("run_not_counted", reason=str(error))
 
     def _embed(self, batch: Batch) -> list[Outcome]:
+        asked = self._clock()
         states = self._repos.load([row.key for row in batch.rows], batch.run_id)
         outcomes: dict[str, Outcome] = {}
         work: list[_Work] = []
@@ -145,13 +159,18 @@ class Embedder:
                 work.append(sorted_out)
             else:
                 outcomes[key_text(row.key)] = sorted_out
-        for outcome in self._from_cache_or_provider(batch.run_id, work):
+        left_s = min((one.state.lock_left_s or 0.0 for one in work), default=0.0)
+        held = _Held(batch.run_id, [one.row.key for one in work], asked + left_s)
+        for outcome in self._from_cache_or_provider(held, work):
             outcomes[key_text(outcome.row.key)] = outcome
         return [outcomes[key_text(row.key)] for row in batch.rows]
 
     def _sort_out(self, row: Pending, state: RepoState) -> Outcome | _Work:
         if state.lock_left_s is None:
             return Outcome(row, Status.LOST)
+        if state.unreadable:
+            known = Status.UNCHANGED if state.failed_hash == "" else Status.FAILED
+            return _Work(row, state, "", "").outcome(known, "unreadable")
         if state.values is None:
             return Outcome(row, Status.GONE)
         rendered = text.render(state.values, self._limits.text_max_tokens)
@@ -162,14 +181,14 @@ class Embedder:
             return work.outcome(Status.FAILED, "empty_text")
         return work
 
-    def _from_cache_or_provider(self, run_id: str, work: Sequence[_Work]) -> Iterator[Outcome]:
+    def _from_cache_or_provider(self, held: _Held, work: Sequence[_Work]) -> Iterator[Outcome]:
         if not work:
             return
         cached = self._cache.get_many(one.hash for one in work)
         missing = {one.hash: one.text for one in work if one.hash not in cached}
         refused: dict[str, str] = {}
         if missing:
-            refused = self._pay(run_id, work, missing)
+            refused = self._pay(held, missing)
         for one in work:
             if one.hash in cached:
                 yield one.outcome(Status.CACHED)
@@ -178,7 +197,7 @@ class Embedder:
             else:
                 yield one.outcome(Status.EMBEDDED)
 
-    def _pay(self, run_id: str, work: Sequence[_Work], texts: Mapping[str, str]) -> dict[str, str]:
+    def _pay(self, held: _Held, texts: Mapping[str, str]) -> dict[str, str]:
         """Embed `texts` (hash → text) into the cache; hash → reason of those refused."""
         refused: dict[str, str] = {}
         for group in batches(
@@ -187,22 +206,37 @@ class Embedder:
             max_cost=self._limits.batch_max_tokens,
             cost=lambda item: text.estimate_tokens(item[1]),
         ):
-            refused |= self._call(run_id, work, group)
+            refused |= self._call_or_search(held, group)
         return refused
 
-    def _call(
-        self, run_id: str, work: Sequence[_Work], group: Sequence[tuple[str, str]]
-    ) -> dict[str, str]:
+    def _call_or_search(self, held: _Held, group: Sequence[tuple[str, str]]) -> dict[str, str]:
         try:
-            with self._calls:
-                self._outlast_call(run_id, work)
-                answer = self._provider.embed([one_text for _, one_text in group])
+            return self._call(held, group)
         except InputRejected:
-            if len(group) == 1:
-                return {group[0][0]: "rejected"}
-            # Something among these texts is refused: its neighbours must not pay for it.
-            left, right = halves(group)
-            return self._call(run_id, work, left) | self._call(run_id, work, right)
+            return self._search(held, group)
+
+    def _search(self, held: _Held, group: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Embed what can be of `group`, which was refused as a whole.
+
+        One such text among n is found in 2·log₂n + 1 calls at most, the first included.
+        """
+        if len(group) == 1:
+            return {group[0][0]: "rejected"}
+        left, right = halves(group)
+        try:
+            refused = self._call(held, left)
+        except InputRejected:
+            return self._search(held, left) | self._call_or_search(held, right)
+        # So it is in the right half, which need not be asked as a whole again; but a text
+        # that is left over is asked alone: it may be that there were only too many.
+        search = self._search if len(right) > 1 else self._call_or_search
+        return refused | search(held, right)
+
+    def _call(self, held: _Held, group: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """One call for `group`; what the validator refused. Raises InputRejected."""
+        with self._calls:
+            self._outlast_call(held)
+            answer = self._provider.embed([one_text for _, one_text in group])
         return self._keep([one_hash for one_hash, _ in group], answer.vectors)
 
     def _keep(self, hashes: Sequence[str], vectors: Vector) -> dict[str, str]:
@@ -218,14 +252,14 @@ class Embedder:
             self._cache.put_many(good)
         return {one: reason for one, reason in verdicts if reason}
 
-    def _outlast_call(self, run_id: str, work: Sequence[_Work]) -> None:
+    def _outlast_call(self, held: _Held) -> None:
         """See to it that no lock ends while the provider is being waited for."""
-        needed = self._limits.call_s
-        if all((one.state.lock_left_s or 0.0) > needed + 1 for one in work):
+        now = self._clock()
+        if held.until - now > self._limits.call_s + 1:
             return
-        keys = [one.row.key for one in work]
-        self._lock_table.extend(keys, run_id, self._limits.lock_ttl_s)
-        self._extend_in_redis(keys, run_id)
+        self._lock_table.extend(held.keys, held.run_id, self._limits.lock_ttl_s)
+        self._extend_in_redis(held.keys, held.run_id)
+        held.until = now + self._limits.lock_ttl_s
 
     def _extend_in_redis(self, keys: Sequence[Key], run_id: str) -> None:
         try:

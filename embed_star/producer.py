@@ -50,6 +50,8 @@ class Rhythm:
     lease_s: float
     rewind_s: float
     """While work is under way, the lanes are read from their beginning this often."""
+    quiet_rows: int
+    """With more rows than this in flight, nobody listens at the doorbell."""
 
 
 class Lease:
@@ -102,12 +104,14 @@ class Producer:
         self._ring = threading.Event()
         self._stopped = threading.Event()
         self._leading = False
-        self._rewound = 0.0
+        self._rewound = self._rewind_s = 0.0
+        self._quiet = threading.Event()
 
     def stop(self) -> None:
         """End `run` soon. May be called from a signal handler or another thread."""
         self._stopped.set()
         self._ring.set()
+        self._quiet.set()
 
     def run(self) -> None:
         """Watch until `stop`. Outages of the database and of Redis are waited out."""
@@ -142,16 +146,17 @@ class Producer:
             return self._rhythm.lease_s / 3
         self._set_leading(True)
         now = time.monotonic()
-        if now - self._rewound >= self._rewind_s():
+        if now - self._rewound >= self._rewind_s:
             self._backlog.rewind()
             self._rewound = now
-        self._backlog.dispatch()
-        return self._rhythm.poll_s
-
-    def _rewind_s(self) -> float:
+        turn = self._backlog.dispatch()
+        if turn.in_flight > self._rhythm.quiet_rows:
+            self._quiet.clear()
+        else:
+            self._quiet.set()
         # With nothing under way, a look from the beginning is one short query.
-        idle = self._runs.counts().in_flight == 0
-        return self._rhythm.poll_s / 2 if idle else self._rhythm.rewind_s
+        self._rewind_s = self._rhythm.rewind_s if turn.in_flight else self._rhythm.poll_s / 2
+        return self._rhythm.poll_s
 
     def _set_leading(self, leading: bool) -> None:
         if leading and not self._leading:
@@ -200,15 +205,17 @@ class Producer:
                 bell.close()
 
     def _listen(self, bell: Doorbell) -> None:
-        """Ring for each notification, and stop listening when there are too many.
+        """Ring for each notification while it is quiet.
 
-        In a bulk load each would cost the server and us as much as claiming the row, and
-        a server drops whoever reads too slowly; the producer is busy without them.
+        A live query costs the server as much for each row as claiming it does, and in a
+        bulk load it drops whoever reads too slowly. With much under way, finished runs
+        and the poll wake the producer often enough.
         """
+        self._quiet.wait()
         live_id = bell.listen(outbox.TABLE)
         self._ring.set()  # what was written while nobody listened
         second, heard = time.monotonic(), 0
-        while not self._stopped.is_set():
+        while self._quiet.is_set() and not self._stopped.is_set():
             if not bell.next_notification(0.5):
                 continue
             self._ring.set()
@@ -216,6 +223,5 @@ class Producer:
                 second, heard = time.monotonic(), 0
             heard += 1
             if heard >= _NOTIFICATIONS_S:
-                bell.unlisten(live_id)
-                self._stopped.wait(1.0)
-                return
+                self._quiet.clear()  # until the next turn finds it quiet
+        bell.unlisten(live_id)

@@ -92,6 +92,8 @@ class Reconciler:
 
     def _stale_size(self, state: RepoState) -> int:
         """Length of the text when its vector is not current, else 0."""
+        if state.unreadable:
+            return int(state.failed_hash != "")
         rendered = text.render(state.values or (), self._text_max_tokens)
         if text.text_hash(rendered) == state.settled_hash:
             return 0

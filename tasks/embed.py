@@ -43,5 +43,11 @@ def register(app: Celery, settings: Settings) -> None:
         if not task.request.retries:
             embedder.started(batch)
         final = task.request.retries >= settings.retry_max
-        outcomes = embedder.embed(batch, final=final)
+        try:
+            outcomes = embedder.embed(batch, final=final)
+        except TransientError:
+            raise
+        except Exception:  # a bug of ours: its rows stay pending, its chord goes on
+            log.exception("batch_failed", rows=len(batch.rows))
+            outcomes = []
         return {"outcomes": [outcome.to_json() for outcome in outcomes]}

@@ -34,7 +34,7 @@ def register(app: Celery, settings: Settings) -> None:
         dispatched = 0
         if lease.hold():
             try:
-                dispatched = services.backlog(CeleryDispatcher(app)).dispatch()
+                dispatched = services.backlog(CeleryDispatcher(app)).dispatch().dispatched
             finally:
                 lease.give_up()
         log.info("swept", cleared_locks=cleared, dispatched=dispatched)

@@ -105,7 +105,11 @@ def fresh_database(servers: LocalServers) -> dict[str, str]:
 
 
 @pytest.fixture
-def make_settings(engine: LocalServers, redis_url: str, clean_environment: None) -> MakeSettings:
+def make_settings(
+    engine: LocalServers,
+    redis_url: str,
+    clean_environment: None,  # noqa: ARG001 - for what it does
+) -> MakeSettings:
     """Settings of a fresh database, a fresh Redis and an 8-dimensional model."""
     values: dict[str, Any] = {
         "embedding_provider": "local",

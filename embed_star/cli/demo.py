@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,14 +60,14 @@ def command(data_dir: Path, keep: bool) -> None:
 
     Needs no key, no Docker and no network. Exit code 0 only when all of it worked.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
     if data_dir.exists() and any(data_dir.iterdir()) and not (data_dir / ".gitignore").exists():
         raise EmbedStarError(f"{data_dir} holds other files: name another --data-dir")
     shutil.rmtree(data_dir, ignore_errors=True)
     stack = LocalStack(
         data_dir,
         env={"EMBEDDING_PROVIDER": "local", "EMBEDDING_MODEL": "", "EMBEDDING_DIMENSIONS": ""},
-        report=lambda line: console.print("·", line, markup=False),
+        report=lambda line: console.print("·", line, markup=False, soft_wrap=True),
     )
     with _stoppable(stack):
         try:
@@ -80,8 +80,15 @@ def command(data_dir: Path, keep: bool) -> None:
         finally:
             stack.stop()
             if not keep:
-                shutil.rmtree(data_dir, ignore_errors=True)
+                _remove(data_dir)
     console.print("· everything is stopped; next: [bold]embed-star up[/]")
+
+
+def _remove(data_dir: Path) -> None:
+    shutil.rmtree(data_dir, ignore_errors=True)
+    if data_dir.parent == DATA_DIR:
+        with suppress(OSError):  # there is something else in it
+            data_dir.parent.rmdir()
 
 
 def _show(console: Console, stack: LocalStack) -> None:
@@ -150,7 +157,7 @@ def _search(console: Console, services: Services, query: str) -> Sequence[Hit]:
 def _edit(console: Console, services: Services) -> None:
     """Change one description, and see that the search knows it."""
     name, description = EDITED
-    console.print(f"\n· {name} is edited; its description is now: {description}")
+    console.print(f"\n· {name} is edited; its description is now: {description}", soft_wrap=True)
     started = time.monotonic()
     fields = {"description": description, "topics": []}
     services.store.repos.upsert([(name, fields)], lane=Lane.FRESH)

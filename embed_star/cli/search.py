@@ -41,17 +41,15 @@ def command(query: str, k: int, language: str | None, min_stars: int | None, as_
 
 def table(hits: Sequence[Hit]) -> Table:
     """The answers as people read them."""
-    cells = [_cells(hit) for hit in hits]
-    # The description gives way on a narrow terminal, nothing else does.
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    rows = Table(box=None, padding=(0, 2, 0, 0))
-    rows.add_column("score", justify="right", min_width=widths[0])
-    rows.add_column("repository", style="bold", no_wrap=True, min_width=min(widths[1], 36))
-    rows.add_column("stars", justify="right", min_width=widths[2])
-    rows.add_column("language", no_wrap=True, min_width=min(widths[3], 12))
-    rows.add_column("description", overflow="ellipsis", no_wrap=True)
-    for row in cells:
-        rows.add_row(*map(Text, row))
+    rows = Table(box=None, padding=(0, 2, 0, 0), expand=True)
+    rows.add_column("score", justify="right")
+    rows.add_column("repository", style="bold", no_wrap=True, max_width=40)
+    rows.add_column("stars", justify="right")
+    rows.add_column("language", no_wrap=True, max_width=16)
+    # The one that gives way on a narrow terminal.
+    rows.add_column("description", overflow="ellipsis", no_wrap=True, ratio=1)
+    for hit in hits:
+        rows.add_row(*map(Text, _cells(hit)))
     return rows
 
 

@@ -12,7 +12,7 @@ import click
 from embed_star.observe import logging as observe_logging
 from embed_star.producer import Lease, Producer, Rhythm
 from embed_star.services import Services, target_of
-from embed_star.settings import load_settings
+from embed_star.settings import Settings, load_settings
 from embed_star.store.connection import Connection
 
 
@@ -35,9 +35,7 @@ def command() -> None:
             backlog=services.backlog(CeleryDispatcher(app)),
             lease=Lease(services.locks, owner, settings.leader_lease_s),
             runs=services.runs,
-            rhythm=Rhythm(
-                settings.poll_interval_s, settings.leader_lease_s, settings.lock_ttl_s / 4
-            ),
+            rhythm=_rhythm(settings),
             open_doorbell=(lambda: Connection(target_of(settings)))
             if settings.live_queries
             else None,
@@ -46,3 +44,12 @@ def command() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: producer.stop())
         producer.run()
+
+
+def _rhythm(settings: Settings) -> Rhythm:
+    return Rhythm(
+        poll_s=settings.poll_interval_s,
+        lease_s=settings.leader_lease_s,
+        rewind_s=settings.lock_ttl_s / 4,
+        quiet_rows=settings.batch_size * settings.chord_batches,
+    )

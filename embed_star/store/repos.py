@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Space, key_text
 from embed_star.store.codec import keys_after, record
 from embed_star.store.pool import Database
@@ -24,11 +25,18 @@ class RepoState:
     """Text hash of the stored vector."""
     failed_hash: str | None = None
     """Text hash of the recorded failure in this space."""
+    unreadable: bool = False
+    """The database holds the row and cannot give it out."""
 
     @property
     def settled_hash(self) -> str | None:
         """The text hash for which nothing is left to do."""
         return self.failed_hash or self.stored_hash
+
+
+_LOCKS = "SELECT id, expires - time::now() AS left FROM $locks WHERE token = $owner"
+_VECTORS = "SELECT id, text_hash FROM $vectors"
+_FAILURES = "SELECT id, text_hash FROM $failures WHERE space = $space"
 
 
 class Repos:
@@ -42,41 +50,56 @@ class Repos:
 
     def load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
         """The state of each of `keys`, in order; locks are those that carry `token`."""
+        try:
+            return self._load(keys, token)
+        except StoreAuthError:
+            raise
+        except StoreError:
+            # One row that cannot be read fails the whole statement; see `unreadable`.
+            if len(keys) == 1:
+                return [self._load_unreadable(keys[0], token)]
+            return [state for key in keys for state in self.load([key], token)]
+
+    def _load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
         locks, vectors, failures, repos = self._database.query(
-            "SELECT id, expires - time::now() AS left FROM $locks WHERE token = $owner;"
-            "SELECT id, text_hash FROM $vectors;"
-            "SELECT id, text_hash FROM $failures WHERE space = $space;"
+            f"{_LOCKS}; {_VECTORS}; {_FAILURES};"
             # Last: a change of text between the reads is then seen, not missed.
             f"SELECT id, {self._values} AS f FROM $repos",
-            locks=[record("embedding_lock", key) for key in keys],
-            vectors=[record(self._space.table, key) for key in keys],
-            failures=[record("embedding_failure", key) for key in keys],
             repos=[record("repo", key) for key in keys],
-            owner=token,
-            space=self._space.name,
+            **self._around(keys, token),
         )
-        left = {key_text(one["id"].id): one["left"].total_seconds() for one in locks}
-        return _join(keys, repos, vectors, failures, left)
+        return _join(keys, repos, vectors, failures, _left_s(locks))
+
+    def _load_unreadable(self, key: Key, token: str) -> RepoState:
+        """What is known of a row that the database holds and cannot give out.
+
+        Engine 2.3.10 stores a string with a NUL character, and then fails every query
+        that would read it.
+        """
+        locks, vectors, failures = self._database.query(
+            f"{_LOCKS}; {_VECTORS}; {_FAILURES}", **self._around([key], token)
+        )
+        (state,) = _join([key], [], vectors, failures, _left_s(locks))
+        return replace(state, unreadable=True)
+
+    def _around(self, keys: Sequence[Key], token: str) -> dict[str, Any]:
+        return {
+            "locks": [record("embedding_lock", key) for key in keys],
+            "vectors": [record(self._space.table, key) for key in keys],
+            "failures": [record("embedding_failure", key) for key in keys],
+            "owner": token,
+            "space": self._space.name,
+        }
 
     def page(self, after: Key | None, rows: int) -> list[RepoState]:
         """The next `rows` repos in key order; `after` None begins at the first."""
         source = "repo" if after is None else "$source"
-        (repos,) = self._database.query(
-            f"SELECT id, {self._values} AS f FROM {source} LIMIT $rows",
+        (found,) = self._database.query(
+            f"SELECT VALUE id FROM {source} LIMIT $rows",
             source=keys_after("repo", after),
             rows=rows,
         )
-        keys = [one["id"].id for one in repos]
-        if not keys:
-            return []
-        vectors, failures = self._database.query(
-            "SELECT id, text_hash FROM $vectors;"
-            "SELECT id, text_hash FROM $failures WHERE space = $space",
-            vectors=[record(self._space.table, key) for key in keys],
-            failures=[record("embedding_failure", key) for key in keys],
-            space=self._space.name,
-        )
-        return _join(keys, repos, vectors, failures, {})
+        return self.load([one.id for one in found], token="") if found else []
 
     def upsert(self, rows: Sequence[tuple[Key, Mapping[str, Any]]], *, lane: int) -> int:
         """Create or merge `rows`, all in one transaction; how many.
@@ -90,6 +113,10 @@ class Repos:
             embed_star_lane=lane,
         )
         return len(rows)
+
+
+def _left_s(locks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    return {key_text(one["id"].id): one["left"].total_seconds() for one in locks}
 
 
 def _join(

@@ -39,7 +39,10 @@ KEYS: list[Key] = [
 
 
 @pytest.fixture(params=["memory", "redis", "server", "embedded"])
-def layer(request: pytest.FixtureRequest, clean_environment: None) -> Iterator[LockLayer]:
+def layer(
+    request: pytest.FixtureRequest,
+    clean_environment: None,  # noqa: ARG001 - for what it does
+) -> Iterator[LockLayer]:
     if request.param == "memory":
         # Each look at the clock finds it 10 ms later.
         yield MemoryLocks(itertools.count(0.0, 0.01).__next__)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from surrealdb.data.types.record_id import RecordID
 
 from embed_star.models import Batch, Lane, Pending, Status
 from embed_star.text import text_hash
@@ -76,7 +77,7 @@ class TestARow:
         assert world.vectors() == {}
         world.assert_current()
 
-    @pytest.mark.parametrize("fields", [{}, {"description": " \t\0"}, {"topics": []}])
+    @pytest.mark.parametrize("fields", [{}, {"description": " \t"}, {"topics": []}])
     def test_with_nothing_to_say_is_set_aside(self, world: World, fields: dict) -> None:  # type: ignore[type-arg]
         world.write(1, full_name=None, **fields)
         assert world.carry_out(world.claim()) == {FAILED: 1}
@@ -127,7 +128,7 @@ class TestARow:
         world.write("cached", full_name="g")
         world.write("new", full_name="n")
         batch = world.claim()
-        world.store.locks.release(["new"], batch.run_id)
+        world.lose(batch, "new")
         by_key = {one.row.key: one.status for one in world.embed(batch)}
         assert by_key == {
             "unchanged": UNCHANGED,
@@ -171,7 +172,7 @@ class TestAMessage:
     def test_of_a_run_that_lost_its_locks_pays_for_nothing(self, world: World) -> None:
         world.write_many(3)
         batch = world.claim()
-        world.store.locks.release([0, 1, 2], batch.run_id)
+        world.lose(batch)
         world.store.locks.acquire([0, 1], "another", 60.0)
         assert world.carry_out(batch) == {LOST: 3}
         assert world.provider.calls == []
@@ -192,9 +193,9 @@ class TestStoring:
         world.write_many(4)
         batch = world.claim()
         outcomes = world.embed(batch)
-        world.store.locks.release([1], batch.run_id)
+        world.lose(batch, 1)
         world.store.locks.acquire([1], "another", 60.0)
-        world.store.locks.release([2], batch.run_id)
+        world.lose(batch, 2)
         assert world.save(batch, outcomes) == {EMBEDDED: 2, LOST: 2}
         assert set(world.vectors()) == {"0", "3"}
         assert world.locks() == {"1": "another"}
@@ -204,7 +205,7 @@ class TestStoring:
         world.write_many(4)
         batch = world.claim()
         outcomes = world.embed(batch)
-        world.store.locks.release(range(4), batch.run_id)
+        world.lose(batch)
         assert world.save(batch, outcomes) == {LOST: 4}
         assert world.vectors() == {}
         assert len(world.outbox()) == 4
@@ -218,7 +219,7 @@ class TestStoring:
         assert world.save(batch, outcomes) == {DEFERRED: 3}
         assert world.vectors() == {}
         assert len(world.outbox()) == 3
-        world.store.locks.release(range(3), batch.run_id)  # as they would end by themselves
+        world.lose(batch)  # as they would end by themselves
         world.settle()
         world.assert_current()
 
@@ -234,7 +235,8 @@ class TestStoring:
         world.write_many(2)
         batch = world.claim()
         outcomes = world.embed(batch)
-        world.query(f"CREATE {world.table}:1 SET vector = [1.0], text_hash = 'x', run = 'backup'")
+        backup = RecordID(world.table, 1)
+        world.query("CREATE $id SET vector = [1.0], text_hash = 'x'", id=backup)
         assert world.save(batch, outcomes) == {EMBEDDED: 2}
         world.assert_current()
 
@@ -287,8 +289,7 @@ class TestEditedInFlight:
         world.write(1, full_name="old")
         late = world.claim()
         outcomes = world.embed(late)
-        world.store.locks.release([1], late.run_id)  # stopped for longer than its locks
-        world.services.locks.release([1], late.run_id)
+        world.lose(late)  # stopped for longer than its locks
         world.write(1, full_name="new")
         world.settle()
         assert world.save(late, outcomes) == {LOST: 1}

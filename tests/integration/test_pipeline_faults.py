@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import pytest
 
@@ -16,26 +19,50 @@ from embed_star.errors import (
     RedisUnavailable,
     StoreUnavailable,
 )
-from embed_star.models import Status
+from embed_star.models import Key, Status
+from embed_star.pipeline import Embedder, Limits
 from embed_star.services import Services
+from embed_star.store.locks import LockTable
 from tests.conftest import DIMENSIONS, MakeWorld
 from tests.support.world import World
+
+
+@dataclass
+class Clock:
+    """A time that passes when it is told to."""
+
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
 
 TRANSIENT = [ProviderUnavailable("503"), ProviderThrottled("429", 3.0)]
 LASTING = [ProviderAuthError("401"), ProviderConfigError("404"), ProviderProtocolError("html")]
 
 
 class TestAPoisonRow:
-    @pytest.mark.parametrize("at", [0, 7, 15])
-    def test_leaves_its_neighbours_embedded_in_the_same_run(self, world: World, at: int) -> None:
-        world.write_many(16)
-        world.write(at, full_name="poison")
+    def test_leaves_its_neighbours_embedded_in_the_same_run(self, world: World) -> None:
+        world.write_many(10)
+        world.write(7, full_name="poison")
         world.provider.rejects = lambda text: "poison" in text
-        assert world.carry_out(world.claim()) == {Status.EMBEDDED: 15, Status.FAILED: 1}
-        assert len(world.provider.calls) <= 2 * math.log2(16) + 1
-        assert set(world.failures()) == {str(at)}
-        assert world.failures()[str(at)]["reason"] == "rejected"
+        assert world.carry_out(world.claim()) == {Status.EMBEDDED: 9, Status.FAILED: 1}
+        assert set(world.failures()) == {"7"}
+        assert world.failures()["7"]["reason"] == "rejected"
         assert max(world.provider.paid.values()) == 1
+        world.assert_current()
+
+    @pytest.mark.parametrize("rows", [1, 2, 3, 5, 10, 16])
+    def test_is_found_in_few_calls_wherever_it_stands(self, world: World, rows: int) -> None:
+        world.provider.rejects = lambda text: "poison" in text
+        for at in range(rows):
+            world.provider.calls.clear()
+            for key in range(rows):
+                world.write(key, full_name="poison" if key == at else "", topics=[at, key])
+            world.carry_out(world.claim())
+            assert set(world.failures()) == {str(at)}
+            assert len(world.provider.calls) <= 2 * math.log2(rows) + 1
+            assert max(world.provider.paid.values(), default=1) == 1
         world.assert_current()
 
     def test_several_are_all_found(self, world: World) -> None:
@@ -68,20 +95,17 @@ class TestAPoisonRow:
         batch = world.claim()
         provider = world.provider
 
-        def outage_at_the_fourth(_: object) -> None:
-            if len(provider.calls) == 4:
+        def outage(_: object) -> None:
+            if len(provider.paid) == 4:
                 raise ProviderUnavailable("gone")
 
         provider.rejects = lambda text: "poison" in text
-        provider.during = outage_at_the_fourth
+        provider.during = outage
         with pytest.raises(ProviderUnavailable):
             world.embed(batch, final=False)
-        assert len(provider.paid) == 4 + 2
-        assert world.carry_out(batch) == {
-            Status.CACHED: 6,
-            Status.EMBEDDED: 1,
-            Status.FAILED: 1,
-        }
+        provider.during = lambda _: None
+        tally = world.carry_out(batch)
+        assert tally == {Status.CACHED: 4, Status.EMBEDDED: 3, Status.FAILED: 1}
         assert max(provider.paid.values()) == 1
         world.assert_current()
 
@@ -191,6 +215,69 @@ class TestLongCalls:
         world.assert_current()
 
 
+class TestLocksDuringCalls:
+    """However long the calls before took, no lock ends under the next one."""
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    def embed(self, world: World, clock: Clock, seconds_a_call: float) -> list[bool]:
+        """Embed a poisoned batch; for each call, whether its locks were made longer for it."""
+        services = world.services
+        extended: list[float] = []
+
+        class Watched(LockTable):
+            def extend(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
+                extended.append(clock.now_s)
+                return super().extend(keys, token, ttl_s)
+
+        embedder = Embedder(
+            repos=services.store.repos,
+            locks=services.locks,
+            lock_table=Watched(services.store.database),
+            runs=services.runs,
+            cache=services.cache,
+            provider=world.provider,
+            validator=services.validator,
+            space=services.space,
+            limits=Limits(1000, 10_000, calls=1, call_s=35.0, lock_ttl_s=45.0),
+            clock=clock,
+        )
+        began: list[float] = []
+
+        def call(_: object) -> None:
+            began.append(clock.now_s)
+            clock.now_s += seconds_a_call
+
+        world.provider.during = call
+        world.provider.rejects = lambda text: text.endswith("3")
+        world.write_many(4)
+        outcomes = embedder.embed(world.claim())
+        assert [one.status for one in outcomes] == [Status.EMBEDDED] * 3 + [Status.FAILED]
+        assert len(began) == 4
+        return [at in extended for at in began]
+
+    def test_short_calls_need_no_extension(self, world: World, clock: Clock) -> None:
+        assert self.embed(world, clock, 0.5) == [False] * 4
+
+    def test_long_ones_do(self, world: World, clock: Clock) -> None:
+        assert self.embed(world, clock, 20.0) == [False, True, True, True]
+
+    def test_locks_in_redis_are_made_longer_too(self, make_world: MakeWorld) -> None:
+        world = make_world(lock_ttl_s=45.0)
+        world.write(1, full_name="x")
+        batch = world.claim()
+        name = f"{world.services.redis_prefix}lock:1"
+        world.services.redis.pexpire(name, 10_000)
+        world.store.locks.extend([1], batch.run_id, 10.0)
+        world.embed(batch)
+        assert cast("int", world.services.redis.pttl(name)) > 30_000
+        (state,) = world.store.repos.load([1], batch.run_id)
+        assert state.lock_left_s is not None
+        assert state.lock_left_s > 30
+
+
 class TestOutages:
     def test_of_the_cache_before_paying(self, make_world: MakeWorld) -> None:
         world = make_world()
@@ -236,7 +323,6 @@ class TestOutages:
         assert [one.status for one in cut_off.embedder.embed(batch)] == [Status.DEFERRED] * 2
         assert world.provider.calls == []
         outcomes = world.embed(batch)
-        cut_off.cache.put_many({})
         with pytest.raises(StoreUnavailable):
             cut_off.storer.store(batch.run_id, outcomes)
         cut_off.close()

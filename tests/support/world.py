@@ -92,7 +92,7 @@ class World:
 
     def vectors(self) -> dict[str, dict[str, Any]]:
         """The records of the vector table by key."""
-        (rows,) = self.query(f"SELECT * FROM {self.table}")
+        (rows,) = self.query("SELECT * FROM type::table($table)", table=self.table)
         return {key_text(row["id"].id): row for row in rows}
 
     def failures(self) -> dict[str, dict[str, Any]]:
@@ -118,6 +118,12 @@ class World:
         self.services.backlog(recorder).dispatch()
         (batch,) = recorder.batches
         return replace(batch, rows=tuple(sorted(batch.rows, key=lambda row: key_text(row.key))))
+
+    def lose(self, batch: Batch, *keys: Key) -> None:
+        """What happens to `keys` (default: all) when the run's locks run out."""
+        lost = list(keys) or [row.key for row in batch.rows]
+        self.store.locks.release(lost, batch.run_id)
+        self.services.locks.release(lost, batch.run_id)
 
     def embed(self, batch: Batch, *, final: bool = True) -> list[Outcome]:
         """The outcomes, as the message brings them."""

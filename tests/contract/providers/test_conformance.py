@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from embed_star.errors import InputRejected
 from embed_star.providers import PROVIDERS
 from embed_star.providers.base import Provider
-from embed_star.settings import DEFAULT_MODELS
+from embed_star.settings import DEFAULT_MODELS, ProviderName
 from tests.contract.providers.conftest import DIMENSIONS
 
 
@@ -87,7 +88,7 @@ def test_closing_twice_is_fine(provider: Provider) -> None:
 
 
 def test_the_registry_has_exactly_the_names_of_the_setting() -> None:
-    assert set(PROVIDERS) == set(DEFAULT_MODELS)
+    assert set(PROVIDERS) == set(get_args(ProviderName))
 
 
 def test_importing_the_registry_imports_no_provider() -> None:

@@ -1,0 +1,225 @@
+"""What no event announced is found: page by page, from wherever the walk was stopped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import pytest
+from surrealdb.data.types.record_id import RecordID
+
+from embed_star.models import Key, Lane, key_text
+from embed_star.reconcile import Reconciler
+from embed_star.store.connection import Connection
+from embed_star.store.cursors import Phase, Progress
+from tests.conftest import MakeWorld
+from tests.support.world import World
+
+MIXED: list[Key] = [3, -1, 20, "a", "3", "⟨x⟩`", UUID(int=1), ["a", 1], ["a", 2], {"n": 1}]
+
+
+def walk(world: World, reconciler: Reconciler | None = None) -> Progress:
+    """A whole walk; its end."""
+    reconciler = reconciler or world.services.reconciler
+    progress = reconciler.begin()
+    for _ in range(100):
+        if progress.phase is Phase.DONE:
+            return progress
+        progress = reconciler.step(progress)
+    raise AssertionError("the walk does not end")
+
+
+class TestFinds:
+    def test_rows_that_fired_no_event(self, world: World) -> None:
+        with world.unannounced():
+            world.write_many(7)
+        assert world.outbox() == []
+        progress = walk(world)
+        assert (progress.checked, progress.found) == (7, 7)
+        assert world.outbox(Lane.FRESH) == []
+        assert sorted(entry.key for entry in world.outbox(Lane.BACKFILL)) == list(range(7))
+        world.settle()
+        world.assert_current()
+
+    def test_a_text_edited_behind_its_back(self, world: World) -> None:
+        world.write_many(5)
+        world.settle()
+        with world.unannounced():
+            world.write(3, description="edited")
+        progress = walk(world)
+        assert (progress.checked, progress.found) == (5, 1)
+        (entry,) = world.outbox()
+        assert entry.key == 3
+        assert entry.size == len("owner/name3\nedited")
+        world.settle()
+        world.assert_current()
+
+    def test_vectors_of_deleted_repos(self, world: World) -> None:
+        world.write_many(5)
+        world.settle()
+        with world.unannounced():
+            world.delete(1)
+            world.delete(4)
+        assert walk(world).found == 2
+        world.settle()
+        assert set(world.vectors()) == {"0", "2", "3"}
+        world.assert_current()
+
+    def test_a_failure_whose_text_changed(self, world: World) -> None:
+        world.provider.rejects = lambda text: "poison" in text
+        world.write(1, full_name="poison")
+        world.settle()
+        assert walk(world).found == 0
+        with world.unannounced():
+            world.write(1, full_name="good")
+        assert walk(world).found == 1
+        world.settle()
+        world.assert_current()
+
+    def test_rows_of_another_space(self, make_world: MakeWorld) -> None:
+        old = make_world()
+        old.write_many(3)
+        old.settle()
+        new = make_world(embedding_model="another-model")
+        assert walk(new).found == 3
+        new.settle()
+        new.assert_current()
+        assert len(old.vectors()) == 3  # they stay until somebody decides
+
+    def test_an_empty_text(self, world: World) -> None:
+        with world.unannounced():
+            world.write(1, full_name="")
+        assert walk(world).found == 1
+        world.settle()
+        assert world.failures()["1"]["reason"] == "empty_text"
+        assert walk(world).found == 0
+
+    def test_nothing_when_all_is_current(self, world: World) -> None:
+        world.write_many(9)
+        world.settle()
+        progress = walk(world)
+        assert (progress.phase, progress.checked, progress.found) == (Phase.DONE, 9, 0)
+        assert world.outbox() == []
+
+    def test_nothing_in_an_empty_database(self, world: World) -> None:
+        assert walk(world).checked == 0
+
+    def test_what_is_pending_already_without_paying_twice(self, world: World) -> None:
+        world.write_many(3)
+        assert walk(world).found == 3
+        assert len(world.outbox()) == 6
+        world.settle()
+        assert max(world.provider.paid.values()) == 1
+        world.assert_current()
+
+    @pytest.mark.parametrize("page", [1, 2, 3, 10, 11])
+    def test_every_row_once_whatever_its_key(self, make_world: MakeWorld, page: int) -> None:
+        world = make_world(reconcile_page_rows=page)
+        with world.unannounced():
+            for key in MIXED:
+                world.write(key, full_name=f"name of {key}")
+        assert walk(world).checked == len(MIXED)
+        found = [key_text(entry.key) for entry in world.outbox()]
+        assert sorted(found) == sorted(map(key_text, MIXED))
+        world.settle()
+        world.assert_current()
+        with world.unannounced():
+            for key in MIXED[::2]:
+                world.delete(key)
+        assert walk(world).found == len(MIXED[::2])
+        world.settle()
+        world.assert_current()
+
+
+class TestTheWalk:
+    def test_goes_on_where_it_was_stopped(self, make_world: MakeWorld) -> None:
+        world = make_world(reconcile_page_rows=4)
+        with world.unannounced():
+            world.write_many(10)
+        reconciler = world.services.reconciler
+        reconciler.step(reconciler.begin())
+        other = make_world(reconcile_page_rows=4)  # another process takes over
+        resumed = other.services.reconciler.begin()
+        assert (resumed.phase, resumed.after, resumed.checked) == (Phase.REPOS, 3, 4)
+        assert walk(other, other.services.reconciler).checked == 10
+        assert sorted(entry.key for entry in world.outbox()) == list(range(10))
+
+    def test_goes_on_among_the_vectors(self, make_world: MakeWorld) -> None:
+        world = make_world(reconcile_page_rows=4)
+        world.write_many(10)
+        world.settle()
+        reconciler = world.services.reconciler
+        progress = reconciler.begin()
+        while (progress.phase, progress.after) != (Phase.VECTORS, 3):
+            progress = reconciler.step(progress)
+        with world.unannounced():
+            world.delete(0)  # passed by already
+            world.delete(9)
+        other = make_world(reconcile_page_rows=4)
+        assert walk(other).found == 1
+        world.settle()
+        assert walk(other).found == 1
+
+    def test_a_step_repeated_announces_again_and_harms_nothing(self, make_world: MakeWorld) -> None:
+        world = make_world(reconcile_page_rows=4)
+        with world.unannounced():
+            world.write_many(6)
+        reconciler = world.services.reconciler
+        beginning = reconciler.begin()
+        reconciler.step(beginning)
+        reconciler.step(beginning)
+        walk(world)
+        world.settle()
+        assert max(world.provider.paid.values()) == 1
+        world.assert_current()
+
+    def test_when_it_is_due(self, world: World) -> None:
+        reconciler = world.services.reconciler
+        assert reconciler.due(3600.0)  # there never was one
+        progress = reconciler.begin()
+        assert reconciler.due(3600.0)  # unfinished
+        while progress.phase is not Phase.DONE:
+            progress = reconciler.step(progress)
+        assert not reconciler.due(3600.0)
+        assert reconciler.due(0.0)
+        reconciler.begin()
+        assert reconciler.due(3600.0)
+
+    def test_makes_way_when_the_lane_is_full(self, make_world: MakeWorld) -> None:
+        world = make_world(reconcile_page_rows=4)
+        reconciler = world.services.reconciler
+        assert reconciler.backlog_is_short()
+        world.store.outbox.announce([(n, 1) for n in range(4)], Lane.FRESH)
+        assert reconciler.backlog_is_short()
+        world.store.outbox.announce([(n, 1) for n in range(4)], Lane.BACKFILL)
+        assert not reconciler.backlog_is_short()
+
+    def test_never_reads_a_whole_table(
+        self, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = make_world(reconcile_page_rows=2)
+        with world.unannounced():
+            world.write_many(5)
+        asked: list[tuple[str, Mapping[str, Any]]] = []
+        query = Connection.query
+
+        def listen(self: Connection, sql: str, params: Any = None, **more: Any) -> list[Any]:
+            asked.append((sql, params))
+            return query(self, sql, params, **more)
+
+        monkeypatch.setattr(Connection, "query", listen)
+        reconciler = world.services.reconciler
+        assert reconciler.due(0.0)
+        assert reconciler.backlog_is_short()
+        walk(world)
+        assert len(asked) > 8
+        for sql, params in asked:
+            for statement in sql.split(";"):
+                source = re.search(r"\bFROM\s+(\S+)", statement)
+                if source is None:
+                    continue
+                bound = (params or {}).get(source[1].removeprefix("$"))
+                by_id = isinstance(bound, RecordID | list)
+                assert by_id or re.search(r"\bLIMIT \$rows$", statement.strip()), statement
