@@ -11,7 +11,8 @@ help:
 	@echo "make test   the tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  throughput and latency, on this machine"
-	@echo "make lock   renew the lock file"
+	@echo "make lock   renew the lock file (needs uv)"
+	@echo "make clean  remove the virtual environment, caches and local data"
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "embed_star needs Python 3.11 to 3.13; name one: make PYTHON=python3.12")'

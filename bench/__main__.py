@@ -37,7 +37,7 @@ def main() -> None:
 
 def instant(figures: dict[str, float], rows: int = 10_000) -> list[tuple[str, ...]]:
     """A backlog, an instant provider: how close to the bare INSERT of the same vectors?"""
-    with running(Shape(batch_rows=100, chord_batches=2, workers=2, threads=2)) as bench:
+    with running(Shape(batch_rows=200, chord_batches=2, workers=1, threads=3)) as bench:
         before = bench.bare_insert_rate(rows // 2)
         backlog = _backlog(bench, rows)
         after = bench.bare_insert_rate(rows // 2)

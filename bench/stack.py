@@ -81,7 +81,7 @@ class Bench:
     def await_written(self, rows: int) -> float:
         """Wait until all `rows` vectors are written; when that was seen."""
         finished = self.services.runs
-        _wait(lambda: finished.counts().finished_total >= rows, poll_s=0.005)
+        _wait(lambda: finished.counts().finished_total >= rows, poll_s=0.02)
         seen = time.perf_counter()
         written = self.services.store.vectors.count()
         if written != rows:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import cast
 
 import numpy as np
@@ -52,8 +53,11 @@ class VectorCache:
         What the process itself holds is found without Redis.
         """
         wanted = list(dict.fromkeys(hashes))
+        found: dict[str, Vector] = {}
         with self._lock:
-            found = {one: self._local[one] for one in wanted if one in self._local}
+            for one in wanted:
+                with suppress(KeyError):  # `in` first is no help: its time may end in between
+                    found[one] = self._local[one]
         missing = [one for one in wanted if one not in found]
         if missing:
             with redis_errors("read the cache"):

@@ -47,16 +47,16 @@ def key_to_json(key: Key) -> Any:
 
 def key_from_json(value: Any) -> Key:
     """The record key that `key_to_json` wrote. Raises ValueError on any other shape."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict | list):
         return value
     if len(value) == 1:
-        ((kind, inner),) = value.items()
-        if kind == "uuid":
-            return UUID(inner)
-        if kind == "array":
-            return [key_from_json(part) for part in inner]
-        if kind == "object":
-            return {name: key_from_json(part) for name, part in inner.items()}
+        match value:
+            case {"uuid": str(inner)}:
+                return UUID(inner)
+            case {"array": list(inner)}:
+                return [key_from_json(part) for part in inner]
+            case {"object": dict(inner)}:
+                return {name: key_from_json(part) for name, part in inner.items()}
     raise ValueError("not a record key")
 
 
@@ -140,8 +140,9 @@ class Batch:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Batch:
         """Raises ValueError when the message is of another version or shape."""
-        if value.get("v") != MESSAGE_VERSION:
-            raise ValueError(f"message version {value.get('v')!r}, expected {MESSAGE_VERSION}")
+        version = value.get("v") if isinstance(value, Mapping) else None
+        if version != MESSAGE_VERSION:
+            raise ValueError(f"message version {version!r}, expected {MESSAGE_VERSION}")
         try:
             return cls(
                 run_id=str(value["run_id"]),
@@ -149,7 +150,7 @@ class Batch:
                 space=str(value["space"]),
                 rows=tuple(Pending.from_json(row) for row in value["rows"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not an embed_batch message: {error}") from error
 
 
@@ -188,9 +189,13 @@ class Outcome:
         """Raises ValueError when `value` is not an outcome."""
         try:
             key, outbox, status, text_hash, flags, reason = value
-            row = Pending.from_json((key, outbox))
-        except TypeError as error:
+            return cls(
+                Pending.from_json((key, outbox)),
+                Status(status),
+                str(text_hash),
+                bool(flags & 1),
+                bool(flags & 2),
+                str(reason),
+            )
+        except (TypeError, OverflowError) as error:
             raise ValueError(f"not an outcome: {error}") from error
-        return cls(
-            row, Status(status), str(text_hash), bool(flags & 1), bool(flags & 2), str(reason)
-        )

@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 LEASE_KEY = "leader"
 _BACKOFF_MAX_S = 5.0
+_BELL_STOPS_S = 2.0
 _NOTIFICATIONS_S = 100
 """Notifications a second above which the doorbell is taken down for a second."""
 
@@ -138,6 +139,8 @@ class Producer:
                 continue
             self._ring.wait(wait_s)
         self._step_down()
+        for bell in bells:  # before their caller closes what they use
+            bell.join(_BELL_STOPS_S)
 
     def _turn(self) -> float:
         """One look at the backlog; how long to wait for a ring after it, in seconds."""
@@ -156,7 +159,8 @@ class Producer:
             self._quiet.set()
         # With nothing under way, a look from the beginning is one short query.
         self._rewind_s = self._rhythm.rewind_s if turn.in_flight else self._rhythm.poll_s / 2
-        return self._rhythm.poll_s
+        # However seldom it polls, its lease must not end under it.
+        return min(self._rhythm.poll_s, self._rhythm.lease_s / 3)
 
     def _set_leading(self, leading: bool) -> None:
         if leading and not self._leading:
@@ -170,6 +174,7 @@ class Producer:
     def _step_down(self) -> None:
         try:
             self._lease.give_up()
+            self._runs.wake()  # whoever stands by, and our own ear
         except RedisUnavailable as error:
             log.warning("lease_not_released", reason=str(error))
         log.info("stopped")

@@ -43,8 +43,12 @@ Rows = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 def _check_url(value: str, schemes: tuple[str, ...]) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in schemes or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError:  # its words repeat the URL, password included
+        good = False
+    if not good:
         raise ValueError(
             f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)}"
         )
@@ -98,7 +102,7 @@ class Settings(BaseSettings):
     provider_connect_timeout_s: Seconds = Field(5.0, description="deadline for connecting")
     provider_read_timeout_s: Seconds = Field(20.0, description="longest silence within an answer")
     provider_total_timeout_s: Seconds = Field(30.0, description="deadline for a whole call")
-    provider_max_response_mb: int = Field(64, ge=1, le=1024, description="largest answer, MiB")
+    provider_max_response_mb: int = Field(64, ge=1, le=1024, description="largest answer")
 
     # Text
     text_fields: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -178,7 +182,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url", "cache_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
-        return _check_url(value, ("redis", "rediss", "unix")) if value else value
+        return _check_url(value, ("redis", "rediss")) if value else value
 
     @field_validator("ollama_url", "openai_base_url", "together_base_url", "github_api_url")
     @classmethod
@@ -207,9 +211,8 @@ class Settings(BaseSettings):
     @field_validator("text_fields")
     @classmethod
     def _fields(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        bad = [path for path in value if not _FIELD_PATH.fullmatch(path)]
-        if bad or not value:
-            raise ValueError(f"must be field names such as description,owner.login; not {bad}")
+        if not value or not all(map(_FIELD_PATH.fullmatch, value)):
+            raise ValueError("must be field names such as description,owner.login")
         return value
 
     @field_validator("embed_rate_limit")
@@ -233,7 +236,7 @@ class Settings(BaseSettings):
         provider, model = info.data.get("embedding_provider"), info.data.get("embedding_model")
         known = DEFAULT_MODELS.get(provider or "", ("", 0))[0]
         if provider and not value and (model or known) != known:
-            raise ValueError(f"is needed with EMBEDDING_MODEL={model}: the length of its vectors")
+            raise ValueError("is needed with this EMBEDDING_MODEL: the length of its vectors")
         return value
 
     @field_validator("embedding_model")
@@ -309,7 +312,9 @@ class Settings(BaseSettings):
 class RootSettings(BaseSettings):
     """SurrealDB's root user; read by `embed-star migrate --bootstrap` and nothing else."""
 
-    model_config = SettingsConfigDict(env_file=(".env",), extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=(".env",), extra="ignore", frozen=True, env_ignore_empty=True
+    )
 
     root_db_user: str = Field("root", description="root user, for migrate --bootstrap only")
     root_db_pass: SecretStr = Field(SecretStr(""), description="password of ROOT_DB_USER")

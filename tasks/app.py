@@ -62,7 +62,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "redis_socket_timeout": settings.redis_timeout_s,
         "redis_socket_connect_timeout": settings.redis_timeout_s,
         "redis_retry_on_timeout": True,
-        "result_expires": 3600,
+        # What is left of chords whose parts were lost; their rows come again long before.
+        "result_expires": int(2 * settings.visibility_timeout_s),
         "result_chord_ordered": True,
         # JSON and nothing else, for results too: a pickled message would run code.
         "accept_content": ["json"],
@@ -82,7 +83,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # Events cost a seventh of a worker; `-E`, or Flower, asks for them where wanted.
         "worker_send_task_events": False,
         "task_default_queue": SWEEP_QUEUE,
-        "task_queues": [Queue(name) for name in (STORE_QUEUE, EMBED_QUEUE, SWEEP_QUEUE)],
+        "task_queues": [
+            Queue(name, routing_key=name) for name in (STORE_QUEUE, EMBED_QUEUE, SWEEP_QUEUE)
+        ],
         "task_routes": {
             "embed_star.embed_batch": {"queue": EMBED_QUEUE},
             "embed_star.store_embeddings": {"queue": STORE_QUEUE},

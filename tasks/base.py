@@ -9,10 +9,22 @@ from typing import Any, ClassVar
 import structlog
 from celery import Celery, Task
 
+from embed_star.errors import TransientError
 from embed_star.services import Services
 from embed_star.settings import Settings
 
 _making = threading.Lock()
+
+
+def retries(settings: Settings) -> dict[str, Any]:
+    """Options of a task that tries again on transient errors, backing off with jitter."""
+    return {
+        "autoretry_for": (TransientError,),
+        "max_retries": settings.retry_max,
+        "retry_backoff": settings.retry_backoff_s,
+        "retry_backoff_max": settings.retry_backoff_max_s,
+        "retry_jitter": True,
+    }
 
 
 class ServiceTask(Task):  # type: ignore[misc]  # Celery has no types
@@ -48,14 +60,16 @@ class ServiceTask(Task):  # type: ignore[misc]  # Celery has no types
     def services(self) -> Services:
         return self.services_of(self.app)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run with the task's ids bound to every log line."""
-        ids = {
-            name: value
-            for name in ("run_id", "correlation_id")
-            if (value := (self.request.headers or {}).get(name) or kwargs.get(name))
-        }
-        with structlog.contextvars.bound_contextvars(
-            task=self.name, task_id=self.request.id, retries=self.request.retries, **ids
-        ):
-            return super().__call__(*args, **kwargs)
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Bind the task's ids to every log line, Celery's about its end among them.
+
+        `lifecycle` unbinds them after the task: Celery logs a retry outside of the call.
+        """
+        # Not from the headers alone: Celery keeps `correlation_id` for itself there.
+        message = args[0] if args and isinstance(args[0], dict) else {}
+        known = {**message, **(self.request.headers or {}), **kwargs}
+        ids = {name: known[name] for name in ("run_id", "correlation_id") if name in known}
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            task=self.name, task_id=task_id, retries=self.request.retries, **ids
+        )

@@ -10,7 +10,7 @@ from celery import Celery
 from embed_star.errors import TransientError
 from embed_star.models import Batch
 from embed_star.settings import Settings
-from tasks.base import ServiceTask
+from tasks.base import ServiceTask, retries
 
 log = structlog.get_logger(__name__)
 
@@ -21,11 +21,11 @@ def register(app: Celery, settings: Settings) -> None:
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
         name="embed_star.embed_batch",
         bind=True,
-        autoretry_for=(TransientError,),
-        max_retries=settings.retry_max,
-        retry_backoff=settings.retry_backoff_s,
-        retry_backoff_max=settings.retry_backoff_max_s,
-        retry_jitter=True,
+        shared=False,  # with other apps of this process
+        # Redis hands the outcomes to the chord's body by itself; kept as results as well,
+        # they would fill it: 100 bytes a row for as long as results live.
+        ignore_result=True,
+        **retries(settings),
         rate_limit=settings.embed_rate_limit or None,
     )
     def embed_batch(task: ServiceTask, message: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a worker does when it starts and stops."""
+"""What a worker or beat does when it starts and stops."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import structlog
 from celery import Celery, signals
 
 from embed_star.errors import EmbedStarError, TransientError
+from embed_star.observe import logging as observe_logging
 from embed_star.settings import Settings
 from tasks.base import ServiceTask
 
@@ -15,10 +16,12 @@ log = structlog.get_logger(__name__)
 
 
 def connect(app: Celery, settings: Settings) -> None:
-    """Connect to the signals of `app`'s workers."""
+    """Connect to the signals of `app`'s processes."""
 
     def check(**_: Any) -> None:
         """Refuse to start on a schema that does not fit; wait out a database that is down."""
+        # Celery sets up the logs after this.
+        observe_logging.configure(settings.log_level, settings.log_format)
         try:
             ServiceTask.services_of(app).store.check()
         except TransientError as error:
@@ -34,6 +37,11 @@ def connect(app: Celery, settings: Settings) -> None:
     def close(**_: Any) -> None:
         ServiceTask.close_services(app)
 
+    def forget_ids(**_: Any) -> None:
+        structlog.contextvars.clear_contextvars()
+
     signals.worker_init.connect(check, weak=False)
+    signals.beat_init.connect(check, weak=False)
+    signals.task_postrun.connect(forget_ids, weak=False)
     signals.worker_shutdown.connect(close, weak=False)
     signals.worker_process_shutdown.connect(close, weak=False)

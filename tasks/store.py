@@ -7,10 +7,9 @@ from typing import Any
 import structlog
 from celery import Celery
 
-from embed_star.errors import TransientError
 from embed_star.models import Outcome
 from embed_star.settings import Settings
-from tasks.base import ServiceTask
+from tasks.base import ServiceTask, retries
 
 log = structlog.get_logger(__name__)
 
@@ -21,12 +20,9 @@ def register(app: Celery, settings: Settings) -> None:
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
         name="embed_star.store_embeddings",
         bind=True,
+        shared=False,  # with other apps of this process
         ignore_result=True,
-        autoretry_for=(TransientError,),
-        max_retries=settings.retry_max,
-        retry_backoff=settings.retry_backoff_s,
-        retry_backoff_max=settings.retry_backoff_max_s,
-        retry_jitter=True,
+        **retries(settings),
     )
     def store_embeddings(task: ServiceTask, parts: Any, run_id: str) -> None:
         """Write what the batches of run `run_id` found. Twice, or late, changes nothing."""

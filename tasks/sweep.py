@@ -24,8 +24,9 @@ RECONCILE_SLICE_S = 10.0
 
 def register(app: Celery, settings: Settings) -> None:
     """Register the tasks with `app`."""
-
-    @app.task(name="embed_star.sweep_backlog", bind=True, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+    @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
+        name="embed_star.sweep_backlog", bind=True, shared=False, ignore_result=True
+    )
     def sweep_backlog(task: ServiceTask) -> None:
         """Clear dead locks; do the producer's work once if no producer leads."""
         services = task.services
@@ -39,7 +40,9 @@ def register(app: Celery, settings: Settings) -> None:
                 lease.give_up()
         log.info("swept", cleared_locks=cleared, dispatched=dispatched)
 
-    @app.task(name="embed_star.reconcile", bind=True, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+    @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
+        name="embed_star.reconcile", bind=True, shared=False, ignore_result=True
+    )
     def reconcile(task: ServiceTask) -> None:
         """Do a slice of the walk when one is due and the backfill lane has room."""
         reconciler = task.services.reconciler
@@ -53,7 +56,9 @@ def register(app: Celery, settings: Settings) -> None:
                 break
         log.info("reconciled", phase=progress.phase.value, checked=progress.checked)
 
-    @app.task(name="embed_star.maintain_index", bind=True, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+    @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
+        name="embed_star.maintain_index", bind=True, shared=False, ignore_result=True
+    )
     def maintain_index(task: ServiceTask) -> None:
         """Begin building the HNSW index when the table has grown so large that it pays."""
         vectors = task.services.store.vectors

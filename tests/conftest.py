@@ -108,7 +108,7 @@ def fresh_database(servers: LocalServers) -> dict[str, str]:
 def make_settings(
     engine: LocalServers,
     redis_url: str,
-    clean_environment: None,  # noqa: ARG001 - for what it does
+    clean_environment: None,
 ) -> MakeSettings:
     """Settings of a fresh database, a fresh Redis and an 8-dimensional model."""
     values: dict[str, Any] = {

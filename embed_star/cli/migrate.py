@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import click
 
-from embed_star.services import Services, target_of
+from embed_star.services import Services, Store, target_of
 from embed_star.settings import load_root_settings, load_settings
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.migrations import Migration
@@ -44,8 +44,7 @@ def command(dry_run: bool, with_bootstrap: bool) -> None:
     with Services(settings) as services:
         store = services.store
         if dry_run:
-            for migration in store.migrator.pending():
-                click.echo(f"would apply {_name(migration)}")
+            _dry_run(store)
             return
         applied = store.migrator.apply(lambda migration: click.echo(f"applied {_name(migration)}"))
         changed = store.spaces.ensure(services.space, settings.text_fields)
@@ -53,6 +52,15 @@ def command(dry_run: bool, with_bootstrap: bool) -> None:
             click.echo(f"embedding space {services.space.name}: active")
         if not applied and not changed:
             click.echo("nothing to do: the database is up to date")
+
+
+def _dry_run(store: Store) -> None:
+    pending = store.migrator.pending()
+    for migration in pending:
+        click.echo(f"would apply {_name(migration)}")
+    # Before the first migration there is no table to ask.
+    if pending or not store.spaces.is_active(store.space):
+        click.echo(f"would make {store.space.name} active: every repo is embedded in it")
 
 
 def _name(migration: Migration) -> str:

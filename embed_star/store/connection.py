@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import re
 import socket
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,7 @@ class Connection:
         self._stack = contextlib.ExitStack()
         self._socket = self._open()
         try:
+            self._limit_sending()
             self._sign_in()
             self.version = parse_version(self._call("version", [], target.connect_timeout_s))
         except BaseException:
@@ -145,6 +147,17 @@ class Connection:
                 f"cannot reach SurrealDB at {target.url} ({_brief(error)}); is it running, and is "
                 "DB_URL right?"
             ) from error
+
+    def _limit_sending(self) -> None:
+        """Let the system end a send that the peer takes nothing of.
+
+        The library sends without a time-out, so that a frame larger than the socket's
+        buffers would wait for a half-open server for ever.
+        """
+        seconds, rest = divmod(self.target.timeout_s, 1)
+        self._socket.socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(seconds), int(rest * 1e6))
+        )
 
     def _sign_in(self) -> None:
         target = self.target

@@ -10,6 +10,7 @@ from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Space, key_text
 from embed_star.store.codec import keys_after, record
 from embed_star.store.pool import Database
+from embed_star.store.spaces import quoted_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Repos:
         self._database = database
         self._space = space
         # Field paths come from the settings, which allow nothing but names.
-        self._values = "[" + ", ".join(text_fields) + "]"
+        self._values = "[" + ", ".join(map(quoted_path, text_fields)) + "]"
 
     def load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
         """The state of each of `keys`, in order; locks are those that carry `token`."""

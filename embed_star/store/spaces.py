@@ -11,6 +11,15 @@ from embed_star.store.codec import record
 from embed_star.store.pool import Database
 
 
+def quoted_path(path: str) -> str:
+    """`owner.login` with its names quoted: `value` and `select` are fields, too."""
+    return ".".join(f"`{name}`" for name in path.split("."))
+
+
+EVENT = "embedding_outbox"
+"""The event's name, that of the table it writes to."""
+
+
 def event_sql(text_fields: Sequence[str]) -> str:
     """The event on `repo` that announces each change of meaning.
 
@@ -19,10 +28,11 @@ def event_sql(text_fields: Sequence[str]) -> str:
     any type. Who writes with `$embed_star_lane` set to 1 says that it can wait.
     `text_fields` come from the settings, which allow nothing but names.
     """
-    before = ", ".join(f"$before.{path}" for path in text_fields)
-    after = ", ".join(f"$after.{path}" for path in text_fields)
+    paths = [quoted_path(path) for path in text_fields]
+    before = ", ".join(f"$before.{path}" for path in paths)
+    after = ", ".join(f"$after.{path}" for path in paths)
     return (
-        "DEFINE EVENT OVERWRITE embedding_outbox ON TABLE repo "
+        f"DEFINE EVENT OVERWRITE {EVENT} ON TABLE repo "
         f"WHEN $event = 'CREATE' OR $event = 'DELETE' OR [{before}] != [{after}] "
         "THEN { CREATE embedding_outbox CONTENT { "
         "id: [IF $embed_star_lane = 1 { 1 } ELSE { 0 }, rand::ulid()], "
@@ -40,20 +50,23 @@ class Spaces:
         """Make `space` the active one: its record, vector table and event.
 
         Returns whether anything changed. Other spaces are retired; their vectors stay.
-        One transaction, and doing it twice changes nothing.
+        One transaction, and doing it twice changes nothing. Rows that changed while
+        another space was active are found by the reconcile that is then due.
         """
         fields = list(text_fields)
-        active = self._active()
-        if active is not None and active["id"].id == space.name:
+        if self.is_active(space) and self._has_event():
             return False
         # space.table is [a-z0-9_] by construction (see Space.name).
         self._database.query(
             "BEGIN;"
+            "DEFINE TABLE IF NOT EXISTS repo;"  # it may have been removed since
             f"DEFINE TABLE IF NOT EXISTS {space.table} SCHEMALESS PERMISSIONS NONE;"
             "UPDATE embedding_space SET state = 'retired' WHERE state = 'active' RETURN NONE;"
             "UPSERT $id MERGE $content RETURN NONE;"
             f"{event_sql(fields)};"
+            "DELETE $cursor RETURN NONE;"
             "COMMIT;",
+            cursor=record("embedding_cursor", ["reconcile", space.name]),
             id=record("embedding_space", space.name),
             content={
                 "provider": space.provider,
@@ -67,6 +80,11 @@ class Spaces:
         )
         return True
 
+    def is_active(self, space: Space) -> bool:
+        """Whether `space` is the one that the database is embedded in."""
+        active = self._active()
+        return active is not None and active["id"].id == space.name
+
     def check(self, space: Space) -> None:
         """Raise SchemaError, saying what to do, unless `space` is the active one."""
         active = self._active()
@@ -79,6 +97,15 @@ class Spaces:
                 "and the settings say otherwise: set EMBEDDING_* and TEXT_FIELDS to that, or run "
                 "`embed-star migrate` to embed every repo anew"
             )
+        if not self._has_event():
+            raise SchemaError(
+                "the event on the table repo is gone, so changes are not announced: run "
+                "`embed-star migrate`"
+            )
+
+    def _has_event(self) -> bool:
+        (info,) = self._database.query("INFO FOR TABLE repo")
+        return EVENT in info["events"]
 
     def _active(self) -> dict[str, Any] | None:
         (rows,) = self._database.query("SELECT * FROM embedding_space WHERE state = 'active'")

@@ -41,7 +41,7 @@ KEYS: list[Key] = [
 @pytest.fixture(params=["memory", "redis", "server", "embedded"])
 def layer(
     request: pytest.FixtureRequest,
-    clean_environment: None,  # noqa: ARG001 - for what it does
+    clean_environment: None,
 ) -> Iterator[LockLayer]:
     if request.param == "memory":
         # Each look at the clock finds it 10 ms later.

@@ -150,12 +150,16 @@ class World:
         for _ in range(50):
             if not self.outbox():
                 return
-            backlog, recorder = self.backlog()
-            backlog.dispatch()
-            for _, run in recorder.runs:
-                outcomes = [one for batch in run for one in self.embed(batch)]
-                self.save(run[0], outcomes)
+            self.settle_some()
         raise AssertionError(f"still pending: {self.outbox()[:5]}")
+
+    def settle_some(self) -> None:
+        """Work at what is pending now."""
+        backlog, recorder = self.backlog()
+        backlog.dispatch()
+        for _, run in recorder.runs:
+            outcomes = [one for batch in run for one in self.embed(batch)]
+            self.save(run[0], outcomes)
 
     def assert_current(self) -> None:
         """Promise L: each repo has its current vector or a failure of this text."""

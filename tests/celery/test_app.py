@@ -1,0 +1,112 @@
+"""The Celery app, without a broker: what is registered, and under which rules."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from embed_star.settings import load_settings
+from tasks.app import create_app
+from tests.support.command_line import run
+
+NAMES = {
+    "embed_star.embed_batch",
+    "embed_star.store_embeddings",
+    "embed_star.sweep_backlog",
+    "embed_star.reconcile",
+    "embed_star.maintain_index",
+}
+"""Permanent: a message in somebody's queue names them."""
+
+IMPORT_ALL = """
+import importlib, json, pkgutil
+import beat_schedule, tasks
+for module in pkgutil.iter_modules(tasks.__path__):
+    importlib.import_module(f"tasks.{module.name}")
+from celery import _state, signals
+receivers = [s.name for s in vars(signals).values() if getattr(s, "receivers", None)]
+print(json.dumps([len(list(_state._get_active_apps())), receivers]))
+"""
+
+
+@pytest.fixture
+def app() -> Iterator[Celery]:
+    settings = load_settings(_env_file=None, db_pass="x", embed_rate_limit="10/s", retry_max=5)
+    with create_app(settings) as made:
+        yield made
+
+
+def test_the_tasks_have_their_permanent_names(app: Celery) -> None:
+    assert {name for name in app.tasks if not name.startswith("celery.")} == NAMES
+
+
+def test_importing_the_tasks_registers_nothing() -> None:
+    apps, receivers = json.loads(run(sys.executable, "-c", IMPORT_ALL).assert_worked())
+    assert (apps, receivers) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        # JSON only, both ways and for results.
+        ("accept_content", ["json"]),
+        ("result_accept_content", ["json"]),
+        ("task_serializer", "json"),
+        ("result_serializer", "json"),
+        # A task that dies with its worker is handed out again.
+        ("task_acks_late", True),
+        ("task_reject_on_worker_lost", True),
+        ("worker_prefetch_multiplier", 1),
+        ("worker_disable_prefetch", True),
+        ("broker_connection_retry_on_startup", True),
+        ("worker_pool", "threads"),
+        ("result_chord_ordered", True),
+        ("timezone", "UTC"),
+    ],
+)
+def test_the_configuration(app: Celery, name: str, value: Any) -> None:
+    assert app.conf[name] == value
+
+
+def test_the_limits_of_embed_batch_come_from_the_settings(app: Celery) -> None:
+    embed = app.tasks["embed_star.embed_batch"]
+    assert (embed.rate_limit, embed.max_retries) == ("10/s", 5)
+
+
+def test_two_apps_of_one_process_share_nothing(app: Celery) -> None:
+    with create_app(load_settings(_env_file=None, db_pass="x")) as other:
+        assert other.tasks["embed_star.embed_batch"].rate_limit is None
+    assert app.tasks["embed_star.embed_batch"].rate_limit == "10/s"
+
+
+def test_nothing_is_kept_as_a_result(app: Celery) -> None:
+    # A chord's body is handed the outcomes all the same.
+    assert [name for name in NAMES if not app.tasks[name].ignore_result] == []
+
+
+def test_every_scheduled_task_exists_and_goes_to_a_queue_that_workers_read(app: Celery) -> None:
+    queues = {queue.name for queue in app.conf.task_queues}
+    for entry in app.conf.beat_schedule.values():
+        assert entry["task"] in NAMES
+        assert app.amqp.router.route({}, entry["task"])["queue"].name in queues
+        assert entry["options"]["expires"] == entry["schedule"]
+
+
+def test_each_kind_of_work_has_its_queue(app: Celery) -> None:
+    bindings = {name: queue.routing_key for name, queue in app.amqp.queues.items()}
+    assert bindings == {name: name for name in ("embed", "store", "sweep")}
+    queue = {name: app.amqp.router.route({}, name)["queue"].name for name in NAMES}
+    assert queue["embed_star.embed_batch"] == "embed"
+    assert queue["embed_star.store_embeddings"] == "store"
+
+
+def test_the_visibility_timeout_and_socket_deadlines_reach_the_broker(app: Celery) -> None:
+    options = app.conf.broker_transport_options
+    assert options["visibility_timeout"] == 300
+    assert options["socket_timeout"] == options["socket_connect_timeout"] == 5
+    assert options["global_keyprefix"] == "embed_star:gitstars:stars:celery:"

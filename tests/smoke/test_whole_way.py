@@ -1,0 +1,97 @@
+"""Rows in, vectors out: all processes, real servers, and what happens to them on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import redis
+
+from embed_star.stack.stack import LocalStack
+from tests.support.lab import QUIET_S, Lab
+from tests.support.servers import PROMPT_S, eventually
+from tests.support.whole_stack import PROMPT_RECOVERY, whole_stack
+
+ROWS = 5_000
+BATCH_ROWS = 20
+CALLS = 3
+"""Provider calls in flight, each worker."""
+IN_FLIGHT_ROWS = 800
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    stack: LocalStack
+    lab: Lab
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    env = {
+        **PROMPT_RECOVERY,
+        "BATCH_SIZE": str(BATCH_ROWS),
+        "CHORD_BATCHES": "5",
+        "PARALLEL_WORKERS": str(CALLS),
+        "MAX_IN_FLIGHT_ROWS": str(IN_FLIGHT_ROWS),
+    }
+    with whole_stack(tmp_path_factory.mktemp("whole"), workers=2, env=env) as (stack, lab):
+        yield Whole(stack, lab)
+
+
+def test_every_row_is_embedded_and_paid_for_once(whole: Whole) -> None:
+    lab = whole.lab
+    lab.insert(ROWS)
+    lab.await_quiet()
+    report = lab.report()
+    assert (report.rows, report.embedded, report.failed) == (ROWS, ROWS, {})
+    report.assert_kept()
+    assert len(report.paid) == ROWS
+
+
+def test_a_killed_worker_a_wiped_redis_and_a_busy_user_lose_nothing(whole: Whole) -> None:
+    lab, before = whole.lab, whole.lab.report()
+    lab.provider.script(latency_ms=200)
+    keys = lab.insert(2_000)
+    edited, deleted = keys[::100], keys[50::400]
+    lab.await_asked(calls=2)
+
+    first = whole.stack.processes["worker1"]
+    os.kill(first.pid, signal.SIGKILL)
+    for key in edited[:10]:
+        lab.edit(key, description=f"Edited while worker1 was away: {key}")
+    for key in deleted[:3]:
+        lab.delete(key)
+    eventually(lambda: lab.embedded(keys) >= 500, "a quarter is embedded", QUIET_S)
+
+    with redis.Redis.from_url(whole.stack.servers.redis_url) as client:
+        client.flushall()
+    assert not lab.is_quiet(), "the run was over before Redis was wiped"
+    for key in edited[10:]:
+        lab.edit(key, description=f"Edited after Redis was wiped: {key}")
+    for key in deleted[3:]:
+        lab.delete(key)
+
+    lab.await_quiet()
+    assert whole.stack.processes["worker1"] is not first
+    eventually(lambda: lab.report().locks == 0, "the last locks go", PROMPT_S)
+    report = lab.report()
+    assert (report.rows, report.failed) == (before.rows + 2_000 - 5, {})
+    assert len(edited) == 20
+    # The kill: calls in flight, and answers not yet in the cache. FLUSHALL: what was in
+    # the cache and not yet written.
+    threads = CALLS + 2
+    report.assert_kept(paid_again=threads * BATCH_ROWS + IN_FLIGHT_ROWS, hits=2)
+
+
+def test_the_embedded_engine_goes_the_same_way(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("embedded")
+    with whole_stack(folder, engine="embedded", workers=1) as (stack, lab):
+        assert stack.servers.engine == "embedded"
+        lab.insert(300)
+        lab.await_quiet()
+        report = lab.report()
+        assert (report.rows, report.embedded, report.failed) == (300, 300, {})
+        report.assert_kept()

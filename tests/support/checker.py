@@ -1,0 +1,163 @@
+"""Looks at rows, vectors, failures and the provider's ledger, and says which promise is broken.
+
+Independent of the pipeline: it reads the tables with queries of its own and knows what
+the scripted provider answers for each text. `check` is for the end of a run, when all is
+quiet; what it finds is data, `Report.assert_kept` is the verdict.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from embed_star import text
+from embed_star.models import key_text
+from embed_star.services import Services
+from tests.support.scripted_answers import vector_for
+
+_PAGE_ROWS = 1000
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is there, and what is wrong with it. Sentences name a row by its key, no text."""
+
+    rows: int
+    embedded: int
+    failed: Mapping[str, str]
+    """Key → reason."""
+    pending: int
+    locks: int
+    paid: Counter[str]
+    """Text → how often a vector of it was paid for."""
+    lost: Sequence[str] = ()
+    """L: eligible rows with neither a vector nor a failure."""
+    stale: Sequence[str] = ()
+    """W: rows whose vector or failure is of another text than they have."""
+    mismatched: Sequence[str] = ()
+    """Rows whose vector is not what the provider answers for their text."""
+    orphaned: Sequence[str] = ()
+    """Vectors and failures of rows that do not exist, and vectors of failed rows."""
+
+    @property
+    def paid_again(self) -> Counter[str]:
+        """P: text → payments after the first."""
+        return Counter({one: times - 1 for one, times in self.paid.items() if times > 1})
+
+    def assert_kept(self, *, paid_again: int = 0, hits: int = 0) -> None:
+        """Promises L, P and W hold, and nothing is under way.
+
+        `paid_again` is how many inputs, in all, may have been paid for more than once:
+        those that were in flight when a fault hit. `hits` is how many faults there were:
+        no text may have been paid for more than 1 + `hits` times.
+        """
+        for name in ("lost", "stale", "mismatched", "orphaned"):
+            found = getattr(self, name)
+            assert not found, f"{len(found)} {name}: {'; '.join(found[:_SHOWN])}"
+        assert self.pending == 0, f"{self.pending} outbox records left"
+        assert self.locks == 0, f"{self.locks} locks left"
+        again = sum(self.paid_again.values())
+        most = max(self.paid.values(), default=0)
+        assert again <= paid_again, f"{again} inputs paid again, at most {paid_again} may be"
+        assert most <= 1 + hits, f"a text was paid for {most} times after {hits} faults"
+
+
+@dataclass(slots=True)
+class _Faults:
+    lost: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    mismatched: list[str] = field(default_factory=list)
+    orphaned: list[str] = field(default_factory=list)
+
+
+class Checker:
+    """Checks one database against one provider's ledger."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def check(self, ledger: Iterable[Mapping[str, Any]]) -> Report:
+        """Look at everything, now. `ledger` is `ScriptedProvider.ledger()`."""
+        texts = self._texts()
+        vectors = {key_text(row["id"].id): row for row in self._rows(self._services.space.table)}
+        failures = {key_text(row["id"].id): row for row in self._rows("embedding_failure")}
+        faults = _Faults()
+        for key, rendered in texts.items():
+            self._judge(key, rendered, vectors.get(key), failures.get(key), faults)
+        for key in (vectors.keys() | failures.keys()) - texts.keys():
+            faults.orphaned.append(f"{key} is no row")
+        return Report(
+            rows=len(texts),
+            embedded=len(vectors),
+            failed={key: str(row["reason"]) for key, row in failures.items()},
+            pending=self._count("embedding_outbox"),
+            locks=self._count("embedding_lock"),
+            paid=payments(ledger),
+            lost=faults.lost,
+            stale=faults.stale,
+            mismatched=faults.mismatched,
+            orphaned=faults.orphaned,
+        )
+
+    def _judge(
+        self,
+        key: str,
+        rendered: str,
+        vector: Mapping[str, Any] | None,
+        failure: Mapping[str, Any] | None,
+        faults: _Faults,
+    ) -> None:
+        settled = failure or vector
+        if settled is None:
+            faults.lost.append(f"{key} has neither a vector nor a failure")
+            return
+        if failure and vector:
+            faults.orphaned.append(f"{key} failed and has a vector")
+        if failure and not failure["reason"]:
+            faults.lost.append(f"{key} failed without a reason")
+        if settled["text_hash"] != text.text_hash(rendered):
+            faults.stale.append(f"{key} is settled for another text")
+        elif vector and not failure and not self._fits(vector, rendered):
+            faults.mismatched.append(f"{key} has a vector of something else")
+
+    def _fits(self, vector: Mapping[str, Any], rendered: str) -> bool:
+        wanted = vector_for(rendered, self._services.space.dimensions)
+        stored = np.asarray(vector["vector"], dtype=np.float32)
+        # Ollama's answers are decimal, so the last bit may differ.
+        return stored.shape == wanted.shape and bool(np.allclose(stored, wanted, rtol=1e-6))
+
+    def _texts(self) -> dict[str, str]:
+        """Key → text of every row, as it should be embedded."""
+        settings = self._services.settings
+        fields = "[" + ", ".join(settings.text_fields) + "]"
+        return {
+            key_text(row["id"].id): text.render(row["f"], settings.text_max_tokens)
+            for row in self._rows("repo", f"id, {fields} AS f")
+        }
+
+    def _rows(self, table: str, fields: str = "*") -> Iterator[Mapping[str, Any]]:
+        start = 0
+        while True:
+            (page,) = self._services.store.database.query(
+                f"SELECT {fields} FROM {table} LIMIT $rows START $start",
+                rows=_PAGE_ROWS,
+                start=start,
+            )
+            yield from page
+            if len(page) < _PAGE_ROWS:
+                return
+            start += _PAGE_ROWS
+
+    def _count(self, table: str) -> int:
+        (rows,) = self._services.store.database.query(f"SELECT count() FROM {table} GROUP ALL")
+        return int(rows[0]["count"]) if rows else 0
+
+
+def payments(ledger: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """Text → how often a vector of it was paid for."""
+    return Counter(one for entry in ledger if entry["paid"] for one in entry["texts"])

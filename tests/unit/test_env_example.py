@@ -1,0 +1,91 @@
+"""`.env.example` and README.md name every setting, in order, with its true default."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from embed_star.settings import RootSettings, Settings, load_settings
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+FIELDS: dict[str, FieldInfo] = {
+    name.upper(): field
+    for settings in (Settings, RootSettings)
+    for name, field in settings.model_fields.items()
+}
+MUST_BE_SET = {"DB_PASS"}
+
+
+class Documented(NamedTuple):
+    """A setting as a document shows it. `value` is None where it has no default."""
+
+    name: str
+    value: str | None
+    meaning: str
+
+
+def env_example() -> Iterator[Documented]:
+    """The assignments; the comment right above each is its meaning."""
+    meaning = ""
+    for line in (CHECKOUT / ".env.example").read_text(encoding="utf-8").splitlines():
+        if match := re.fullmatch(r"(#?)([A-Z][A-Z0-9_]*)=(.*)", line):
+            yield Documented(match[2], match[3] if match[1] else None, meaning)
+        meaning = line.removeprefix("# ") if line.startswith("# ") else ""
+
+
+def settings_table() -> Iterator[Documented]:
+    """The rows of all tables."""
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    for name, default, meaning in re.findall(
+        r"^\| `([A-Z0-9_]+)` \| ([^|]*) \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE
+    ):
+        value = None if default == "must be set" else default.strip("`")
+        yield Documented(name, "" if value == "empty" else value, meaning)
+
+
+@pytest.fixture(params=[env_example, settings_table], ids=[".env.example", "README.md"])
+def documented(request: pytest.FixtureRequest) -> list[Documented]:
+    return list(request.param())
+
+
+def test_names_every_setting_and_no_other(documented: list[Documented]) -> None:
+    assert [one.name for one in documented] == list(FIELDS)
+
+
+def test_says_which_must_be_set(documented: list[Documented]) -> None:
+    assert {name for name, field in FIELDS.items() if field.is_required()} == MUST_BE_SET
+    assert {one.name for one in documented if one.value is None} == MUST_BE_SET
+
+
+def test_gives_the_meaning(documented: list[Documented]) -> None:
+    for one in documented:
+        description = FIELDS[one.name].description
+        assert description, one.name
+        assert one.meaning.startswith(description), one.name
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_gives_the_default(documented: list[Documented]) -> None:
+    """A process that is given the documented value has the settings of one without it."""
+    defaults = load_settings(_env_file=None, db_pass="change-me")
+    root_defaults = RootSettings(_env_file=None)
+    for one in documented:
+        if one.value is None:
+            continue
+        given = {one.name.lower(): one.value}
+        if one.name.lower() in RootSettings.model_fields:
+            assert RootSettings(_env_file=None, **given) == root_defaults, one.name
+        else:
+            settings = load_settings(_env_file=None, db_pass="change-me", **given)
+            assert settings == defaults, one.name
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_the_example_is_a_working_env_file() -> None:
+    example = CHECKOUT / ".env.example"
+    assert load_settings(_env_file=example).db_pass.get_secret_value() == "change-me"

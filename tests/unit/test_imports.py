@@ -1,0 +1,253 @@
+"""What the code's own text must keep to: one way of imports, one reader of the environment,
+and no query that is built from data."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(
+    [*ROOT.glob("embed_star/**/*.py"), *ROOT.glob("tasks/**/*.py"), ROOT / "beat_schedule.py"]
+)
+
+CORE = {"errors", "models"}
+PURE = {"batching", "text", "validation"}
+PARTS = {"store", "providers", "guards", "cache"}
+USE_CASES = {"pipeline", "backlog", "reconcile", "producer", "search"}
+
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "models": set(),
+    "batching": set(),
+    "text": {"models"},
+    "validation": {"models"},
+    "settings": {"errors"},
+    "importing": {"errors"},
+    "github": {"errors"},
+    "examples": {"errors"},
+    "observe": CORE,
+    "guards": CORE,
+    "cache": CORE | {"guards"},
+    "store": CORE,
+    "providers": CORE | {"settings", "guards"},  # each is made from the settings
+    "pipeline": CORE | PURE | PARTS,
+    "backlog": CORE | PURE | PARTS - {"providers"},
+    "reconcile": CORE | PURE | PARTS - {"providers"},
+    "producer": CORE | PARTS - {"providers"} | {"backlog"},
+    "search": CORE | PURE | PARTS,
+    "services": CORE | PURE | PARTS | USE_CASES | {"settings"},  # the composition root
+    "status": CORE | PARTS | {"services"},
+    "stack": {"errors", "settings"},
+    "celery": {"errors", "settings", "tasks"},
+    "beat_schedule": {"settings"},
+}
+"""Part of the package → the parts it may import. `cli` and `tasks` may import all but
+each other's kind; nothing imports them, but for the process launchers."""
+
+LAUNCHERS = {"embed_star/celery.py", "embed_star/cli/watch.py", "embed_star/cli/status.py"}
+"""Besides tasks/: what starts a process that speaks Celery."""
+
+ENVIRONMENT = {
+    "embed_star/settings.py": "the settings",
+    "embed_star/store/gateway.py": "its one password, which must not be an argument",
+    "embed_star/stack/environment.py": "what child processes inherit, and PATH",
+}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def part_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[1] if parts[0] == "embed_star" and len(parts) > 1 else parts[0]
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def parts_imported(path: Path) -> set[str]:
+    found = set()
+    for name in imports(path):
+        first, *rest = name.split(".")
+        if first == "embed_star":
+            found.add(rest[0])
+        elif first in ("tasks", "beat_schedule"):
+            found.add(first)
+    return found - {part_of(path), "__version__"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+class TestImports:
+    def test_go_one_way(self, path: Path) -> None:
+        part, found = part_of(path), parts_imported(path)
+        if part == "__init__":
+            assert found == set()
+        elif part in ("cli", "tasks"):
+            other = {"cli"} if part == "tasks" else set()
+            assert not found & other
+            if part == "cli" and name_of(path) not in LAUNCHERS:
+                assert not found & {"tasks", "celery"}
+        else:
+            assert part in ALLOWED, f"say in ALLOWED what embed_star.{part} may import"
+            assert found <= ALLOWED[part]
+
+    def test_celery_stays_where_tasks_are(self, path: Path) -> None:
+        foreign = {name.split(".")[0] for name in imports(path)} & {"celery", "kombu", "billiard"}
+        if part_of(path) != "tasks" and name_of(path) not in LAUNCHERS:
+            assert foreign == set()
+
+    def test_the_environment_is_read_in_one_place(self, path: Path) -> None:
+        readers = [
+            node
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Attribute)
+            and node.attr in ("environ", "environb", "getenv", "putenv")
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "os"
+        ]
+        named = [name for name in imports(path) if name in ("os.environ", "os.getenv")]
+        assert not (readers or named) or name_of(path) in ENVIRONMENT
+
+
+def test_importing_anything_registers_nothing() -> None:
+    """No app, no settings, no connection: only `embed_star.celery` makes an app."""
+    modules = [
+        name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for path in SOURCES
+        if part_of(path) != "celery" and path.name != "__main__.py"
+    ]
+    code = (
+        "import importlib, sys, threading\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "assert 'embed_star.celery' not in sys.modules\n"
+        "assert threading.active_count() == 1, threading.enumerate()\n"
+        "from celery import _state\n"
+        "assert _state.default_app is None\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"PATH": "", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+INTERPOLATED = {
+    "self._table": "a space's table, [a-z0-9_] by construction",
+    "space.table": "the same",
+    "self._values": "TEXT_FIELDS, names only by the settings' validator",
+    "event_sql(fields)": "the same",
+    "EVENT": "our constant",
+    "before": "the same, in event_sql",
+    "after": "the same, in event_sql",
+    "path": "the same, in event_sql",
+    "source": "a table of ours, or the parameter $source",
+    "TABLE": "a constant",
+    "INDEX": "a constant",
+    "FENCE": "a constant",
+    "_LAST": "a constant",
+    "_LOCKS": "a constant",
+    "_VECTORS": "a constant",
+    "_FAILURES": "a constant",
+    "table": "one of our constants, in Connection.listen",
+    "lane": "a number: `:d`",
+    "'time::now()' if done else 'finished'": "two constants",
+    "migration.sql": "a file of this program",
+    "root.namespace": "a name, by the settings' validator",
+    "root.database": "the same",
+    "user": "the same",
+    "quoted": "DB_PASS, quoted: DEFINE USER takes no parameter",
+    "int(k) * 2": "a number",
+    "max(_EF, int(k) * 2)": "a number",
+    "int(self._space.dimensions)": "a number",
+    "near": "made in the same function of the two above",
+    "' AND '.join(where)": "literals, in the same function",
+}
+"""Every expression that a query's text is built with, and why it is no data."""
+
+COMPOSED = {"sql", "';'.join(run)", "''.join"}
+"""Texts that are handed on, or made of literals and of what is allowed above."""
+
+
+QUOTES = "bootstrap.py:bootstrap"
+"""Where a password is quoted, by `replace`."""
+
+
+def queries() -> Iterator[tuple[str, ast.FunctionDef]]:
+    """The functions of the store that send queries, or make their text."""
+    for path in ROOT.glob("embed_star/store/*.py"):
+        if path.stem.startswith("gateway"):
+            continue  # forwards its clients' queries, and makes none
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and (
+                node.name.endswith("_sql") or any(calls_of_query(node))
+            ):
+                yield f"{path.name}:{node.name}", node
+
+
+def calls_of_query(node: ast.AST) -> Iterator[ast.Call]:
+    for inner in ast.walk(node):
+        if (
+            isinstance(inner, ast.Call)
+            and isinstance(inner.func, ast.Attribute)
+            and inner.func.attr == "query"
+        ):
+            yield inner
+
+
+def without_messages(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes within, but for what is raised: an error's message is no query."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.Raise):
+            yield from without_messages(child)
+
+
+@pytest.mark.parametrize(("where", "function"), list(queries()), ids=lambda value: str(value)[:60])
+class TestQueries:
+    def test_are_not_built_from_data(self, where: str, function: ast.FunctionDef) -> None:
+        for node in without_messages(function):
+            if isinstance(node, ast.FormattedValue):
+                text = ast.unparse(node.value)
+                assert text in INTERPOLATED, f"{where} puts {text} into a query's text"
+                if text == "lane":
+                    assert node.format_spec is not None
+                    assert ast.unparse(node.format_spec) == "f'd'"
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
+                assert not isinstance(node.left, ast.Constant | ast.JoinedStr), where
+            if isinstance(node, ast.Attribute) and where != QUOTES:
+                assert node.attr not in ("format", "format_map", "replace"), where
+
+    def test_texts_are_literals(self, where: str, function: ast.FunctionDef) -> None:
+        for call in calls_of_query(function):
+            text = call.args[0]
+            literal = isinstance(text, ast.Constant | ast.JoinedStr)
+            composed = ast.unparse(text) in COMPOSED or ast.unparse(text).startswith("''.join(")
+            assert literal or composed, f"{where}: {ast.unparse(text)}"
+
+
+def test_the_lists_above_hold_nothing_that_is_gone() -> None:
+    used = {
+        ast.unparse(node.value)
+        for _, function in queries()
+        for node in without_messages(function)
+        if isinstance(node, ast.FormattedValue)
+    }
+    assert set(INTERPOLATED) == used
+    assert {name_of(path) for path in SOURCES} >= LAUNCHERS | set(ENVIRONMENT)
+    assert set(ALLOWED) | {"cli", "tasks", "__init__"} == {part_of(path) for path in SOURCES}

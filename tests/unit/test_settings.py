@@ -1,0 +1,252 @@
+"""Settings: all faults in one message, no value in it, rules between them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import SecretStr
+
+from embed_star.errors import ConfigError
+from embed_star.settings import (
+    DEFAULT_MODELS,
+    LOCK_MARGIN_S,
+    ProviderName,
+    RootSettings,
+    Settings,
+    load_root_settings,
+    load_settings,
+)
+
+CANARY = "sk-canary-41d7"
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
+
+FAULTY = {
+    "DB_URL": f"http://{CANARY}",
+    "DB_USER": f"{CANARY}'; REMOVE USER root",
+    "DB_NAMESPACE": f"{CANARY}",
+    "DB_DATABASE": f"1{CANARY}",
+    "DB_POOL_SIZE": CANARY,
+    "DB_TIMEOUT_S": "-1",
+    "REDIS_URL": f"redis://:{CANARY}\u2100@host",
+    "CACHE_URL": f"memcached://{CANARY}",
+    "REDIS_TIMEOUT_S": "inf",
+    "EMBEDDING_PROVIDER": CANARY,
+    "EMBEDDING_DIMENSIONS": "65537",
+    "OLLAMA_URL": f"redis://host:{CANARY}",
+    "OPENAI_BASE_URL": f"http://host:{CANARY}/v1",
+    "OPENAI_API_KEY": f"{CANARY} \u201c",
+    "TEXT_FIELDS": f"description,{CANARY}",
+    "BATCH_SIZE": "0",
+    "EMBED_RATE_LIMIT": f"{CANARY}/s",
+    "LOCK_TTL_S": "nan",
+    "LIVE_QUERIES": CANARY,
+    "VALIDATE_ZERO_RATIO_MAX": "1.5",
+    "LOG_LEVEL": CANARY,
+    "GITHUB_API_URL": f"ftp://{CANARY}",
+}
+
+
+@pytest.fixture(autouse=True)
+def _alone(
+    clean_environment: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No environment and no .env but the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
+    for name, value in ({"DB_PASS": "x"} | environment).items():
+        monkeypatch.setenv(name, value)
+    return load_settings()
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        settings(monkeypatch, **environment)
+    return str(caught.value)
+
+
+class TestFaults:
+    def test_are_named_all_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in FAULTY.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError) as caught:
+            load_settings()
+        message = str(caught.value)
+        assert "\n" not in message
+        for name in (*FAULTY, "DB_PASS"):
+            assert re.search(rf"\b{name} ", message), name
+        assert CANARY not in message
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+    @pytest.mark.parametrize("name", sorted(FAULTY))
+    def test_are_named_one_by_one_without_the_value(
+        self, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        message = refusal(monkeypatch, **{name: FAULTY[name]})
+        assert message.startswith(f"settings: {name} ")
+        assert CANARY not in message
+        others = [other for other in Settings.model_fields if f"; {other.upper()} " in message]
+        assert others == [], "one fault makes one remark"
+
+    @pytest.mark.parametrize("name", sorted(Settings.model_fields))
+    def test_a_secret_in_the_wrong_variable_is_not_repeated(
+        self, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv("DB_PASS", "x")
+        monkeypatch.setenv(name.upper(), CANARY)
+        message = ""
+        try:
+            load_settings()
+        except ConfigError as error:
+            message = str(error)
+        assert CANARY not in message
+
+    def test_a_missing_password_is_explained(self) -> None:
+        with pytest.raises(ConfigError, match=r"^settings: DB_PASS is not set \(password of"):
+            load_settings()
+
+    def test_an_empty_one_counts_as_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert "DB_PASS" in refusal(monkeypatch, DB_PASS="")
+
+    @pytest.mark.parametrize(
+        "fields", ["", ",", "a,,b", "a;b", "A", "a.b.c.d.e", "a b", "`a`", "$after", "a[0]", "*"]
+    )
+    def test_field_names_are_names(self, monkeypatch: pytest.MonkeyPatch, fields: str) -> None:
+        with pytest.raises(ConfigError, match="TEXT_FIELDS"):
+            load_settings(db_pass="x", text_fields=fields)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("DB_URL", "ws://"),
+            ("DB_URL", "127.0.0.1:8000"),
+            ("REDIS_URL", "redis://host:0"),
+            ("REDIS_URL", "redis://host:65536"),
+            ("REDIS_URL", "unix:///run/redis.sock"),  # Celery's broker knows no such URL
+            ("OLLAMA_URL", "http://[::1"),
+        ],
+    )
+    def test_urls_are_urls(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+        assert f"{name} must be a URL" in refusal(monkeypatch, **{name: value})
+
+
+class TestRules:
+    def test_a_lock_outlives_a_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        call = {"PROVIDER_TOTAL_TIMEOUT_S": "60"}
+        assert "LOCK_TTL_S must be at least" in refusal(monkeypatch, **call, LOCK_TTL_S="69")
+        made = settings(monkeypatch, **call, LOCK_TTL_S=str(60 + LOCK_MARGIN_S))
+        assert made.lock_ttl_s == 70
+
+    def test_redis_does_not_hand_out_what_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        task = {"PROVIDER_TOTAL_TIMEOUT_S": "30", "RETRY_BACKOFF_MAX_S": "8"}
+        message = refusal(monkeypatch, **task, VISIBILITY_TIMEOUT_S="76")
+        assert "VISIBILITY_TIMEOUT_S must be more than twice" in message
+        assert settings(monkeypatch, **task, VISIBILITY_TIMEOUT_S="77").visibility_timeout_s == 77
+
+    def test_magnitudes_are_in_order(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        limits = {"VALIDATE_MAGNITUDE_MIN": "2", "VALIDATE_MAGNITUDE_MAX": "2"}
+        assert "VALIDATE_MAGNITUDE_MAX must be more" in refusal(monkeypatch, **limits)
+
+    @pytest.mark.parametrize(
+        ("provider", "key"), [("openai", "OPENAI_API_KEY"), ("together", "TOGETHER_API_KEY")]
+    )
+    def test_hosted_providers_need_a_key(
+        self, monkeypatch: pytest.MonkeyPatch, provider: str, key: str
+    ) -> None:
+        chosen = {
+            "EMBEDDING_PROVIDER": provider,
+            "EMBEDDING_MODEL": "some-model",
+            "EMBEDDING_DIMENSIONS": "8",
+        }
+        assert f"{key} is needed" in refusal(monkeypatch, **chosen)
+        made = settings(monkeypatch, **chosen, **{key: CANARY})
+        assert CANARY not in repr(made)
+        assert CANARY not in str(made.model_dump())
+
+    def test_another_openai_needs_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings(monkeypatch, EMBEDDING_PROVIDER="openai", OPENAI_BASE_URL="http://vllm:8000/v1")
+
+    def test_another_model_needs_its_dimensions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        other = {"EMBEDDING_PROVIDER": "ollama", "EMBEDDING_MODEL": "other"}
+        assert "EMBEDDING_DIMENSIONS is needed" in refusal(monkeypatch, **other)
+        assert settings(monkeypatch, **other, EMBEDDING_DIMENSIONS="3").dimensions == 3
+
+    @pytest.mark.parametrize("provider", get_args(ProviderName))
+    def test_each_provider_has_a_model_or_needs_one(
+        self, monkeypatch: pytest.MonkeyPatch, provider: str
+    ) -> None:
+        chosen = {"EMBEDDING_PROVIDER": provider, "OPENAI_API_KEY": "k", "TOGETHER_API_KEY": "k"}
+        if provider in DEFAULT_MODELS:
+            made = settings(monkeypatch, **chosen)
+            assert (made.model, made.dimensions) == DEFAULT_MODELS[provider]
+        else:
+            assert "EMBEDDING_MODEL is needed" in refusal(monkeypatch, **chosen)
+
+
+class TestSources:
+    def test_the_environment_wins_over_env_files(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / ".embed-star").mkdir()
+        (tmp_path / ".embed-star" / "local.env").write_text(
+            "DB_PASS=local\nDB_USER=local\nDB_DATABASE=local\n"
+        )
+        (tmp_path / ".env").write_text("DB_USER=dotenv\nDB_DATABASE=dotenv\nUNKNOWN=1\n")
+        monkeypatch.setenv("DB_DATABASE", "environment")
+        made = load_settings()
+        assert made.db_pass.get_secret_value() == "local"
+        assert (made.db_user, made.db_database) == ("dotenv", "environment")
+        assert load_settings(db_database="argument").db_database == "argument"
+
+    def test_an_empty_variable_is_none_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = settings(monkeypatch, BATCH_SIZE="", TEXT_FIELDS="", REDIS_URL="")
+        assert (made.batch_size, made.redis_url) == (10, "redis://127.0.0.1:6379/0")
+
+    def test_lists_and_urls_are_tidied(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = settings(monkeypatch, TEXT_FIELDS=" name , owner.login ", OLLAMA_URL="http://o:1/")
+        assert made.text_fields == ("name", "owner.login")
+        assert made.ollama_url == "http://o:1"
+
+    def test_the_root_user_is_read_by_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(ConfigError, match="ROOT_DB_PASS is not set"):
+            load_root_settings()
+        monkeypatch.setenv("ROOT_DB_PASS", CANARY)
+        assert load_root_settings().root_db_user == "root"
+        assert CANARY not in repr(load_root_settings())
+        assert "root_db_pass" not in Settings.model_fields
+
+    def test_settings_do_not_change(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(ValueError, match="frozen"):
+            settings(monkeypatch).batch_size = 5  # type: ignore[misc]
+
+
+class TestDocumentation:
+    def test_every_setting_says_what_it_is(self) -> None:
+        for name, field in Settings.model_fields.items():
+            assert field.description, name
+
+    @pytest.mark.skipif(not EXAMPLE.exists(), reason="there is no .env.example yet")
+    def test_the_example_lists_each_with_its_default(self) -> None:
+        listed = dict(
+            re.findall(r"^#? ?([A-Z][A-Z0-9_]+)=([^\s#]*)", EXAMPLE.read_text(), re.MULTILINE)
+        )
+        known = {**Settings.model_fields, **RootSettings.model_fields}
+        assert set(listed) <= {name.upper() for name in known}
+        for name, field in Settings.model_fields.items():
+            assert name.upper() in listed, name
+            default = field.default
+            if isinstance(default, SecretStr) or field.is_required():
+                continue
+            if isinstance(default, bool):
+                default = str(default).lower()
+            shown = ",".join(default) if isinstance(default, tuple) else str(default)
+            written = listed[name.upper()]
+            same = written.lower() == shown.lower()
+            assert same or float(written) == float(shown), name
