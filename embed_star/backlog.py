@@ -159,6 +159,10 @@ class Backlog:
             entries = self._outbox.page(lane, self._after[lane], rows)
             if not entries:
                 break
+            unusable = [entry.id for entry in entries if entry.key is None]
+            if unusable:
+                log.error("keys_not_usable", rows=len(unusable))
+                self._outbox.set_aside(unusable, self._space)
             dispatched += self._claim_and_dispatch(lane, entries)
             self._after[lane] = entries[-1].id[1]
             if len(entries) < rows:

@@ -53,37 +53,57 @@ class VectorCache:
         What the process itself holds is found without Redis.
         """
         wanted = list(dict.fromkeys(hashes))
-        found: dict[str, Vector] = {}
-        with self._lock:
-            for one in wanted:
-                with suppress(KeyError):  # `in` first is no help: its time may end in between
-                    found[one] = self._local[one]
-        missing = [one for one in wanted if one not in found]
-        if missing:
-            with redis_errors("read the cache"):
-                raw = cast(
-                    "list[bytes | None]", self._client.mget([self._prefix + one for one in missing])
-                )
-            fetched = {
-                one: vector
-                for one, blob in zip(missing, raw, strict=True)
-                if blob is not None and (vector := self._unpack(blob)) is not None
-            }
-            self._keep(fetched)
-            found |= fetched
-        return found
+        return self._with_fetched(wanted, self._held(wanted))
+
+    def get_shared(self, hashes: Iterable[str]) -> dict[str, Vector]:
+        """As `get_many`, and what is found is in Redis afterwards, for other processes.
+
+        Redis may have forgotten what this process still holds, and another one, told to
+        store it, would not find it.
+        """
+        wanted = list(dict.fromkeys(hashes))
+        held = self._held(wanted)
+        self.put_many(held)
+        return self._with_fetched(wanted, held)
 
     def put_many(self, vectors: Mapping[str, Vector]) -> None:
         """Keep `vectors` (hash → shape (dimensions,)). Raises RedisUnavailable.
 
         They are kept in this process even then, so that a retry here does not pay again.
         """
+        if not vectors:
+            return
         self._keep(vectors)
         with redis_errors("write the cache"):
             pipe = self._client.pipeline(transaction=False)
             for one, vector in vectors.items():
                 pipe.set(self._prefix + one, _pack(vector), px=self._ttl_ms)
             pipe.execute()
+
+    def _held(self, hashes: Iterable[str]) -> dict[str, Vector]:
+        found: dict[str, Vector] = {}
+        with self._lock:
+            for one in hashes:
+                with suppress(KeyError):  # `in` first is no help: its time may end in between
+                    found[one] = self._local[one]
+        return found
+
+    def _with_fetched(self, hashes: Iterable[str], held: Mapping[str, Vector]) -> dict[str, Vector]:
+        """`held`, and those of the others among `hashes` that Redis has."""
+        missing = [one for one in hashes if one not in held]
+        if not missing:
+            return dict(held)
+        with redis_errors("read the cache"):
+            raw = cast(
+                "list[bytes | None]", self._client.mget([self._prefix + one for one in missing])
+            )
+        fetched = {
+            one: vector
+            for one, blob in zip(missing, raw, strict=True)
+            if blob is not None and (vector := self._unpack(blob)) is not None
+        }
+        self._keep(fetched)
+        return {**held, **fetched}
 
     def _keep(self, vectors: Mapping[str, Vector]) -> None:
         with self._lock:

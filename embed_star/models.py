@@ -69,6 +69,15 @@ def key_text(key: Key) -> str:
     return json.dumps(key_to_json(key), sort_keys=True, separators=(",", ":"))
 
 
+def is_usable(key: Key) -> bool:
+    """Whether `key` has a form in messages: not, for one, with a datetime in an array."""
+    try:
+        key_text(key)
+    except TypeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """What makes two vectors comparable: provider, model, dimensions and text template.

@@ -184,7 +184,7 @@ class Embedder:
     def _from_cache_or_provider(self, held: _Held, work: Sequence[_Work]) -> Iterator[Outcome]:
         if not work:
             return
-        cached = self._cache.get_many(one.hash for one in work)
+        cached = self._cache.get_shared(one.hash for one in work)
         missing = {one.hash: one.text for one in work if one.hash not in cached}
         refused: dict[str, str] = {}
         if missing:

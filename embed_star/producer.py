@@ -13,7 +13,13 @@ from uuid import UUID
 import structlog
 
 from embed_star.backlog import Backlog
-from embed_star.errors import EmbedStarError, RedisUnavailable, StoreError, StoreUnavailable
+from embed_star.errors import (
+    EmbedStarError,
+    RedisUnavailable,
+    StoreError,
+    StoreUnavailable,
+    WriteConflict,
+)
 from embed_star.guards.locks import LockLayer
 from embed_star.guards.runs import Runs
 from embed_star.store import outbox
@@ -203,6 +209,8 @@ class Producer:
                 # Also how a server ends what it could not send fast enough: see _listen.
                 log.info("live_query_lost", reason=str(error))
                 self._stopped.wait(1.0)
+            except WriteConflict:
+                continue
             except StoreError as error:
                 log.info("no_live_queries", reason=str(error), poll_s=self._rhythm.poll_s)
                 return

@@ -69,10 +69,10 @@ class Reconciler:
 
     def _step_repos(self, progress: Progress) -> Progress:
         page = self._repos.page(progress.after, self._page_rows)
-        found = [(state.key, size) for state in page if (size := self._stale_size(state))]
+        found = [(state.key, size) for state in page.states if (size := self._stale_size(state))]
         if found:
             self._outbox.announce(found, Lane.BACKFILL)
-        return self._advance(progress, [state.key for state in page], len(found))
+        return self._advance(progress, page.keys, len(found))
 
     def _step_vectors(self, progress: Progress) -> Progress:
         keys = self._vectors.keys_page(progress.after, self._page_rows)

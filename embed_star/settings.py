@@ -177,6 +177,8 @@ class Settings(BaseSettings):
     @field_validator("db_url")
     @classmethod
     def _db_url(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError("must hold no user and password: DB_USER and DB_PASS are for that")
         return _check_url(value, ("ws", "wss"))
 
     @field_validator("redis_url", "cache_url")

@@ -10,7 +10,7 @@ from kombu.entity import Queue
 from beat_schedule import beat_schedule
 from embed_star.observe import logging as observe_logging
 from embed_star.settings import Settings
-from tasks import embed, lifecycle, store, sweep
+from tasks import broker, embed, lifecycle, store, sweep
 from tasks.base import ServiceTask
 
 EMBED_QUEUE = "embed"
@@ -23,6 +23,7 @@ SPARE_THREADS = 2
 
 def create_app(settings: Settings) -> Celery:
     """An app with all tasks registered; it connects to nothing yet."""
+    broker.cure()
     app = Celery("embed_star", task_cls=ServiceTask)
     app.conf.update(configuration(settings))
     ServiceTask.bind_settings(app, settings)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,9 @@ _POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
+class Done:
+    """What the embedding of the examples came to."""
+
     rows: int
     seconds: float
     outcomes: dict[str, int]
@@ -73,7 +75,8 @@ def command(data_dir: Path, keep: bool) -> None:
         try:
             stack.start()
             stack.wait_ready()
-            _show(console, stack)
+            with _interruptible():
+                _show(console, stack)
         except StopRequested:
             console.print("stopped before the end")
             sys.exit(130)
@@ -93,15 +96,16 @@ def _remove(data_dir: Path) -> None:
 
 def _show(console: Console, stack: LocalStack) -> None:
     with Services(stack.settings()) as services:
-        rows = _import(services)
+        rows = import_examples(services)
         console.print(f"· {rows} repositories imported from examples/repos.jsonl")
-        _summary(console, _await_embedded(console, services, rows))
+        _summary(console, await_embedded(services, rows, console))
         for query in SEARCHES:
             _search(console, services, query)
         _edit(console, services)
 
 
-def _import(services: Services) -> int:
+def import_examples(services: Services) -> int:
+    """Write examples/repos.jsonl into `repo`; how many rows."""
     summary = Summary("examples/repos.jsonl", Lane.FRESH.name.lower(), dry_run=False)
     with examples.find("repos.jsonl").open("rb") as stream:
         rows = read_rows(stream, name=summary.source)
@@ -111,8 +115,8 @@ def _import(services: Services) -> int:
     return summary.written
 
 
-def _await_embedded(console: Console, services: Services, rows: int) -> _Done:
-    """Wait, behind a progress bar, until nothing is pending."""
+def await_embedded(services: Services, rows: int, console: Console | None = None) -> Done:
+    """Wait until nothing is pending, behind a progress bar when there is a `console`."""
     columns = (
         TextColumn("  embedding"),
         BarColumn(),
@@ -121,7 +125,7 @@ def _await_embedded(console: Console, services: Services, rows: int) -> _Done:
     )
     started = time.monotonic()
     store = services.store
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, disable=console is None) as bar:
         shown = bar.add_task("", total=rows)
         while any(store.outbox.counts().values()):
             bar.update(shown, completed=store.vectors.count())
@@ -129,10 +133,10 @@ def _await_embedded(console: Console, services: Services, rows: int) -> _Done:
         seconds = time.monotonic() - started
         bar.update(shown, completed=store.vectors.count())
     failed = sum(store.failures.by_reason().values())
-    return _Done(store.vectors.count(), seconds, services.runs.totals(), failed)
+    return Done(store.vectors.count(), seconds, services.runs.totals(), failed)
 
 
-def _summary(console: Console, done: _Done) -> None:
+def _summary(console: Console, done: Done) -> None:
     rows = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
     rows.add_row("rows", f"{done.rows:,}")
     rows.add_row("seconds", f"{done.seconds:.1f}")
@@ -175,13 +179,36 @@ def _wait(started: float, failure: str) -> None:
 
 @contextmanager
 def _stoppable(stack: LocalStack) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the demo; the stack is stopped all the same."""
-    before = {
-        number: signal.signal(number, lambda *_: stack.request_stop())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    """Ctrl-C or SIGTERM stops the stack while it starts; the next one kills it."""
+    asked = False
+
+    def on_signal(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            stack.kill()
+        asked = True
+        stack.request_stop()
+
+    with _handling(on_signal):
+        yield
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C or SIGTERM ends the showing; `_stoppable` takes over again after it."""
+
+    def on_signal(*_: object) -> None:
+        raise StopRequested
+
+    with _handling(on_signal):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[..., None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)

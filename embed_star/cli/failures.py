@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from embed_star.models import key_to_json
+from embed_star.models import is_usable, key_to_json
 from embed_star.services import open_store
 from embed_star.settings import load_settings
 from embed_star.store.failures import Failure, Failures
@@ -51,7 +51,7 @@ def _first(failures: Failures, limit: int) -> Iterator[Failure]:
 
 def _json(failure: Failure) -> dict[str, object]:
     return {
-        "repo": key_to_json(failure.key),
+        "repo": key_to_json(failure.key) if is_usable(failure.key) else str(failure.key),
         "reason": failure.reason,
         "text_hash": failure.text_hash,
         "attempts": failure.attempts,

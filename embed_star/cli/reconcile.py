@@ -24,7 +24,9 @@ def command() -> None:
         reconciler = services.reconciler
         walk = reconciler.begin()
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        console = Console(stderr=True)
+        silent = not console.is_terminal
+        with Progress(*columns, console=console, transient=True, disable=silent) as bar:
             shown = bar.add_task("")
             while walk.phase is not Phase.DONE:
                 walk = reconciler.step(walk)

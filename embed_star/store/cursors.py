@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
-from embed_star.models import Key, Space, key_from_json, key_text
+from embed_star.models import Key, Space
 from embed_star.store.codec import record
 from embed_star.store.pool import Database
 
@@ -52,7 +51,7 @@ class Cursors:
         after = row.get("after")
         return Progress(
             Phase(row["phase"]),
-            key_from_json(json.loads(after)) if after else None,
+            after[0] if after else None,
             int(row["checked"]),
             int(row["found"]),
         )
@@ -65,8 +64,8 @@ class Cursors:
             f"finished = {'time::now()' if done else 'finished'} RETURN NONE",
             id=self._id,
             phase=progress.phase.value,
-            # As text: any key type, and no record link that a backup would have to follow.
-            after=None if progress.after is None else key_text(progress.after),
+            # In an array: a key of any type, and no link that a backup would have to follow.
+            after=None if progress.after is None else [progress.after],
             checked=progress.checked,
             found=progress.found,
         )

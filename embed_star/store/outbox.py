@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from surrealdb.data.types.record_id import RecordID
 
-from embed_star.models import Key, Lane, OutboxId, key_text
+from embed_star.models import Key, Lane, OutboxId, Space, is_usable, key_text
 from embed_star.store.codec import record
 from embed_star.store.pool import Database
 
@@ -17,10 +17,10 @@ _ULID_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class Entry(NamedTuple):
-    """One record of the outbox."""
+    """One record of the outbox. `key` is None when no repo can be made out from it."""
 
     id: OutboxId
-    key: Key
+    key: Key | None
     size: int
 
 
@@ -40,10 +40,26 @@ class Outbox:
             rows=rows,
         )
         return [
-            Entry((one["id"].id[0], one["id"].id[1]), one["repo"].id, int(one["size"] or 0))
+            Entry((one["id"].id[0], one["id"].id[1]), _key(one["repo"]), int(one["size"] or 0))
             for one in found
-            if isinstance(one["repo"], RecordID) and one["repo"].table_name == "repo"
         ]
+
+    def set_aside(self, ids: Sequence[OutboxId], space: Space) -> None:
+        """Take records out whose repo has no usable key; the repos are noted as failed."""
+        make = "type::record" if self._database.version >= (3,) else "type::thing"
+        entries = [record(TABLE, list(one)) for one in ids]
+        (found,) = self._database.query("SELECT id, repo FROM $entries", entries=entries)
+        # The key itself stays in the database: here it may have lost its nanoseconds.
+        self._database.query(
+            "BEGIN; FOR $entry IN $of_repos { LET $repo = $entry.repo; IF record::exists($repo) {"
+            f"UPSERT {make}('embedding_failure', record::id($repo)) SET space = $space, "
+            "reason = 'key_type', text_hash = '', attempts = (attempts ?? 0) + 1, "
+            "at = time::now() RETURN NONE } };"
+            "DELETE $entries RETURN NONE; COMMIT",
+            of_repos=[one["id"] for one in found if isinstance(one["repo"], RecordID)],
+            entries=entries,
+            space=space.name,
+        )
 
     def announce(self, keys: Sequence[tuple[Key, int]], lane: Lane) -> None:
         """Add a record for each `(key, size in characters)`, as the event would."""
@@ -73,6 +89,12 @@ class Outbox:
         return ulid_ms(first[0].id[1]) if first else None
 
 
+def _key(repo: Any) -> Key | None:
+    if isinstance(repo, RecordID) and repo.table_name == "repo" and is_usable(repo.id):
+        return repo.id
+    return None
+
+
 def ulid_ms(ulid: str) -> int:
     """The time within a ULID, in milliseconds since 1970 (first 48 bits of 128)."""
     value = 0
@@ -91,11 +113,13 @@ def ulid_of_ms(ms: int) -> str:
 
 
 def group(entries: Sequence[Entry]) -> list[tuple[Key, tuple[OutboxId, ...], int]]:
-    """Entries gathered by repo, in the order of each repo's first entry."""
+    """Entries gathered by repo, in the order of each repo's first entry; without unusable keys."""
     ids: dict[str, list[OutboxId]] = {}
     first: dict[str, Entry] = {}
     size: dict[str, int] = {}
     for entry in entries:
+        if entry.key is None:
+            continue
         text = key_text(entry.key)
         ids.setdefault(text, []).append(entry.id)
         first.setdefault(text, entry)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from embed_star.errors import StoreAuthError, StoreError
-from embed_star.models import Key, Space, key_text
+from embed_star.models import Key, Space, is_usable, key_text
 from embed_star.store.codec import keys_after, record
 from embed_star.store.pool import Database
 from embed_star.store.spaces import quoted_path
@@ -21,7 +21,8 @@ class RepoState:
     values: tuple[Any, ...] | None
     """Values of the text fields, in their order; None: the repo does not exist."""
     lock_left_s: float | None = None
-    """Seconds until the lock of the asking run ends, None: it holds none."""
+    """Seconds until the lock of the asking run ends, None: it holds none. Negative when it
+    is over and nobody has taken the row since."""
     stored_hash: str | None = None
     """Text hash of the stored vector."""
     failed_hash: str | None = None
@@ -35,7 +36,16 @@ class RepoState:
         return self.failed_hash or self.stored_hash
 
 
-_LOCKS = "SELECT id, expires - time::now() AS left FROM $locks WHERE token = $owner"
+class RepoPage(NamedTuple):
+    """A page of the walk over `repo`."""
+
+    keys: list[Key]
+    states: list[RepoState]
+    """Of the keys that are usable (see `models.is_usable`)."""
+
+
+# (Durations are never negative: SurrealDB fails the subtraction for a lock that is over.)
+_LOCKS = "SELECT id, expires, time::now() AS now FROM $locks WHERE token = $owner"
 _VECTORS = "SELECT id, text_hash FROM $vectors"
 _FAILURES = "SELECT id, text_hash FROM $failures WHERE space = $space"
 
@@ -92,7 +102,7 @@ class Repos:
             "space": self._space.name,
         }
 
-    def page(self, after: Key | None, rows: int) -> list[RepoState]:
+    def page(self, after: Key | None, rows: int) -> RepoPage:
         """The next `rows` repos in key order; `after` None begins at the first."""
         source = "repo" if after is None else "$source"
         (found,) = self._database.query(
@@ -100,7 +110,9 @@ class Repos:
             source=keys_after("repo", after),
             rows=rows,
         )
-        return self.load([one.id for one in found], token="") if found else []
+        keys = [one.id for one in found]
+        usable = [key for key in keys if is_usable(key)]
+        return RepoPage(keys, self.load(usable, token="") if usable else [])
 
     def upsert(self, rows: Sequence[tuple[Key, Mapping[str, Any]]], *, lane: int) -> int:
         """Create or merge `rows`, all in one transaction; how many.
@@ -117,7 +129,7 @@ class Repos:
 
 
 def _left_s(locks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    return {key_text(one["id"].id): one["left"].total_seconds() for one in locks}
+    return {key_text(one["id"].id): (one["expires"] - one["now"]).total_seconds() for one in locks}
 
 
 def _join(

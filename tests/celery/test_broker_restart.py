@@ -1,7 +1,7 @@
 """Redis goes away and comes back: workers and producers live through it, and work on.
 
-Each pool has a tenant, with a worker and a producer that live for the whole module: they
-see every outage. An outage hits both, whether idle or with calls under way.
+Three tenants live for the whole module, each with a worker and a producer, and see every
+outage: one idle, one with calls under way, one with calls under way in a prefork pool.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROWS = 30
 CRASH_S = 0.0
 """A grace of nothing: SIGKILL."""
 ORDERLY_S = 10.0
-POOLS = {"threads": (), "prefork": ("-P", "processes", "-c", "3")}
+PREFORK = ("-P", "processes", "-c", "3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Side:
     tenant: Tenant
     worker: Child
     producer: Child
+    busy: bool
 
     def assert_alive(self) -> None:
         for child in (self.worker, self.producer):
@@ -40,36 +41,33 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 @pytest.fixture(scope="module")
-def sides(fleet: Fleet) -> dict[str, Side]:
-    made = {}
-    for pool, options in POOLS.items():
+def sides(fleet: Fleet) -> list[Side]:
+    made = []
+    for busy, pool in ((False, ()), (True, ()), (True, PREFORK)):
         tenant = fleet.tenant(BATCH_SIZE="5", CHORD_BATCHES="2")
-        made[pool] = Side(tenant, tenant.worker(*options), tenant.producer())
+        made.append(Side(tenant, tenant.worker(*pool), tenant.producer(), busy))
     return made
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 @pytest.mark.parametrize("away_s", [0.1, 2.0])
 @pytest.mark.parametrize("grace_s", [CRASH_S, ORDERLY_S], ids=["crash", "orderly"])
 def test_they_live_through_it(
-    fleet: Fleet, sides: dict[str, Side], grace_s: float, away_s: float, busy: bool
+    fleet: Fleet, sides: list[Side], grace_s: float, away_s: float
 ) -> None:
     fleet.provider.reset()
-    fleet.provider.script(latency_ms=400 if busy else 0)
-    labs = [side.tenant.lab for side in sides.values()]
-    if busy:
-        for lab in labs:
-            lab.insert(ROWS)
-        labs[0].await_asked(calls=2 * len(labs))
+    fleet.provider.script(latency_ms=700)
+    for side in sides:
+        if side.busy:
+            side.tenant.lab.insert(ROWS)
+    sides[0].tenant.lab.await_asked(calls=2)
     fleet.servers.stop_server("redis", grace_s=grace_s)
     time.sleep(away_s)  # how long it is away is what differs
     fleet.servers.start_server("redis")
     fleet.provider.script(latency_ms=0)
-    for lab in labs:
-        lab.insert(ROWS)
-    for side in sides.values():
+    for side in sides:
+        side.tenant.lab.insert(ROWS)
+    for side in sides:
         side.tenant.lab.await_quiet()
         side.assert_alive()
-        report = side.tenant.lab.report()
         # What was in flight, and what Redis may have lost of its last second.
-        report.assert_kept(paid_again=ROWS if busy else 0, hits=1)
+        side.tenant.lab.report().assert_kept(paid_again=ROWS if side.busy else 0, hits=1)

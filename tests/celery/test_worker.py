@@ -275,7 +275,12 @@ def surreal_import(tenant: Tenant, sql: str, file: Path) -> None:
     settings, root = tenant.settings, tenant.servers.root_environment
     subprocess.run(
         [
-            *(str(find_surreal()), "import", "--endpoint", settings.db_url.replace("ws", "http", 1)),
+            *(
+                str(find_surreal()),
+                "import",
+                "--endpoint",
+                settings.db_url.replace("ws", "http", 1),
+            ),
             *("--namespace", settings.db_namespace, "--database", settings.db_database),
             str(file),
         ],

@@ -1,29 +1,14 @@
-"""From pending rows to runs: what is claimed, how it is cut, and that nothing goes twice."""
+"""From pending rows to runs: what is claimed, how it is cut, and how much at a time."""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
-from embed_star.backlog import Backlog
-from embed_star.errors import RedisUnavailable, StoreUnavailable
-from embed_star.guards import connection
-from embed_star.guards.locks import RedisLocks
-from embed_star.models import Lane, Status, key_text
-from embed_star.services import Services
+from embed_star.models import Lane, key_text
 from tests.conftest import MakeWorld
-from tests.support.servers import eventually
-from tests.support.world import Recorder, World
-
-NOBODY = "redis://127.0.0.1:1/0"
-
-
-def keys(*numbers: int) -> list[str]:
-    return [str(number) for number in numbers]
+from tests.support.world import World
 
 
 class TestCutting:
@@ -34,7 +19,7 @@ class TestCutting:
         assert backlog.dispatch().dispatched == 30
         sizes = [[len(batch.rows) for batch in run] for _, run in recorder.runs]
         assert sizes == [[4, 4, 4], [4, 4, 4], [4, 2]]
-        assert sorted(recorder.keys) == sorted(keys(*range(30)))
+        assert sorted(recorder.keys) == sorted(map(str, range(30)))
 
     def test_batches_by_tokens(self, make_world: MakeWorld) -> None:
         world = make_world(batch_size=100, batch_max_tokens=100)
@@ -146,6 +131,16 @@ class TestInFlight:
         world.services.embedder.started(recorder.batches[0])
         assert backlog.dispatch().dispatched == 2
 
+    def test_counts_rows_that_are_being_worked_on(self, make_world: MakeWorld) -> None:
+        world = make_world(batch_size=5, chord_batches=2, max_in_flight_rows=20)
+        world.store.repos.upsert([(n, {"full_name": f"n{n}"}) for n in range(50)], lane=1)
+        backlog, recorder = world.backlog()
+        assert backlog.dispatch() == (20, 20)
+        for batch in recorder.batches:
+            world.services.embedder.started(batch)
+        assert world.services.runs.counts().queued == 0
+        assert backlog.dispatch() == (0, 20)
+
     @pytest.mark.parametrize("lane", Lane)
     def test_a_limit_below_a_batch_does_not_stop_a_lane(
         self, make_world: MakeWorld, lane: Lane
@@ -154,178 +149,3 @@ class TestInFlight:
         world.store.repos.upsert([(n, {"full_name": f"n{n}"}) for n in range(15)], lane=lane)
         world.settle()
         world.assert_current()
-
-
-class TestNothingGoesTwice:
-    def test_what_is_under_way_is_left_alone(self, world: World) -> None:
-        world.write_many(5)
-        backlog, recorder = world.backlog()
-        assert backlog.dispatch().dispatched == 5
-        backlog.rewind()
-        assert backlog.dispatch().dispatched == 0
-        assert len(recorder.runs) == 1
-
-    def test_two_backlogs_at_once(self, make_world: MakeWorld) -> None:
-        one, two = make_world(batch_size=7), make_world(batch_size=7)
-        one.write_many(200)
-        start = threading.Barrier(2)
-
-        def dispatch(world: World) -> list[str]:
-            backlog, recorder = world.backlog()
-            start.wait()
-            for _ in range(3):
-                backlog.dispatch()
-                backlog.rewind()
-            return recorder.keys
-
-        with ThreadPoolExecutor(2) as threads:
-            dispatched = [key for keys in threads.map(dispatch, [one, two]) for key in keys]
-        assert len(set(dispatched)) == len(dispatched)
-        assert set(one.locks()) == set(dispatched)
-        backlog, recorder = one.backlog()
-        backlog.dispatch()
-        assert sorted(dispatched + recorder.keys) == sorted(keys(*range(200)))
-
-    def test_redis_is_wiped_in_between(self, make_world: MakeWorld) -> None:
-        world = make_world(max_in_flight_rows=1000)
-        world.write_many(20)
-        backlog, recorder = world.backlog()
-        assert backlog.dispatch().dispatched == 20
-        world.services.redis.flushall()
-        backlog.rewind()
-        world.write("new", full_name="new")
-        assert backlog.dispatch().dispatched == 1
-        assert max(Counter(recorder.keys).values()) == 1
-
-    def test_without_redis_the_database_s_locks_still_hold(self, world: World) -> None:
-        world.write_many(10)
-        with connection.connect(NOBODY, 0.5) as nowhere:
-            one, two = (_with_locks(world, RedisLocks(nowhere, "x:")) for _ in range(2))
-            assert one[0].dispatch().dispatched == 10
-            assert two[0].dispatch().dispatched == 0
-        assert len(one[1].keys) == 10
-
-    def test_a_row_lost_in_the_database_is_free_in_redis(self, world: World) -> None:
-        world.write_many(3)
-        world.store.locks.acquire([1], "another", 60.0)
-        backlog, recorder = world.backlog()
-        assert backlog.dispatch().dispatched == 2
-        assert sorted(recorder.keys) == keys(0, 2)
-        assert world.services.locks.acquire([0, 1, 2], "x", 60.0) == [False, True, False]
-
-    def test_locks_in_redis_alone_keep_a_row_away_from_the_database(self, world: World) -> None:
-        world.write_many(3)
-        world.services.locks.acquire([1], "another", 60.0)
-        backlog, _ = world.backlog()
-        assert backlog.dispatch().dispatched == 2
-        assert set(world.locks()) == {"0", "2"}
-
-
-class TestGivingBack:
-    @pytest.mark.parametrize("error", [RedisUnavailable("gone"), RuntimeError("boom")], ids=repr)
-    def test_a_dispatch_that_fails(self, world: World, error: Exception) -> None:
-        world.write_many(5)
-        backlog, recorder = world.backlog()
-        recorder.errors = [error]
-        with pytest.raises(type(error)):
-            backlog.dispatch()
-        assert world.locks() == {}
-        assert world.services.runs.counts().in_flight == 0
-        assert backlog.dispatch().dispatched == 5  # at once, from where it stood
-        assert sorted(recorder.keys) == keys(*range(5))
-
-    def test_a_dispatch_that_failed_and_was_enqueued_all_the_same(self, world: World) -> None:
-        world.write_many(3)
-        backlog, recorder = world.backlog()
-
-        class Torn(Recorder):
-            def dispatch(self, batches: Any, lane: Lane) -> None:
-                super().dispatch(batches, lane)
-                raise RedisUnavailable("no answer")
-
-        torn = Torn()
-        with pytest.raises(RedisUnavailable):
-            world.services.backlog(torn).dispatch()
-        assert world.carry_out(torn.batches[0]) == {Status.LOST: 3}
-        assert backlog.dispatch().dispatched == 3
-        world.carry_out(recorder.batches[0])
-        assert max(world.provider.paid.values()) == 1
-        world.assert_current()
-
-    def test_a_claim_that_loses_the_database(self, world: World) -> None:
-        world.write_many(3)
-        lost = Services(world.settings.model_copy(update={"db_url": "ws://127.0.0.1:1"}))
-        recorder = Recorder()
-        backlog = _backlog(world, recorder, lock_table=lost.store.locks)
-        with pytest.raises(StoreUnavailable):
-            backlog.dispatch()
-        assert recorder.runs == []
-        assert world.services.locks.acquire([0, 1, 2], "x", 60.0) == [True] * 3
-
-    def test_without_redis_nothing_is_claimed(self, make_world: MakeWorld) -> None:
-        world = make_world(redis_url=NOBODY, redis_timeout_s=0.5)
-        world.write_many(3)
-        backlog, recorder = world.backlog()
-        with pytest.raises(RedisUnavailable):
-            backlog.dispatch()
-        assert (recorder.runs, world.locks()) == ([], {})
-
-
-class TestRewind:
-    def test_finds_rows_whose_locks_ended(self, make_world: MakeWorld) -> None:
-        world = make_world()
-        world.write_many(5)
-        short = _backlog(world, lost := Recorder(), lock_ttl_s=0.2)
-        assert short.dispatch().dispatched == 5  # and nobody works on it
-        assert short.dispatch().dispatched == 0
-        backlog, recorder = world.backlog()
-
-        def found_all() -> bool:
-            backlog.rewind()
-            backlog.dispatch()
-            return len(recorder.keys) == 5
-
-        eventually(found_all, "expired rows are dispatched again")
-        for batch in recorder.batches:
-            world.carry_out(batch)
-        assert world.carry_out(lost.batches[0]) == {Status.LOST: 5}
-        assert max(world.provider.paid.values()) == 1
-        world.assert_current()
-
-    def test_is_what_finds_a_record_that_was_committed_late(self, world: World) -> None:
-        world.write(1, full_name="x")
-        backlog, recorder = world.backlog()
-        backlog.dispatch()
-        with world.unannounced():
-            world.write("late", full_name="late")
-        world.query(
-            "CREATE embedding_outbox SET id = [0, $ulid], repo = repo:late, size = 4",
-            ulid="0" * 26,
-        )
-        assert backlog.dispatch().dispatched == 0
-        backlog.rewind()
-        assert backlog.dispatch().dispatched == 1
-        assert recorder.keys == ["1", '"late"']
-
-    def test_is_not_needed_for_what_is_new(self, world: World) -> None:
-        backlog, recorder = world.backlog()
-        for number in range(5):
-            world.write(number, full_name="x")
-            assert backlog.dispatch().dispatched == 1
-        assert recorder.keys == keys(*range(5))
-
-
-def _backlog(world: World, recorder: Recorder, **changes: Any) -> Backlog:
-    """As `Services.backlog` makes it, with parts of it exchanged."""
-    backlog = world.services.backlog(recorder)
-    if "lock_ttl_s" in changes:
-        settings = world.settings.model_copy(update=changes)
-        return Services(settings).backlog(recorder)
-    for name, part in changes.items():
-        setattr(backlog, f"_{name}", part)
-    return backlog
-
-
-def _with_locks(world: World, locks: RedisLocks) -> tuple[Backlog, Recorder]:
-    recorder = Recorder()
-    return _backlog(world, recorder, locks=locks), recorder

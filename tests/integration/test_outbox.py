@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from surrealdb.data.types.record_id import RecordID
 
-from embed_star.models import Lane
+from embed_star.models import Lane, key_text
 from embed_star.store.connection import Connection
 from embed_star.store.outbox import Entry, group, ulid_ms, ulid_of_ms
 from tests.support.world import World
@@ -65,21 +65,20 @@ class TestPages:
         put(world, 0, A, key="⟨x⟩`", size=7)
         put(world, 0, B, key=["a", 1], size=None)
         pages = world.store.outbox.page(Lane.FRESH, "", 10)
-        assert pages == [Entry((0, A), "⟨x⟩`", 7), Entry((0, B), ["a", 1], 0)]
+        found = [(entry.id, key_text(entry.key), entry.size) for entry in pages]
+        assert found == [((0, A), key_text("⟨x⟩`"), 7), ((0, B), key_text(["a", 1]), 0)]
 
-    def test_leave_out_what_is_no_repo(self, world: World) -> None:
+    def test_give_no_key_for_what_is_no_repo(self, world: World) -> None:
         world.query("CREATE embedding_outbox SET id = [0, 'X'], repo = other:1, size = 1")
         world.query("CREATE embedding_outbox SET id = [0, 'Y'], repo = 'repo:1', size = 1")
         world.query("CREATE embedding_outbox SET id = [0, 'W'], size = 1")
         put(world, 0, "Z")
-        assert [entry.id for entry in world.store.outbox.page(Lane.FRESH, "", 10)] == [(0, "Z")]
+        page = world.store.outbox.page(Lane.FRESH, "", 10)
+        assert [entry.id[1] for entry in page if entry.key is None] == ["W", "X", "Y"]
+        assert [entry.id[1] for entry in page if entry.key is not None] == ["Z"]
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="OPEN: a page of records that are no repo's looks like the end of its lane",
-    )
     def test_records_that_are_no_repo_s_do_not_hide_the_others(self, world: World) -> None:
-        rows = [{"id": [0, f"0{n:03}"], "size": 1} for n in range(500)]
+        rows = [{"id": [0, f"00{n:03}"], "size": 1} for n in range(500)]
         world.query("INSERT INTO embedding_outbox $rows RETURN NONE", rows=rows)
         world.write(1, full_name="x")
         backlog, recorder = world.backlog()
@@ -87,17 +86,16 @@ class TestPages:
             backlog.dispatch()
         assert recorder.keys == ["1"]
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="OPEN: a key of a type that models.Key does not name (a datetime within an "
-        "array, say) ends the producer with a TypeError, and nothing is dispatched any more",
-    )
     def test_a_key_of_an_odd_type_does_not_hide_the_others(self, world: World) -> None:
         world.query("CREATE repo:['a', d'2024-01-01T00:00:00Z'] SET full_name = 'x' RETURN NONE")
         world.write(1, full_name="x")
         backlog, recorder = world.backlog()
         backlog.dispatch()
         assert "1" in recorder.keys
+        assert world.store.failures.by_reason() == {"key_type": 1}
+        world.query("DELETE repo:['a', d'2024-01-01T00:00:00Z']")
+        backlog.dispatch()
+        assert world.store.outbox.counts()[Lane.FRESH] == 1  # the other one's
 
     def test_never_read_more_than_the_range(
         self, world: World, monkeypatch: pytest.MonkeyPatch

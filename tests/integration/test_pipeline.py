@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.models import Batch, Lane, Pending, Status
 from embed_star.text import text_hash
-from tests.conftest import DIMENSIONS, MakeWorld
+from tests.conftest import DIMENSIONS
 from tests.support.scripted_answers import vector_for
 from tests.support.world import World
 
 CACHED, EMBEDDED, FAILED = Status.CACHED, Status.EMBEDDED, Status.FAILED
+
 DEFERRED, GONE, LOST, UNCHANGED = Status.DEFERRED, Status.GONE, Status.LOST, Status.UNCHANGED
 
 
@@ -178,6 +178,19 @@ class TestAMessage:
         assert world.provider.calls == []
         assert (len(world.outbox()), world.vectors()) == (3, {})
 
+    def test_that_comes_after_its_locks_were_over(self, world: World) -> None:
+        """As one does that a killed worker had taken: redelivery takes longer than a lock."""
+        world.write_many(3)
+        batch = world.claim()
+        world.query("UPDATE embedding_lock SET expires = time::now() - 1m")
+        outcomes = world.embed(batch)
+        assert statuses(outcomes) == [EMBEDDED] * 3
+        (state, *_) = world.store.repos.load([0], batch.run_id)
+        assert state.lock_left_s is not None
+        assert state.lock_left_s > 0, "nobody may take the row while it is paid for"
+        assert world.save(batch, outcomes) == {EMBEDDED: 3}
+        world.assert_current()
+
     def test_with_rows_that_were_never_there(self, world: World) -> None:
         batch = Batch("run", "c", world.services.space.name, (Pending("x", ((0, "0" * 26),)),))
         assert world.carry_out(batch) == {LOST: 1}
@@ -186,130 +199,3 @@ class TestAMessage:
         batch = Batch("run", "c", world.services.space.name, ())
         assert world.embed(batch) == []
         assert world.save(batch, []) == {}
-
-
-class TestStoring:
-    def test_what_was_lost_meanwhile_is_left_and_the_rest_written(self, world: World) -> None:
-        world.write_many(4)
-        batch = world.claim()
-        outcomes = world.embed(batch)
-        world.lose(batch, 1)
-        world.store.locks.acquire([1], "another", 60.0)
-        world.lose(batch, 2)
-        assert world.save(batch, outcomes) == {EMBEDDED: 2, LOST: 2}
-        assert set(world.vectors()) == {"0", "3"}
-        assert world.locks() == {"1": "another"}
-        assert {entry.key for entry in world.outbox()} == {1, 2}
-
-    def test_a_run_that_lost_all_its_locks_stores_nothing(self, world: World) -> None:
-        world.write_many(4)
-        batch = world.claim()
-        outcomes = world.embed(batch)
-        world.lose(batch)
-        assert world.save(batch, outcomes) == {LOST: 4}
-        assert world.vectors() == {}
-        assert len(world.outbox()) == 4
-
-    def test_without_the_cached_vectors_rows_stay_pending(self, make_world: MakeWorld) -> None:
-        world = make_world(cache_local_entries=0)
-        world.write_many(3)
-        batch = world.claim()
-        outcomes = world.embed(batch)
-        world.services.redis.flushall()
-        assert world.save(batch, outcomes) == {DEFERRED: 3}
-        assert world.vectors() == {}
-        assert len(world.outbox()) == 3
-        world.lose(batch)  # as they would end by themselves
-        world.settle()
-        world.assert_current()
-
-    def test_another_process_stores_what_one_embedded(self, make_world: MakeWorld) -> None:
-        one, other = make_world(), make_world()
-        one.write_many(3)
-        batch = one.claim()
-        assert other.save(batch, one.embed(batch)) == {EMBEDDED: 3}
-        assert other.provider.calls == []
-        one.assert_current()
-
-    def test_a_vector_that_came_from_elsewhere_is_replaced(self, world: World) -> None:
-        world.write_many(2)
-        batch = world.claim()
-        outcomes = world.embed(batch)
-        backup = RecordID(world.table, 1)
-        world.query("CREATE $id SET vector = [1.0], text_hash = 'x'", id=backup)
-        assert world.save(batch, outcomes) == {EMBEDDED: 2}
-        world.assert_current()
-
-    def test_more_rows_than_one_transaction_takes(self, make_world: MakeWorld) -> None:
-        world = make_world(batch_size=300)
-        world.write_many(250)
-        assert world.carry_out(world.claim()) == {EMBEDDED: 250}
-        world.assert_current()
-
-    def test_the_run_is_over_then(self, world: World) -> None:
-        world.write_many(3)
-        batch = world.claim()
-        runs = world.services.runs
-        assert (runs.counts().in_flight, runs.counts().queued) == (3, 3)
-        world.services.embedder.started(batch)
-        assert (runs.counts().in_flight, runs.counts().queued) == (3, 0)
-        world.carry_out(batch)
-        counts = runs.counts()
-        assert (counts.in_flight, counts.queued, counts.finished_total) == (0, 0, 3)
-        assert runs.totals() == {"embedded": 3, "finished": 3}
-        assert world.services.locks.acquire([0, 1, 2], "next", 60.0) == [True] * 3
-
-
-class TestEditedInFlight:
-    """Promise W: whatever comes in between, the newest text wins in the end."""
-
-    def test_while_the_provider_is_asked(self, world: World) -> None:
-        world.write(1, full_name="old")
-        batch = world.claim()
-        world.provider.during = lambda _: world.write(1, full_name="new")
-        outcomes = world.embed(batch)
-        world.provider.during = lambda _: None
-        world.save(batch, outcomes)
-        assert len(world.outbox(Lane.FRESH)) == 1
-        world.settle()
-        assert world.vectors()["1"]["text_hash"] == text_hash("new")
-        assert world.provider.paid == {"old": 1, "new": 1}
-        world.assert_current()
-
-    def test_between_the_two_tasks(self, world: World) -> None:
-        world.write(1, full_name="old")
-        batch = world.claim()
-        outcomes = world.embed(batch)
-        world.write(1, full_name="new")
-        world.save(batch, outcomes)
-        world.settle()
-        world.assert_current()
-
-    def test_by_a_run_that_came_after(self, world: World) -> None:
-        world.write(1, full_name="old")
-        late = world.claim()
-        outcomes = world.embed(late)
-        world.lose(late)  # stopped for longer than its locks
-        world.write(1, full_name="new")
-        world.settle()
-        assert world.save(late, outcomes) == {LOST: 1}
-        world.assert_current()
-
-    def test_deleted_while_the_provider_is_asked(self, world: World) -> None:
-        world.write(1, full_name="x")
-        batch = world.claim()
-        world.provider.during = lambda _: world.delete(1)
-        world.carry_out(batch)
-        world.settle()
-        assert world.vectors() == {}
-        world.assert_current()
-
-    def test_deleted_and_made_again(self, world: World) -> None:
-        world.write(1, full_name="x")
-        batch = world.claim()
-        outcomes = world.embed(batch)
-        world.delete(1)
-        world.write(1, full_name="y")
-        world.save(batch, outcomes)
-        world.settle()
-        world.assert_current()

@@ -131,6 +131,10 @@ class TestIndexed:
         rust = [n for n in range(40) if n % 4 == 1]
         hits = indexed.store.vectors.search(query, 99, language="rust")
         assert keys(hits) == expected(indexed, query, rust)
+        for n in range(5):  # among the nearest of all there may be none that fits
+            query = vector_for(f"question {n}", DIMENSIONS)
+            hits = indexed.store.vectors.search(query, 2, min_stars=38)
+            assert keys(hits) == expected(indexed, query, [38, 39])
 
     def test_follows_edits_and_deletions(self, indexed: World) -> None:
         query = vector_for("brand new", DIMENSIONS)

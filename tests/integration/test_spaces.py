@@ -179,8 +179,9 @@ class TestTheEvent:
         world.settle()
         assert world.store.vectors.count() == len(values) + 1
 
+    @pytest.mark.parametrize("engine", ["server"], indirect=True)  # engine 2.3.10 does it
     @pytest.mark.xfail(
-        strict=False,  # engine 2.3.10 does it
+        strict=True,
         reason="OPEN: TEXT_FIELDS=owner.login, and owner a link into a table that is not there: "
         "on 3.x following it fails the event, and the user's write with it",
     )

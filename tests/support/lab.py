@@ -78,8 +78,10 @@ class Lab:
         )
 
     def report(self) -> Report:
-        """The checker's findings."""
-        return Checker(self.services).check(self.provider.ledger())
+        """The checker's findings; the ledger is that of this database's model."""
+        model = self.settings.model
+        ledger = [entry for entry in self.provider.ledger() if entry["model"] == model]
+        return Checker(self.services).check(ledger)
 
 
 def _repo(key: int) -> dict[str, Any]:

@@ -26,7 +26,9 @@ PROMPT_RECOVERY = {
 }
 
 
-def provider_environment(provider: ScriptedProvider, dimensions: int = DIMENSIONS) -> dict[str, str]:
+def provider_environment(
+    provider: ScriptedProvider, dimensions: int = DIMENSIONS
+) -> dict[str, str]:
     """The settings that make `provider` the one that is asked."""
     return {
         "EMBEDDING_PROVIDER": "openai",

@@ -153,6 +153,7 @@ INTERPOLATED = {
     "self._values": "TEXT_FIELDS, names only by the settings' validator",
     "event_sql(fields)": "the same",
     "EVENT": "our constant",
+    "make": "one of two functions' names",
     "before": "the same, in event_sql",
     "after": "the same, in event_sql",
     "path": "the same, in event_sql",

@@ -1,0 +1,53 @@
+"""Pools on a fresh database, and producers in threads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from embed_star.producer import Rhythm
+from embed_star.services import target_of
+from embed_star.store.connection import Target
+from embed_star.store.pool import Pool
+from tests.conftest import MakeSettings
+from tests.support.running_producer import RHYTHM, Bell, Running, Start
+from tests.support.world import World
+
+MakePool = Callable[..., Pool]
+
+
+@pytest.fixture
+def target(make_settings: MakeSettings) -> Target:
+    """The workload's user on a database with nothing in it."""
+    return target_of(make_settings())
+
+
+@pytest.fixture
+def make_pool(target: Target) -> Iterator[MakePool]:
+    """Pools that are closed at the end."""
+    made: list[Pool] = []
+
+    def make(target: Target = target, **options: object) -> Pool:
+        made.append(Pool(target, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a producer; all are stopped at the end, and none may have died."""
+    running: list[Running] = []
+    owners = itertools.count()
+
+    def begin(world: World, rhythm: Rhythm = RHYTHM, bell: Bell | None = None) -> Running:
+        running.append(Running(world, rhythm, f"producer {next(owners)}", bell))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.stop()

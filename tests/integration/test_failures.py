@@ -1,0 +1,76 @@
+"""Rows that are set aside: why, how often, until when."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from surrealdb.data.types.record_id import RecordID
+
+from embed_star.models import Key, Status, key_text
+from embed_star.store.vectors import BulkWrite, FailureWrite
+from tests.support.world import World
+
+
+class TestARowThatCannotBeRead:
+    """Engine 2.3.10 takes a string with a NUL, and fails every query that would read it."""
+
+    def write_nul(self, world: World) -> None:
+        fields = {"full_name": "a\0b"}
+        world.query(
+            "UPSERT $id MERGE $fields RETURN NONE", id=RecordID("repo", "nul"), fields=fields
+        )
+
+    def test_stops_no_neighbour(self, world: World) -> None:
+        world.write_many(5)
+        self.write_nul(world)
+        world.settle()
+        assert {str(n) for n in range(5)} <= set(world.vectors())
+        settled = {**world.vectors(), **world.failures()}
+        assert '"nul"' in settled
+        assert world.outbox() == []
+
+    def test_is_healed_when_it_is_mended(self, world: World) -> None:
+        self.write_nul(world)
+        world.settle()
+        world.query("UPSERT repo:nul MERGE { full_name: 'fine' } RETURN NONE")
+        world.settle()
+        world.assert_current()
+        assert world.failures() == {}
+
+    def test_is_found_once_by_reconciling(self, world: World) -> None:
+        self.write_nul(world)
+        world.settle()
+        reconciler = world.services.reconciler
+        progress = reconciler.begin()
+        while progress.phase != "done":
+            progress = reconciler.step(progress)
+        assert progress.found == 0
+
+
+def test_failures_are_paged_in_key_order(world: World) -> None:
+    keys: list[Key] = [1, 2, "a", UUID(int=1), ["x", 1]]
+    world.store.locks.acquire(keys, "t", 60.0)
+    failed = [FailureWrite(key, f"h{n}", "rejected") for n, key in enumerate(keys)]
+    world.store.vectors.apply(BulkWrite("t", failures=failed, locks=keys))
+    world.query("CREATE embedding_failure:zz SET space = 'other', reason = 'r', attempts = 1")
+    failures = world.store.failures
+    in_order = [key_text(key) for key in keys]
+    assert [key_text(one.key) for one in failures.page(None, 10)] == in_order
+    walked: list[Key] = []
+    while page := failures.page(walked[-1] if walked else None, 2):
+        walked += [one.key for one in page]
+    assert [key_text(key) for key in walked] == in_order
+    (first,) = failures.page(None, 1)
+    assert (first.reason, first.text_hash, first.attempts) == ("rejected", "h0", 1)
+    assert first.at.tzinfo is not None
+    assert failures.by_reason() == {"rejected": 5}
+
+
+def test_a_released_failure_is_tried_again(world: World) -> None:
+    world.provider.rejects = lambda _: True
+    world.write(1, full_name="x")
+    world.settle()
+    world.provider.rejects = lambda _: False
+    world.store.failures.release([1])
+    assert world.carry_out(world.claim()) == {Status.EMBEDDED: 1}
+    world.assert_current()

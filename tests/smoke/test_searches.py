@@ -1,0 +1,77 @@
+"""Searches by meaning over the example data: real stack, real local model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embed_star import examples
+from embed_star.cli.demo import await_embedded, import_examples
+from embed_star.search import Filters
+from embed_star.services import Services
+from embed_star.stack.servers import ServerOptions
+from embed_star.stack.stack import LocalStack
+
+pytest.importorskip("wordllama", reason="needs the local model: pip install 'embed-star[local]'")
+
+SEARCHES: list[dict[str, Any]] = [
+    json.loads(line)
+    for line in examples.find("searches.jsonl").read_text(encoding="utf-8").splitlines()
+]
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    stack = LocalStack(
+        tmp_path_factory.mktemp("searches") / "data",
+        servers=ServerOptions(memory=True),
+        env={"EMBEDDING_PROVIDER": "local", "LOG_LEVEL": "WARNING"},
+    )
+    with stack:
+        stack.wait_ready()
+        with Services(stack.settings()) as services:
+            rows = import_examples(services)
+            await_embedded(services, rows)
+            yield services
+
+
+def test_there_are_enough_of_both(services: Services) -> None:
+    assert services.store.vectors.count() >= 300
+    assert len(SEARCHES) >= 25
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=lambda search: search["query"])
+def test_a_described_need_finds_the_right_project(
+    services: Services, search: dict[str, Any]
+) -> None:
+    found = [hit.repo["full_name"] for hit in services.search.find(search["query"], 5)]
+    assert set(found) & set(search["expect"]), found
+
+
+def test_no_query_names_what_it_expects() -> None:
+    for search in SEARCHES:
+        words = set(search["query"].lower().split())
+        names = {name.split("/")[1].lower() for name in search["expect"]}
+        assert not words & names, search
+
+
+def test_filters(services: Services) -> None:
+    found = services.search.find("web framework", 5, Filters(language="go", min_stars=20_000))
+    assert found
+    for hit in found:
+        assert hit.repo["language"] == "Go"
+        assert hit.repo["stargazers_count"] >= 20_000
+
+
+def test_the_facts_are_in_githubs_field_names() -> None:
+    path = Path(examples.find("repos.jsonl"))
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len({row["full_name"].lower() for row in rows}) == len(rows) >= 300
+    for row in rows:
+        assert {"full_name", "description", "language", "topics", "stargazers_count"} <= set(row)
+        assert row["owner"]["login"] == row["full_name"].split("/")[0]
+        assert row["html_url"] == f"https://github.com/{row['full_name']}"

@@ -1,0 +1,48 @@
+"""Leadership: a lock that its holder keeps extending."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from embed_star.guards.locks import MemoryLocks
+from embed_star.producer import LEASE_KEY, Lease
+
+
+class TestLease:
+    def test_belongs_to_one(self) -> None:
+        locks = MemoryLocks()
+        one, other = Lease(locks, "one", 60.0), Lease(locks, "other", 60.0)
+        assert one.hold()
+        assert not other.hold()
+        assert one.hold()
+        one.give_up()
+        assert other.hold()
+        assert not one.hold()
+
+    def test_giving_up_another_s_changes_nothing(self) -> None:
+        locks = MemoryLocks()
+        one, other = Lease(locks, "one", 60.0), Lease(locks, "other", 60.0)
+        assert one.hold()
+        other.give_up()
+        assert not other.hold()
+
+    def test_is_taken_again_when_redis_forgot_it(self) -> None:
+        locks = MemoryLocks(itertools.count(0.0, 0.01).__next__)
+        lease = Lease(locks, "one", 1e-9)  # asks each time
+        assert lease.hold()
+        locks.release([LEASE_KEY], "one")
+        assert lease.hold()
+
+    def test_a_third_of_it_is_not_asked_about(self) -> None:
+        asked: list[str] = []
+
+        class Counting(MemoryLocks):
+            def extend(self, keys: Any, token: str, ttl_s: float) -> list[bool]:
+                asked.append(token)
+                return super().extend(keys, token, ttl_s)
+
+        lease = Lease(Counting(), "one", 60.0)
+        for _ in range(5):
+            assert lease.hold()
+        assert asked == ["one"]
