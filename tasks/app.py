@@ -10,7 +10,7 @@ from kombu.entity import Queue
 from beat_schedule import beat_schedule
 from embed_star.observe import logging as observe_logging
 from embed_star.settings import Settings
-from tasks import broker, embed, lifecycle, store, sweep
+from tasks import broker, embed, lifecycle, results, store, sweep
 from tasks.base import ServiceTask
 
 EMBED_QUEUE = "embed"
@@ -26,6 +26,7 @@ def create_app(settings: Settings) -> Celery:
     broker.cure()
     app = Celery("embed_star", task_cls=ServiceTask)
     app.conf.update(configuration(settings))
+    results.use(app)
     ServiceTask.bind_settings(app, settings)
     for module in (embed, store, sweep):
         module.register(app, settings)

@@ -24,6 +24,7 @@ RECONCILE_SLICE_S = 10.0
 
 def register(app: Celery, settings: Settings) -> None:
     """Register the tasks with `app`."""
+
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
         name="embed_star.sweep_backlog", bind=True, shared=False, ignore_result=True
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import secrets
 import signal
@@ -45,8 +44,6 @@ def command() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: producer.stop())
         producer.run()
-    # What Celery kept of the chords unsubscribes as it goes: not while Python is ending.
-    gc.collect()
 
 
 def _rhythm(settings: Settings) -> Rhythm:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 
 from embed_star.settings import load_settings
@@ -103,6 +104,20 @@ def test_each_kind_of_work_has_its_queue(app: Celery) -> None:
     queue = {name: app.amqp.router.route({}, name)["queue"].name for name in NAMES}
     assert queue["embed_star.embed_batch"] == "embed"
     assert queue["embed_star.store_embeddings"] == "store"
+
+
+def test_a_closed_connection_is_a_broken_one(app: Celery) -> None:
+    # Else a restart of Redis ends workers; test_broker_restart.py shows it, now and then.
+    channel_class = app.connection_for_read().transport.Channel
+    channel = channel_class.__new__(channel_class)
+    channel.connection = None
+    with pytest.raises(redis.ConnectionError):
+        channel._connparams()
+
+
+def test_no_result_is_waited_for(app: Celery) -> None:
+    app.AsyncResult("some id").then(lambda _: None)
+    assert app.backend.result_consumer.subscribed_to == set()
 
 
 def test_the_visibility_timeout_and_socket_deadlines_reach_the_broker(app: Celery) -> None:

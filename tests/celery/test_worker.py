@@ -163,12 +163,10 @@ def test_messages_carry_ids_only(tenant: Tenant, worker: Child) -> None:
     tenant.provider.script(latency_ms=300)
     secret = "canary-description-7731"
     tenant.lab.insert(1, description=secret)
-    held: list[bytes] = []
     with redis.Redis.from_url(tenant.servers.redis_url) as client:
         tenant.dispatch()
         tenant.lab.await_asked()
-        for key in client.scan_iter("*"):
-            held.append(key + client.dump(key))
+        held = [key + (client.dump(key) or b"") for key in client.scan_iter("*")]
         tenant.lab.await_quiet()
     assert held
     everything = b"".join(held) + worker.output().encode()
@@ -220,6 +218,16 @@ def test_a_producer_that_is_stopped_says_goodbye_and_nothing_else(lonely: Tenant
     assert producer.returncode == 0
     assert log_lines(producer)[-1]["event"] == "stopped"
     assert all(line.startswith("{") for line in producer.output().splitlines())
+
+
+def test_a_producer_keeps_nothing_of_its_runs(lonely: Tenant) -> None:
+    producer = lonely.producer()
+    lonely.worker()
+    lonely.lab.insert(40 * BATCH_ROWS)
+    lonely.lab.await_quiet()
+    with redis.Redis.from_url(lonely.servers.redis_url) as client:
+        assert max(int(one["sub"]) for one in client.client_list()) <= 1
+    assert not producer.ended.is_set()
 
 
 def test_a_killed_pool_child_costs_its_call_only(lonely: Tenant) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -9,8 +10,11 @@ from dataclasses import dataclass
 
 import pytest
 import redis
+from surrealdb.data.types.record_id import RecordID
 
 from embed_star.stack.stack import LocalStack
+from tests.support.checker import Report, payments
+from tests.support.command_line import celery, embed_star
 from tests.support.lab import QUIET_S, Lab
 from tests.support.servers import PROMPT_S, eventually
 from tests.support.whole_stack import PROMPT_RECOVERY, whole_stack
@@ -49,6 +53,22 @@ def test_every_row_is_embedded_and_paid_for_once(whole: Whole) -> None:
     assert (report.rows, report.embedded, report.failed) == (ROWS, ROWS, {})
     report.assert_kept()
     assert len(report.paid) == ROWS
+
+
+def test_commands_in_another_terminal_see_it(whole: Whole) -> None:
+    env = whole.lab.environment
+    status = json.loads(embed_star("status", "--json", env=env).assert_worked())
+    assert (status["embedded"], status["failed"]) == (ROWS, {})
+    assert status["pending"] == {"fresh": 0, "backfill": 0}
+    assert {name.partition("@")[0] for name in status["workers"]} == {"worker1", "worker2"}
+    filters = ("--language", "rust", "--min-stars", "4000", "-k", "7", "--json")
+    hits = json.loads(embed_star("search", "crabs", *filters, env=env).assert_worked())
+    assert len(hits) == 7
+    assert {hit["repo"]["language"] for hit in hits} == {"Rust"}
+    assert min(hit["repo"]["stargazers_count"] for hit in hits) >= 4000
+    scores = [hit["score"] for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    assert celery("inspect", "ping", env=env).assert_worked().count("pong") == 2
 
 
 def test_a_killed_worker_a_wiped_redis_and_a_busy_user_lose_nothing(whole: Whole) -> None:
@@ -95,3 +115,27 @@ def test_the_embedded_engine_goes_the_same_way(tmp_path_factory: pytest.TempPath
         report = lab.report()
         assert (report.rows, report.embedded, report.failed) == (300, 300, {})
         report.assert_kept()
+
+
+def test_the_checker_sees_what_is_wrong(whole: Whole) -> None:
+    lab, table = whole.lab, whole.lab.services.space.table
+    paid_again = lab.report().paid_again.total()
+    tampered = {key: RecordID(table, key) for key in range(4)}
+    lab.query("DELETE $id", id=tampered[0])
+    lab.query("UPDATE $id SET text_hash = 'of another text'", id=tampered[1])
+    (vector,) = lab.query("SELECT VALUE vector FROM $id", id=tampered[3])
+    lab.query("UPDATE $id SET vector = $vector", id=tampered[2], vector=vector[0])
+    lab.query("CREATE $id SET text_hash = ''", id=RecordID(table, "nobody"))
+    report = lab.report()
+    for found, key in (
+        (report.lost, "0"),
+        (report.stale, "1"),
+        (report.mismatched, "2"),
+        (report.orphaned, '"nobody"'),
+    ):
+        assert [one.split()[0] for one in found] == [key]
+    with pytest.raises(AssertionError, match="1 lost: 0 has neither"):
+        report.assert_kept(paid_again=paid_again, hits=2)
+    ledger = [{"paid": True, "texts": ["once", "twice"]}, {"paid": True, "texts": ["twice"]}]
+    with pytest.raises(AssertionError, match="1 inputs paid again, at most 0 may be"):
+        Report(0, 0, {}, 0, 0, payments(ledger)).assert_kept()

@@ -23,9 +23,16 @@ _INSERT_ROWS = 500
 class Lab:
     """One database, as a user of it and as an onlooker."""
 
-    def __init__(self, settings: Settings, provider: ScriptedProvider) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        provider: ScriptedProvider,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.settings = settings
         self.provider = provider
+        self.environment = dict(environment or {})
+        """For commands, so that they find the same."""
         self.services = Services(settings)
         self._next_key = 0
 

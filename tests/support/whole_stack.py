@@ -50,14 +50,15 @@ def whole_stack(
     if engine == "server":
         find_surreal()
     with ScriptedProvider("--dimensions", str(DIMENSIONS)) as provider:
+        own = {**provider_environment(provider), "LOG_FORMAT": "json", **(env or {})}
         stack = LocalStack(
             folder / "data",
             workers=workers,
             engine=engine,
             servers=ServerOptions(memory=True),
-            env={**provider_environment(provider), "LOG_FORMAT": "json", **(env or {})},
+            env=own,
         )
         with stack:
             stack.wait_ready()
-            with Lab(stack.settings(), provider) as lab:
+            with Lab(stack.settings(), provider, {**own, **stack.environment}) as lab:
                 yield stack, lab
