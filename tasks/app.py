@@ -11,7 +11,7 @@ from beat_schedule import beat_schedule
 from embed_star.observe import logging as observe_logging
 from embed_star.settings import Settings
 from tasks import broker, embed, lifecycle, results, store, sweep
-from tasks.base import ServiceTask
+from tasks.base import SHOWN_CHARS, ServiceTask
 
 EMBED_QUEUE = "embed"
 STORE_QUEUE = "store"
@@ -27,6 +27,7 @@ def create_app(settings: Settings) -> Celery:
     app = Celery("embed_star", task_cls=ServiceTask)
     app.conf.update(configuration(settings))
     results.use(app)
+    app.amqp.argsrepr_maxsize = app.amqp.kwargsrepr_maxsize = SHOWN_CHARS
     ServiceTask.bind_settings(app, settings)
     for module in (embed, store, sweep):
         module.register(app, settings)

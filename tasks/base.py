@@ -16,6 +16,10 @@ from embed_star.settings import Settings
 _making = threading.Lock()
 
 
+SHOWN_CHARS = 120
+"""Of a task's arguments or result in a log line; outcomes of 100 rows run to kilobytes."""
+
+
 def retries(settings: Settings) -> dict[str, Any]:
     """Options of a task that tries again on transient errors, backing off with jitter."""
     return {
@@ -29,6 +33,8 @@ def retries(settings: Settings) -> dict[str, Any]:
 
 class ServiceTask(Task):  # type: ignore[misc]  # Celery has no types
     """A task with `services`: one set for each process, made in it, not before a fork."""
+
+    resultrepr_maxsize = SHOWN_CHARS
 
     _settings: ClassVar[dict[int, Settings]] = {}
     _services: ClassVar[dict[tuple[int, int], Services]] = {}

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from embed_star import __version__
 from embed_star.errors import ConfigError, EmbedStarError
 
 COMMANDS = {
@@ -47,7 +48,7 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands)
-@click.version_option(package_name="embed-star")
+@click.version_option(__version__, prog_name="embed-star")
 def cli() -> None:
     """Keep a current embedding beside every GitHub repository in SurrealDB."""
 

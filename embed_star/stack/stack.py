@@ -104,6 +104,9 @@ class LocalStack:
             "EMBEDDING_PROVIDER": own.embedding_provider,
             "EMBEDDING_MODEL": own.model,
             "EMBEDDING_DIMENSIONS": str(own.dimensions),
+            "OLLAMA_URL": own.ollama_url,
+            "OPENAI_BASE_URL": own.openai_base_url,
+            "TOGETHER_BASE_URL": own.together_base_url,
             "TEXT_FIELDS": ",".join(own.text_fields),
             "TEXT_MAX_TOKENS": str(own.text_max_tokens),
         }

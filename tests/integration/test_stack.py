@@ -266,6 +266,7 @@ def test_other_terminals_find_it(stack: LocalStack, monkeypatch: pytest.MonkeyPa
     published = dict(line.split("=", 1) for line in lines)
     assert published == stack.environment
     settings = stack.settings()
+    monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.setenv("DB_URL", "ws://db.example:8000")
     assert settings.db_url == published["DB_URL"] == stack.settings().db_url
     assert settings.cache_redis_url == published["REDIS_URL"]
@@ -375,6 +376,7 @@ def test_a_celery_worker_is_ready_when_it_listens(data_dir: Path, tmp_path: Path
 def test_addresses_of_the_person_are_replaced(
     data_dir: Path, parts: dict[str, Part], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.setenv("DB_URL", "ws://db.example:8000")
     assert LocalStack(data_dir, parts=parts).overridden == ["db_url"]
 
