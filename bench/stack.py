@@ -137,7 +137,7 @@ def running(shape: Shape) -> Iterator[Bench]:
             engine="server",
             env=env,
             servers=ServerOptions(memory=True),
-            parts=_parts(Path(folder), shape),
+            parts=_parts(shape),
         )
         with stack:
             stack.wait_ready()
@@ -147,8 +147,8 @@ def running(shape: Shape) -> Iterator[Bench]:
                 yield bench
 
 
-def _parts(folder: Path, shape: Shape) -> dict[str, Part]:
-    parts = standard_parts(folder / "beat", workers=shape.workers)
+def _parts(shape: Shape) -> dict[str, Part]:
+    parts = standard_parts(workers=shape.workers)
     parts.pop("beat")  # its sweeps are not what is measured
     return parts
 

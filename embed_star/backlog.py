@@ -14,6 +14,7 @@ import structlog
 from embed_star import text
 from embed_star.batching import batches
 from embed_star.errors import RedisUnavailable
+from embed_star.guards.breaker import Breaker, Phase
 from embed_star.guards.locks import LockLayer
 from embed_star.guards.runs import RunCounts, Runs
 from embed_star.models import Batch, Lane, Pending, Space
@@ -65,6 +66,8 @@ class Turn(NamedTuple):
     dispatched: int
     in_flight: int
     """Of the whole fleet, with those just dispatched."""
+    paused_s: float = 0.0
+    """How long the provider is not to be called, so that nothing was claimed; 0: it may be."""
 
 
 class Throughput:
@@ -104,6 +107,7 @@ class Backlog:
         locks: LockLayer,
         lock_table: LockTable,
         runs: Runs,
+        breaker: Breaker,
         dispatcher: Dispatcher,
         space: Space,
         pace: Pace,
@@ -114,12 +118,14 @@ class Backlog:
         self._locks = locks
         self._lock_table = lock_table
         self._runs = runs
+        self._breaker = breaker
         self._dispatcher = dispatcher
         self._space = space
         self._pace = pace
         self._throughput = Throughput(clock)
         self._wall_clock = wall_clock
         self._after = dict.fromkeys(Lane, "")
+        self._paused = False  # the provider, at the last look
 
     def rewind(self) -> None:
         """Read both lanes from their beginning again.
@@ -130,16 +136,26 @@ class Backlog:
         self._after = dict.fromkeys(Lane, "")
 
     def dispatch(self) -> Turn:
-        """Claim and enqueue what there is room for.
+        """Claim and enqueue what there is room for; nothing while the provider is paused.
 
-        Raises RedisUnavailable and StoreUnavailable. Whatever was claimed and not
-        enqueued by then is given back, or ends with its locks.
+        When it may be tried again, one batch goes out, whose worker does that. Raises
+        RedisUnavailable and StoreUnavailable. Whatever was claimed and not enqueued by
+        then is given back, or ends with its locks.
         """
         counts = self._runs.counts()
         rate = self._throughput.update(counts.finished_total)
+        breaker = self._breaker.state()
+        paused, self._paused = self._paused, breaker.phase is not Phase.CLOSED
+        if paused or self._paused:
+            self.rewind()  # what was given back in a pause lies behind
+        if breaker.retry_in_s:
+            return Turn(0, counts.in_flight, breaker.retry_in_s)
         dispatched = 0
         for lane in Lane:
-            room = self._room(counts, rate, lane) - dispatched
+            if breaker.phase is Phase.HALF_OPEN:
+                room = self._pace.batch_rows - counts.queued - dispatched
+            else:
+                room = self._room(counts, rate, lane) - dispatched
             dispatched += self._dispatch_lane(lane, room)
         return Turn(dispatched, counts.in_flight + dispatched)
 

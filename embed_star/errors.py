@@ -11,8 +11,9 @@
     │   │   └── PoolTimeout      every pooled connection stayed busy
     │   ├── WriteConflict        SurrealDB: conflicts outlasted the retries
     │   ├── RedisUnavailable     Redis: no connection, or no answer in time
-    │   └── ProviderUnavailable  no connection, a time-out, a 5xx, a torn answer
-    │       └── ProviderThrottled    a 429; carries `retry_after_s`
+    │   ├── ProviderUnavailable  no connection, a time-out, a 5xx, a torn answer
+    │   │   └── ProviderThrottled    a 429; carries `retry_after_s`
+    │   └── ProviderPaused       its circuit breaker is open; carries `retry_in_s`
     ├── StoreError               SurrealDB answered, and the answer is an error
     │   ├── StoreAuthError       wrong user, password or rights
     │   ├── AlreadyExists        a record with that id is there
@@ -80,6 +81,14 @@ class ProviderThrottled(ProviderUnavailable):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class ProviderPaused(TransientError):
+    """Nobody calls the provider for now: it failed too often, and is tried in `retry_in_s`."""
+
+    def __init__(self, message: str, retry_in_s: float) -> None:
+        super().__init__(message)
+        self.retry_in_s = retry_in_s
 
 
 class StoreError(EmbedStarError):

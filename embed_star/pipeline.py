@@ -6,10 +6,10 @@ validate, cache. Storing: take the vectors by reference, write them in bulk, fen
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,19 +18,20 @@ import structlog
 from embed_star import text
 from embed_star.batching import batches, halves
 from embed_star.cache import Vector, VectorCache
+from embed_star.calls import Calls
 from embed_star.errors import (
     AlreadyExists,
+    EmbedStarError,
     FenceLost,
     InputRejected,
-    ProviderConfigError,
     ProviderError,
+    ProviderPaused,
     RedisUnavailable,
     TransientError,
 )
 from embed_star.guards.locks import LockLayer
 from embed_star.guards.runs import Runs
 from embed_star.models import Batch, Key, Outcome, Pending, Space, Status, key_text
-from embed_star.providers.base import Provider
 from embed_star.store.locks import LockTable
 from embed_star.store.repos import Repos, RepoState
 from embed_star.store.vectors import BulkWrite, FailureWrite, Vectors, VectorWrite
@@ -51,8 +52,6 @@ class Limits:
 
     text_max_tokens: int
     batch_max_tokens: int
-    calls: int
-    """Provider calls this process may have in flight."""
     call_s: float
     """The longest that one provider call takes."""
     lock_ttl_s: float
@@ -99,7 +98,7 @@ class Embedder:
         lock_table: LockTable,
         runs: Runs,
         cache: VectorCache,
-        provider: Provider,
+        calls: Calls,
         validator: Validator,
         space: Space,
         limits: Limits,
@@ -110,22 +109,20 @@ class Embedder:
         self._lock_table = lock_table
         self._runs = runs
         self._cache = cache
-        self._provider = provider
+        self._calls = calls
         self._validator = validator
         self._space = space
         self._limits = limits
         self._clock = clock
-        # There are more threads than calls: while some wait for the provider, the others
-        # load the next rows and write the last.
-        self._calls = threading.BoundedSemaphore(limits.calls)
 
     def embed(self, batch: Batch, *, final: bool = True) -> list[Outcome]:
         """What became of each row of `batch`, in its order.
 
         Rows that the run no longer holds are LOST and not paid for, so a message that
         comes twice costs nothing. A provider's fault leaves rows DEFERRED: still pending,
-        their locks the pause until the next try. Raises TransientError only when not
-        `final`; what was paid for is in the cache by then.
+        their locks the pause until the next try; those that a paused provider keeps
+        waiting are unlocked at once. Raises TransientError only when not `final`, and not
+        for a pause; what was paid for is in the cache by then.
         """
         if batch.space != self._space.name:
             log.warning("batch_of_another_space", space=batch.space, rows=len(batch.rows))
@@ -187,11 +184,18 @@ class Embedder:
         cached = self._cache.get_shared(one.hash for one in work)
         missing = {one.hash: one.text for one in work if one.hash not in cached}
         refused: dict[str, str] = {}
+        waiting: set[str] = set()
         if missing:
-            refused = self._pay(held, missing)
+            try:
+                refused = self._pay(held, missing)
+            except ProviderPaused as error:
+                waiting = missing.keys() - self._cache.get_many(missing).keys()
+                self._give_back(held, [one.row for one in work if one.hash in waiting], error)
         for one in work:
             if one.hash in cached:
                 yield one.outcome(Status.CACHED)
+            elif one.hash in waiting:
+                yield one.outcome(Status.DEFERRED, "paused")
             elif one.hash in refused:
                 yield one.outcome(Status.FAILED, refused[one.hash])
             else:
@@ -234,17 +238,11 @@ class Embedder:
 
     def _call(self, held: _Held, group: Sequence[tuple[str, str]]) -> dict[str, str]:
         """One call for `group`; what the validator refused. Raises InputRejected."""
-        with self._calls:
-            self._outlast_call(held)
-            answer = self._provider.embed([one_text for _, one_text in group])
-        return self._keep([one_hash for one_hash, _ in group], answer.vectors)
+        texts = [one_text for _, one_text in group]
+        vectors = self._calls.embed(texts, lambda: self._outlast_call(held))
+        return self._keep([one_hash for one_hash, _ in group], vectors)
 
     def _keep(self, hashes: Sequence[str], vectors: Vector) -> dict[str, str]:
-        if vectors.shape != (len(hashes), self._space.dimensions):
-            raise ProviderConfigError(
-                f"the provider's vectors have shape {vectors.shape}, expected "
-                f"{(len(hashes), self._space.dimensions)}: check EMBEDDING_DIMENSIONS"
-            )
         reasons = self._validator.judge(vectors)
         verdicts = list(zip(hashes, reasons, strict=True))
         good = {one: vectors[i] for i, (one, reason) in enumerate(verdicts) if not reason}
@@ -260,6 +258,18 @@ class Embedder:
         self._lock_table.extend(held.keys, held.run_id, self._limits.lock_ttl_s)
         self._extend_in_redis(held.keys, held.run_id)
         held.until = now + self._limits.lock_ttl_s
+
+    def _give_back(self, held: _Held, rows: Sequence[Pending], error: ProviderPaused) -> None:
+        """Unlock rows that nobody can embed for now, so that they are claimed after the pause.
+
+        The producer claims nothing before it is over: there is no going round in circles.
+        """
+        keys = [row.key for row in rows]
+        log.info("rows_wait", reason=str(error), rows=len(keys), retry_in_s=error.retry_in_s)
+        # Not given back, they end by themselves. The database's first: it counts.
+        with suppress(EmbedStarError):
+            self._lock_table.release(keys, held.run_id)
+            self._locks.release(keys, held.run_id)
 
     def _extend_in_redis(self, keys: Sequence[Key], run_id: str) -> None:
         try:

@@ -110,7 +110,7 @@ class Producer:
         self._on_lead = on_lead
         self._ring = threading.Event()
         self._stopped = threading.Event()
-        self._leading = False
+        self._leading = self._standing_by = False
         self._rewound = self._rewind_s = 0.0
         self._quiet = threading.Event()
 
@@ -136,6 +136,8 @@ class Producer:
             self._ring.clear()
             try:
                 wait_s = self._turn()
+                if failures:
+                    log.info("recovered", failures=failures)
                 failures = 0
             except EmbedStarError as error:
                 failures += 1
@@ -152,6 +154,9 @@ class Producer:
         """One look at the backlog; how long to wait for a ring after it, in seconds."""
         if not self._lease.hold():
             self._set_leading(False)
+            if not self._standing_by:
+                log.info("standing_by")
+                self._standing_by = True
             return self._rhythm.lease_s / 3
         self._set_leading(True)
         now = time.monotonic()
@@ -166,11 +171,13 @@ class Producer:
         # With nothing under way, a look from the beginning is one short query.
         self._rewind_s = self._rhythm.rewind_s if turn.in_flight else self._rhythm.poll_s / 2
         # However seldom it polls, its lease must not end under it.
-        return min(self._rhythm.poll_s, self._rhythm.lease_s / 3)
+        wait_s = min(self._rhythm.poll_s, self._rhythm.lease_s / 3)
+        return min(wait_s, turn.paused_s) if turn.paused_s else wait_s
 
     def _set_leading(self, leading: bool) -> None:
         if leading and not self._leading:
             log.info("leading")
+            self._standing_by = False
             self._rewound = 0.0
             self._on_lead()
         elif self._leading and not leading:

@@ -12,6 +12,10 @@ from embed_star.store.outbox import Outbox
 from embed_star.store.repos import Repos, RepoState
 from embed_star.store.vectors import Vectors
 
+ENOUGH_ROWS = 10_000
+"""A walk pauses while the backfill lane holds more: the workers have enough to do, and the
+outbox of a table with a million rows stays short."""
+
 
 class Reconciler:
     """Walks `repo`, then the vector table, by key range, a page at a time.
@@ -48,7 +52,7 @@ class Reconciler:
 
     def backlog_is_short(self) -> bool:
         """Whether the backfill lane has room for what a page may find."""
-        return len(self._outbox.page(Lane.BACKFILL, "", self._page_rows)) < self._page_rows
+        return not self._outbox.is_longer(Lane.BACKFILL, ENOUGH_ROWS)
 
     def begin(self) -> Progress:
         """The progress of the unfinished walk, else of a new one."""

@@ -13,8 +13,12 @@ import redis
 from embed_star import providers, text
 from embed_star.backlog import Backlog, Dispatcher, Pace
 from embed_star.cache import VectorCache
-from embed_star.guards import connection
+from embed_star.calls import Calls
+from embed_star.guards import breaker, connection
+from embed_star.guards.breaker import Breaker, FallbackBreaker, NeverOpen, Thresholds
+from embed_star.guards.local_breaker import LocalBreaker
 from embed_star.guards.locks import RedisLocks
+from embed_star.guards.redis_breaker import RedisBreaker
 from embed_star.guards.runs import Runs
 from embed_star.models import Space
 from embed_star.pipeline import Embedder, Limits, Storer
@@ -55,6 +59,22 @@ def target_of(settings: Settings) -> Target:
         database=settings.db_database,
         connect_timeout_s=settings.db_connect_timeout_s,
         timeout_s=settings.db_timeout_s,
+    )
+
+
+def thresholds_of(settings: Settings) -> Thresholds | None:
+    """When the provider's breaker opens and closes; None for a provider that has none."""
+    usual = breaker.DEFAULTS.get(settings.embedding_provider)
+    if usual is None:
+        return None
+    return Thresholds(
+        failures=settings.breaker_failures or usual.failures,
+        open_s=settings.breaker_open_s or usual.open_s,
+        successes_to_close=settings.breaker_successes or usual.successes_to_close,
+        failure_rate=settings.breaker_failure_rate,
+        min_requests=settings.breaker_min_requests,
+        window_s=settings.breaker_window_s,
+        probe_s=settings.provider_total_timeout_s + LOCK_MARGIN_S / 2,
     )
 
 
@@ -144,6 +164,24 @@ class Services:
         return providers.create_provider(self.settings)
 
     @cached_property
+    def breaker(self) -> Breaker:
+        thresholds = thresholds_of(self.settings)
+        if thresholds is None:
+            return NeverOpen()
+        name = f"{self.space.provider}:{self.space.model}"
+        shared = RedisBreaker(self.redis, self.redis_prefix, name, thresholds)
+        return FallbackBreaker(shared, LocalBreaker(thresholds))
+
+    @cached_property
+    def calls(self) -> Calls:
+        return Calls(
+            self.provider,
+            self.breaker,
+            dimensions=self.space.dimensions,
+            at_once=self.settings.parallel_workers,
+        )
+
+    @cached_property
     def cache(self) -> VectorCache:
         settings = self.settings
         client = (
@@ -178,13 +216,12 @@ class Services:
             lock_table=self.store.locks,
             runs=self.runs,
             cache=self.cache,
-            provider=self.provider,
+            calls=self.calls,
             validator=self.validator,
             space=self.space,
             limits=Limits(
                 text_max_tokens=settings.text_max_tokens,
                 batch_max_tokens=settings.batch_max_tokens,
-                calls=settings.parallel_workers,
                 call_s=settings.provider_total_timeout_s + LOCK_MARGIN_S / 2,
                 lock_ttl_s=settings.lock_ttl_s,
             ),
@@ -218,6 +255,7 @@ class Services:
             locks=self.locks,
             lock_table=self.store.locks,
             runs=self.runs,
+            breaker=self.breaker,
             dispatcher=dispatcher,
             space=self.space,
             pace=Pace(

@@ -136,6 +136,24 @@ class Settings(BaseSettings):
     leader_lease_s: Seconds = Field(10.0, description="a dead producer is replaced after this")
     visibility_timeout_s: Seconds = Field(300.0, description="Redis redelivers a task after this")
 
+    # Circuit breaker
+    breaker_failures: int = Field(
+        0, ge=0, le=10_000, description="failures in a row that pause it; 0: the provider's default"
+    )
+    breaker_open_s: float = Field(
+        0.0, ge=0, le=24 * 3600, description="pause until a probe; 0: the provider's default"
+    )
+    breaker_successes: int = Field(
+        0, ge=0, le=100, description="probes in a row that end it; 0: the provider's default"
+    )
+    breaker_failure_rate: float = Field(
+        0.5, gt=0, le=1, description="share of failed calls that pauses it, too"
+    )
+    breaker_min_requests: int = Field(
+        20, ge=1, le=1_000_000, description="calls from which on the share counts"
+    )
+    breaker_window_s: Seconds = Field(60.0, description="what the share looks back on")
+
     # Watching and sweeping
     live_queries: bool = Field(True, description="LIVE SELECT as a doorbell, where the server can")
     poll_interval_s: Seconds = Field(1.0, description="the outbox is read at least this often")
@@ -346,6 +364,9 @@ def load_settings(**overrides: Any) -> Settings:
 def _fault(error: dict[str, Any]) -> str:
     name = str(error["loc"][0]).upper() if error["loc"] else "settings"
     if error["type"] == "missing":
-        return f"{name} is not set ({Settings.model_fields[name.lower()].description})"
+        return (
+            f"{name} is not set ({Settings.model_fields[name.lower()].description}): put it into "
+            "the environment or a .env file here, or run this where `embed-star up` is running"
+        )
     text = str(error["msg"]).removeprefix("Value error, ")
     return f"{name} {text[0].lower()}{text[1:]}"

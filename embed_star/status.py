@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from embed_star.errors import RedisUnavailable
+from embed_star.guards.breaker import State
 from embed_star.models import Lane
 from embed_star.services import Services
 
@@ -29,6 +30,10 @@ class Report:
     """Rows claimed by runs under way; they count as pending until they are written."""
     done: dict[str, int] | None
     """Rows by outcome since Redis was last empty."""
+    provider_phase: str | None
+    """`closed`: it is called; `open`: it is paused; `half_open`: it is being tried."""
+    provider_retry_in_s: float | None
+    """Until it is tried, 0 when it may be called."""
     workers: list[str] | None
     pool: dict[str, int]
     problems: list[str] = field(default_factory=list)
@@ -51,9 +56,11 @@ def report(services: Services, workers: list[str] | None = None) -> Report:
     problems: list[str] = []
     in_flight: int | None = None
     done: dict[str, int] | None = None
+    breaker: State | None = None
     try:
         in_flight = services.runs.counts().in_flight
         done = services.runs.totals()
+        breaker = services.breaker.state()
     except RedisUnavailable as error:
         problems.append(str(error))
     return Report(
@@ -67,6 +74,8 @@ def report(services: Services, workers: list[str] | None = None) -> Report:
         failed=store.failures.by_reason(),
         in_flight=in_flight,
         done=done,
+        provider_phase=None if breaker is None else breaker.phase.value,
+        provider_retry_in_s=None if breaker is None else breaker.retry_in_s,
         workers=workers,
         pool=asdict(store.database.pool.stats()),
         problems=problems,

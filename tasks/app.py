@@ -96,4 +96,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "timezone": "UTC",
         "beat_schedule": beat_schedule(settings),
         "beat_max_loop_interval": 30,
+        # Keeps no file: what beat starts may as well start anew.
+        "beat_scheduler": "celery.beat:Scheduler",
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import structlog
 from celery import Celery
 
+from embed_star.errors import TransientError
 from embed_star.producer import Lease
 from embed_star.settings import Settings
 from embed_star.store.cursors import Phase
@@ -22,11 +24,19 @@ RECONCILE_SLICE_S = 10.0
 """How long one reconcile task works before it makes way; beat starts the next one."""
 
 
+EXPECTED: dict[str, Any] = {
+    "shared": False,  # with other apps of this process
+    "ignore_result": True,
+    # An outage is no news with a traceback: beat starts the task again anyway.
+    "throws": (TransientError,),
+}
+
+
 def register(app: Celery, settings: Settings) -> None:
     """Register the tasks with `app`."""
 
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
-        name="embed_star.sweep_backlog", bind=True, shared=False, ignore_result=True
+        name="embed_star.sweep_backlog", bind=True, **EXPECTED
     )
     def sweep_backlog(task: ServiceTask) -> None:
         """Clear dead locks; do the producer's work once if no producer leads."""
@@ -42,7 +52,7 @@ def register(app: Celery, settings: Settings) -> None:
         log.info("swept", cleared_locks=cleared, dispatched=dispatched)
 
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
-        name="embed_star.reconcile", bind=True, shared=False, ignore_result=True
+        name="embed_star.reconcile", bind=True, **EXPECTED
     )
     def reconcile(task: ServiceTask) -> None:
         """Do a slice of the walk when one is due and the backfill lane has room."""
@@ -58,7 +68,7 @@ def register(app: Celery, settings: Settings) -> None:
         log.info("reconciled", phase=progress.phase.value, checked=progress.checked)
 
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
-        name="embed_star.maintain_index", bind=True, shared=False, ignore_result=True
+        name="embed_star.maintain_index", bind=True, **EXPECTED
     )
     def maintain_index(task: ServiceTask) -> None:
         """Begin building the HNSW index when the table has grown so large that it pays."""

@@ -23,6 +23,7 @@ from embed_star.errors import EmbedStarError
 from embed_star.importing import read_rows
 from embed_star.models import Lane
 from embed_star.services import Services
+from embed_star.settings import DEFAULT_MODELS
 from embed_star.stack.processes import StopRequested
 from embed_star.stack.stack import DATA_DIR, LocalStack
 from embed_star.store.vectors import Hit
@@ -66,9 +67,15 @@ def command(data_dir: Path, keep: bool) -> None:
     if data_dir.exists() and any(data_dir.iterdir()) and not (data_dir / ".gitignore").exists():
         raise EmbedStarError(f"{data_dir} holds other files: name another --data-dir")
     shutil.rmtree(data_dir, ignore_errors=True)
+    model, dimensions = DEFAULT_MODELS["local"]
     stack = LocalStack(
         data_dir,
-        env={"EMBEDDING_PROVIDER": "local", "EMBEDDING_MODEL": "", "EMBEDDING_DIMENSIONS": ""},
+        env={
+            # All three: an empty value would let a `.env` in this directory win.
+            "EMBEDDING_PROVIDER": "local",
+            "EMBEDDING_MODEL": model,
+            "EMBEDDING_DIMENSIONS": str(dimensions),
+        },
         report=lambda line: console.print("·", line, markup=False, soft_wrap=True),
     )
     with _stoppable(stack):
@@ -84,7 +91,8 @@ def command(data_dir: Path, keep: bool) -> None:
             stack.stop()
             if not keep:
                 _remove(data_dir)
-    console.print("· everything is stopped; next: [bold]embed-star up[/]")
+    command_line = "embed-star" if shutil.which("embed-star") else sys.argv[0]
+    console.print(f"· everything is stopped; next: [bold]{command_line} up[/]", soft_wrap=True)
 
 
 def _remove(data_dir: Path) -> None:

@@ -50,6 +50,7 @@ def command(dry_run: bool, with_bootstrap: bool) -> None:
         changed = store.spaces.ensure(services.space, settings.text_fields)
         if changed:
             click.echo(f"embedding space {services.space.name}: active")
+            click.echo("restart producer, workers and beat if they run with other settings")
         if not applied and not changed:
             click.echo("nothing to do: the database is up to date")
 
@@ -61,6 +62,8 @@ def _dry_run(store: Store) -> None:
     # Before the first migration there is no table to ask.
     if pending or not store.spaces.is_active(store.space):
         click.echo(f"would make {store.space.name} active: every repo is embedded in it")
+    else:
+        click.echo("nothing to do: the database is up to date")
 
 
 def _name(migration: Migration) -> str:

@@ -6,11 +6,12 @@ import json
 import time
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from embed_star.errors import RedisUnavailable
+from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.services import Services
 from embed_star.settings import load_settings
 from embed_star.status import Report, report
@@ -31,10 +32,17 @@ def command(as_json: bool, watch: bool) -> None:
         with Live(console=Console(), refresh_per_second=4) as live:
             try:
                 while True:
-                    live.update(table(_look(services)))
+                    live.update(_table_or_problem(services))
                     time.sleep(1.0)
             except KeyboardInterrupt:
                 return
+
+
+def _table_or_problem(services: Services) -> RenderableType:
+    try:
+        return table(_look(services))
+    except StoreUnavailable as error:
+        return Text(str(error))
 
 
 def _look(services: Services) -> Report:
@@ -70,6 +78,8 @@ def table(found: Report) -> Table:
         rows.add_row(f"failed, {reason}", f"{count:,}")
     if found.done is not None:
         rows.add_row("cache", _cache(found.done))
+    if found.provider_phase not in (None, "closed"):
+        rows.add_row("provider", f"paused; it is tried in {found.provider_retry_in_s:.0f} s")
     names = "unknown" if found.workers is None else ", ".join(found.workers) or "none answers"
     rows.add_row("workers", names)
     for problem in found.problems:
@@ -79,4 +89,4 @@ def table(found: Report) -> Table:
 
 def _cache(done: dict[str, int]) -> str:
     hits, misses = done.get("cached", 0), done.get("embedded", 0)
-    return f"{hits:,} found, {misses:,} paid for"
+    return f"{hits:,} found, {misses:,} computed"

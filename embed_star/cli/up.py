@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from types import FrameType
 import click
 from rich.console import Console
 
+from embed_star import examples
 from embed_star.stack.database import Engine
 from embed_star.stack.processes import StopRequested
 from embed_star.stack.servers import ServerOptions
@@ -60,7 +62,7 @@ def command(
         report=report,
     )
     if stack.overridden:
-        names = " and ".join(stack.overridden).upper()
+        names = " and ".join(name.upper() for name in stack.overridden)
         report(f"{names} of your environment or .env: not used here, but by other commands")
     with _stopped_by_signals(stack):
         try:
@@ -80,7 +82,8 @@ def _tell_next(report: Callable[[str], None], stack: LocalStack, data_dir: Path)
     if data_dir != DATA_DIR or stack.overridden:
         file = shlex.quote(str(data_dir.absolute() / "local.env"))
         report(f"in another terminal first: set -a; . {file}; set +a")
-    report("next, in another terminal: embed-star import examples/repos.jsonl")
+    file = os.path.relpath(examples.find("repos.jsonl"))
+    report(f"next, in another terminal: embed-star import {shlex.quote(file)}")
     report('                           embed-star search "a web framework"')
 
 

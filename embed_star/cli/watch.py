@@ -22,11 +22,11 @@ def command() -> None:
 
     Several may run: one leads, the others take over within LEADER_LEASE_S.
     """
+    settings = load_settings()
     # Here, since the app reads the settings when it is imported.
     from embed_star.celery import app
     from tasks.dispatch import CeleryDispatcher
 
-    settings = load_settings()
     observe_logging.configure(settings.log_level, settings.log_format)
     with Services(settings) as services:
         services.store.check()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import redis
 
@@ -34,16 +33,15 @@ PRODUCER = "producer"
 BEAT = "beat"
 
 
-def standard_parts(beat_dir: Path, *, workers: int) -> dict[str, Part]:
+def standard_parts(*, workers: int) -> dict[str, Part]:
     """The parts by name, in the order in which they are started; `migrate` runs once."""
     command_line = (sys.executable, "-m", "embed_star.cli.main")
     celery = (sys.executable, "-m", "celery", "-A", "embed_star")
-    schedule = ("-s", str(beat_dir / "schedule"), "--pidfile=")
     parts = {MIGRATE: Part((*command_line, "migrate"))}
     for number in range(1, workers + 1):
         name = f"worker{number}"
         parts[name] = Part((*celery, "worker", "-n", f"{name}@%h"), node=name)
-    parts[BEAT] = Part((*celery, "beat", *schedule))
+    parts[BEAT] = Part((*celery, "beat", "--pidfile="))
     parts[PRODUCER] = Part((*command_line, "watch"))
     return parts
 

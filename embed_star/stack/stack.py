@@ -76,8 +76,7 @@ class LocalStack:
             aborted=lambda: self._stop_requested,
         )
         if parts is None:
-            folder = self.servers.data.path / BEAT
-            parts = standard_parts(folder, workers=workers)
+            parts = standard_parts(workers=workers)
         self._parts = dict(parts)
         self._migrate = self._parts.pop(MIGRATE, None)
         self._supervisor = Supervisor(

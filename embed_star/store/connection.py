@@ -170,12 +170,15 @@ class Connection:
         except StoreUnavailable:
             raise
         except StoreError as error:
-            variables = "the root user's name and password" if target.root else "DB_USER, DB_PASS"
-            raise StoreAuthError(
-                f"SurrealDB at {target.url} refused user {target.user!r} for "
-                f"{target.namespace}/{target.database}: check {variables}, DB_NAMESPACE and "
-                "DB_DATABASE; `embed-star migrate --bootstrap` creates the user"
-            ) from error
+            refused = f"SurrealDB at {target.url} refused user {target.user!r}"
+            if target.root:
+                advice = ": check ROOT_DB_USER and ROOT_DB_PASS, those of SurrealDB's root user"
+            else:
+                advice = (
+                    f" for {target.namespace}/{target.database}: check DB_USER, DB_PASS, "
+                    "DB_NAMESPACE and DB_DATABASE; `embed-star migrate --bootstrap` makes the user"
+                )
+            raise StoreAuthError(refused + advice) from error
 
     def _call(self, method: str, params: Sequence[Any], timeout_s: float) -> Any:
         number = next(self._ids)

@@ -83,6 +83,16 @@ class Outbox:
             for lane, rows in zip(Lane, results, strict=True)
         }
 
+    def is_longer(self, lane: Lane, rows: int) -> bool:
+        """Whether `lane` holds more than `rows` records; reads no more keys than that."""
+        (found,) = self._database.query(
+            f"SELECT VALUE id FROM {TABLE}:[$lane, '']..[$lane, $last] LIMIT 1 START $rows",
+            lane=int(lane),
+            last=_LAST,
+            rows=rows,
+        )
+        return bool(found)
+
     def oldest_at_ms(self, lane: Lane) -> int | None:
         """When the oldest pending record of `lane` was written, ms since 1970, or None."""
         first = self.page(lane, "", 1)

@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from embed_star.calls import Calls
 from embed_star.errors import (
     EmbedStarError,
     ProviderAuthError,
@@ -18,6 +19,7 @@ from embed_star.errors import (
     RedisUnavailable,
     StoreUnavailable,
 )
+from embed_star.guards.breaker import NeverOpen
 from embed_star.models import Key, Status
 from embed_star.pipeline import Embedder, Limits
 from embed_star.services import Services
@@ -129,10 +131,12 @@ class TestLocksDuringCalls:
             lock_table=Watched(services.store.database),
             runs=services.runs,
             cache=services.cache,
-            provider=world.provider,
+            calls=Calls(
+                world.provider, NeverOpen(), dimensions=services.space.dimensions, at_once=1
+            ),
             validator=services.validator,
             space=services.space,
-            limits=Limits(1000, 10_000, calls=1, call_s=35.0, lock_ttl_s=45.0),
+            limits=Limits(1000, 10_000, call_s=35.0, lock_ttl_s=45.0),
             clock=clock,
         )
         began: list[float] = []

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from surrealdb.data.types.record_id import RecordID
 
+from embed_star import reconcile
 from embed_star.models import Key, Lane, key_text
 from embed_star.reconcile import Reconciler
 from embed_star.store.connection import Connection
@@ -187,8 +188,11 @@ class TestTheWalk:
         reconciler.begin()
         assert reconciler.due(3600.0)
 
-    def test_makes_way_when_the_lane_is_full(self, make_world: MakeWorld) -> None:
-        world = make_world(reconcile_page_rows=4)
+    def test_makes_way_when_the_lane_is_full(
+        self, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reconcile, "ENOUGH_ROWS", 3)
+        world = make_world()
         reconciler = world.services.reconciler
         assert reconciler.backlog_is_short()
         world.store.outbox.announce([(n, 1) for n in range(4)], Lane.FRESH)
@@ -222,4 +226,6 @@ class TestTheWalk:
                     continue
                 bound = (params or {}).get(source[1].removeprefix("$"))
                 by_id = isinstance(bound, RecordID | list)
-                assert by_id or re.search(r"\bLIMIT \$rows$", statement.strip()), statement
+                assert by_id or re.search(r"\bLIMIT (\$rows|1 START \$rows)$", statement.strip()), (
+                    statement
+                )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from embed_star import text
+from embed_star.calls import PROBE_TEXT
 from embed_star.models import key_text
 from embed_star.services import Services
 from tests.support.scripted_answers import vector_for
@@ -159,5 +160,6 @@ class Checker:
 
 
 def payments(ledger: Iterable[Mapping[str, Any]]) -> Counter[str]:
-    """Text → how often a vector of it was paid for."""
-    return Counter(one for entry in ledger if entry["paid"] for one in entry["texts"])
+    """Text of a row → how often a vector of it was paid for."""
+    texts = (one for entry in ledger if entry["paid"] for one in entry["texts"])
+    return Counter(one for one in texts if one != PROBE_TEXT)
