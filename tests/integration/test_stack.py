@@ -53,7 +53,10 @@ while True:
 """
 
 UP = """
+import signal
 import sys
+# Whoever runs the tests may have used nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 import embed_star.stack.stack as stack
 from embed_star.cli.main import main
 from embed_star.stack.parts import Part
