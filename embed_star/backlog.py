@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from embed_star import text
 from embed_star.batching import batches
 from embed_star.errors import RedisUnavailable
 from embed_star.guards.breaker import Breaker, Phase
+from embed_star.guards.budget import Budget
 from embed_star.guards.locks import LockLayer
 from embed_star.guards.runs import RunCounts, Runs
 from embed_star.models import Batch, Lane, Pending, Space
@@ -53,6 +55,8 @@ class Pace:
     window_s: float
     """Rows waiting in the queue are at most what the fleet does in this time."""
     lock_ttl_s: float
+    limit_rows_s: float = math.inf
+    """Rows a second that the provider's rate limit lets through, in full batches."""
 
     @property
     def run_rows(self) -> int:
@@ -111,6 +115,7 @@ class Backlog:
         dispatcher: Dispatcher,
         space: Space,
         pace: Pace,
+        budget: Budget,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -122,6 +127,7 @@ class Backlog:
         self._dispatcher = dispatcher
         self._space = space
         self._pace = pace
+        self._budget = budget
         self._throughput = Throughput(clock)
         self._wall_clock = wall_clock
         self._after = dict.fromkeys(Lane, "")
@@ -150,6 +156,8 @@ class Backlog:
             self.rewind()  # what was given back in a pause lies behind
         if breaker.retry_in_s:
             return Turn(0, counts.in_flight, breaker.retry_in_s)
+        if self._budget.state().paused_s > self._pace.window_s:
+            return Turn(0, counts.in_flight)  # their locks would end before their turn
         dispatched = 0
         for lane in Lane:
             if breaker.phase is Phase.HALF_OPEN:
@@ -162,9 +170,11 @@ class Backlog:
     def _room(self, counts: RunCounts, rate: float, lane: Lane) -> int:
         pace = self._pace
         may_wait = max(2 * pace.run_rows, round(rate * pace.window_s))
-        room = min(pace.max_in_flight_rows - counts.in_flight, may_wait - counts.queued)
+        # What the provider will not let through in this time would only hold locks.
+        served = max(pace.batch_rows, min(pace.limit_rows_s * pace.window_s, may_wait))
+        room = min(pace.max_in_flight_rows - counts.in_flight, int(served) - counts.queued)
         # One run's room is kept for fresh rows, which also overtake in the queue.
-        return room + pace.run_rows if lane is Lane.FRESH else room
+        return room + min(pace.run_rows, int(served)) if lane is Lane.FRESH else room
 
     def _dispatch_lane(self, lane: Lane, room: int) -> int:
         dispatched = 0

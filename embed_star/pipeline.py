@@ -26,6 +26,7 @@ from embed_star.errors import (
     InputRejected,
     ProviderError,
     ProviderPaused,
+    ProviderThrottled,
     RedisUnavailable,
     TransientError,
 )
@@ -53,8 +54,10 @@ class Limits:
     text_max_tokens: int
     batch_max_tokens: int
     call_s: float
-    """The longest that one provider call takes."""
+    """The longest that one provider call takes, its wait for a slot included."""
     lock_ttl_s: float
+    defer_max_s: float
+    """The longest that a throttled batch is tried again after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +125,22 @@ class Embedder:
         comes twice costs nothing. A provider's fault leaves rows DEFERRED: still pending,
         their locks the pause until the next try; those that a paused provider keeps
         waiting are unlocked at once. Raises TransientError only when not `final`, and not
-        for a pause; what was paid for is in the cache by then.
+        for a pause; what was paid for is in the cache by then. Raises ProviderThrottled,
+        `final` or not, for a wait that the rows' locks were extended over: to be tried
+        again after it, which is no failed attempt.
         """
         if batch.space != self._space.name:
             log.warning("batch_of_another_space", space=batch.space, rows=len(batch.rows))
             return _all(batch.rows, Status.DEFERRED, "another space")
         try:
             return self._embed(batch)
+        except ProviderThrottled as error:
+            wait_s = error.retry_after_s
+            if wait_s is not None and wait_s <= self._limits.defer_max_s:
+                self._keep_locks(batch)
+                raise
+            log.warning("batch_deferred", reason=str(error), rows=len(batch.rows))
+            return _all(batch.rows, Status.DEFERRED, type(error).__name__)
         except TransientError as error:
             if not final:
                 raise
@@ -270,6 +282,14 @@ class Embedder:
         with suppress(EmbedStarError):
             self._lock_table.release(keys, held.run_id)
             self._locks.release(keys, held.run_id)
+
+    def _keep_locks(self, batch: Batch) -> None:
+        keys = [row.key for row in batch.rows]
+        try:
+            self._lock_table.extend(keys, batch.run_id, self._limits.lock_ttl_s)
+        except TransientError as error:
+            log.warning("locks_not_extended", reason=str(error))  # they may end meanwhile
+        self._extend_in_redis(keys, batch.run_id)
 
     def _extend_in_redis(self, keys: Sequence[Key], run_id: str) -> None:
         try:

@@ -16,13 +16,18 @@ from embed_star.cache import VectorCache
 from embed_star.calls import Calls
 from embed_star.guards import breaker, connection
 from embed_star.guards.breaker import Breaker, FallbackBreaker, NeverOpen, Thresholds
+from embed_star.guards.budget import Budget
+from embed_star.guards.budget import Limits as RateLimits
 from embed_star.guards.local_breaker import LocalBreaker
+from embed_star.guards.local_budget import LocalBudget
 from embed_star.guards.locks import RedisLocks
 from embed_star.guards.redis_breaker import RedisBreaker
 from embed_star.guards.runs import Runs
+from embed_star.guards.shared_budget import FallbackBudget, RedisBudget
 from embed_star.models import Space
 from embed_star.pipeline import Embedder, Limits, Storer
 from embed_star.providers.base import Provider
+from embed_star.providers.budgeted import BudgetedProvider
 from embed_star.reconcile import Reconciler
 from embed_star.search import Search
 from embed_star.settings import LOCK_MARGIN_S, Settings
@@ -62,6 +67,13 @@ def target_of(settings: Settings) -> Target:
     )
 
 
+def call_s_of(settings: Settings) -> float:
+    """The longest that a provider call takes, in seconds, its wait for a slot included."""
+    limited = settings.requests_per_minute or settings.provider_tokens_per_minute
+    wait_s = settings.budget_wait_s if limited else 0.0
+    return settings.provider_total_timeout_s + wait_s + LOCK_MARGIN_S / 2
+
+
 def thresholds_of(settings: Settings) -> Thresholds | None:
     """When the provider's breaker opens and closes; None for a provider that has none."""
     usual = breaker.DEFAULTS.get(settings.embedding_provider)
@@ -74,7 +86,7 @@ def thresholds_of(settings: Settings) -> Thresholds | None:
         failure_rate=settings.breaker_failure_rate,
         min_requests=settings.breaker_min_requests,
         window_s=settings.breaker_window_s,
-        probe_s=settings.provider_total_timeout_s + LOCK_MARGIN_S / 2,
+        probe_s=call_s_of(settings),
     )
 
 
@@ -175,10 +187,41 @@ class Services:
     @cached_property
     def calls(self) -> Calls:
         return Calls(
-            self.provider,
+            self.budgeted_provider(reserved=False),
             self.breaker,
             dimensions=self.space.dimensions,
             at_once=self.settings.parallel_workers,
+        )
+
+    @cached_property
+    def rate_limits(self) -> RateLimits:
+        settings = self.settings
+        return RateLimits(
+            settings.requests_per_minute,
+            settings.provider_tokens_per_minute,
+            settings.provider_search_share,
+        )
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The fleet's, for this model; of no use where the model is in the process."""
+        settings, wait_s = self.settings, self.settings.budget_wait_s
+        local = LocalBudget(self.rate_limits, max_wait_s=wait_s)
+        if settings.embedding_provider == "local":
+            return local
+        # Not of one database: whoever uses the provider shares its limit.
+        name = f"{settings.embedding_provider}:{settings.model}"
+        shared = RedisBudget(self.redis, "embed_star:", name, self.rate_limits, max_wait_s=wait_s)
+        return FallbackBudget(shared, local)
+
+    def budgeted_provider(self, *, reserved: bool) -> Provider:
+        """The provider, asked within the budget; `reserved` for searches."""
+        return BudgetedProvider(
+            self.provider,
+            self.budget,
+            text.estimate_tokens,
+            throttled_pause_s=self.settings.provider_throttled_pause_s,
+            reserved=reserved,
         )
 
     @cached_property
@@ -222,8 +265,9 @@ class Services:
             limits=Limits(
                 text_max_tokens=settings.text_max_tokens,
                 batch_max_tokens=settings.batch_max_tokens,
-                call_s=settings.provider_total_timeout_s + LOCK_MARGIN_S / 2,
+                call_s=call_s_of(settings),
                 lock_ttl_s=settings.lock_ttl_s,
+                defer_max_s=settings.defer_max_s,
             ),
         )
 
@@ -241,7 +285,7 @@ class Services:
     def search(self) -> Search:
         return Search(
             vectors=self.store.vectors,
-            provider=self.provider,
+            provider=self.budgeted_provider(reserved=True),
             cache=self.cache,
             validator=self.validator,
             max_tokens=self.settings.text_max_tokens,
@@ -265,7 +309,9 @@ class Services:
                 max_in_flight_rows=settings.max_in_flight_rows,
                 window_s=settings.in_flight_window_s,
                 lock_ttl_s=settings.lock_ttl_s,
+                limit_rows_s=self.rate_limits.requests_s * settings.batch_size,
             ),
+            budget=self.budget,
         )
 
     @cached_property

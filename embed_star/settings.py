@@ -31,6 +31,12 @@ None for Together AI: it serves embedding models on dedicated endpoints only.
 LOCAL_ENV_FILE = ".embed-star/local.env"
 """Written by `embed-star up`: where its servers listen. `.env` and the environment win."""
 
+REQUESTS_PER_MINUTE = {"openai": 3000, "together": 1000}
+"""Of each provider when the settings say nothing; the others have no limit."""
+
+BUDGET_WAIT_MAX_S = 10.0
+"""Longest that a call waits for its slot in the provider's rate limit."""
+
 LOCK_MARGIN_S = 10.0
 """What a lock must outlast a provider call by: loading, validating, one bulk write."""
 
@@ -103,6 +109,19 @@ class Settings(BaseSettings):
     provider_read_timeout_s: Seconds = Field(20.0, description="longest silence within an answer")
     provider_total_timeout_s: Seconds = Field(30.0, description="deadline for a whole call")
     provider_max_response_mb: int = Field(64, ge=1, le=1024, description="largest answer")
+
+    provider_requests_per_minute: int = Field(
+        -1, ge=-1, le=10_000_000, description="rate limit of the fleet; 0: none; -1: the usual"
+    )
+    provider_tokens_per_minute: int = Field(
+        0, ge=0, le=10_000_000_000, description="estimated tokens the fleet may send; 0: any number"
+    )
+    provider_search_share: float = Field(
+        0.05, ge=0, le=0.2, description="share of the limits at which searches need not queue"
+    )
+    provider_throttled_pause_s: Seconds = Field(
+        5.0, description="the fleet's pause after a 429 that names none"
+    )
 
     # Text
     text_fields: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -278,6 +297,17 @@ class Settings(BaseSettings):
             raise ValueError(f"is needed with EMBEDDING_PROVIDER={provider}")
         return value
 
+    @field_validator("batch_max_tokens")
+    @classmethod
+    def _within_rate_limit(cls, value: int, info: ValidationInfo) -> int:
+        per_minute = info.data.get("provider_tokens_per_minute", 0)
+        if per_minute and value > per_minute:
+            raise ValueError(
+                f"must be at most PROVIDER_TOKENS_PER_MINUTE = {per_minute}, "
+                "or a full batch could never be sent"
+            )
+        return value
+
     @field_validator("lock_ttl_s")
     @classmethod
     def _lock_outlives_call(cls, value: float, info: ValidationInfo) -> float:
@@ -318,6 +348,33 @@ class Settings(BaseSettings):
     def dimensions(self) -> int:
         """The length of a vector in force."""
         return self.embedding_dimensions or DEFAULT_MODELS[self.embedding_provider][1]
+
+    @property
+    def requests_per_minute(self) -> int:
+        """The rate limit in force, 0 for none: the setting, else the provider's usual one."""
+        if self.provider_requests_per_minute >= 0:
+            return self.provider_requests_per_minute
+        if self.embedding_provider == "openai" and not self._is_openai_itself:
+            return 0  # vLLM and the like have none
+        return REQUESTS_PER_MINUTE.get(self.embedding_provider, 0)
+
+    @property
+    def _is_openai_itself(self) -> bool:
+        return urlsplit(self.openai_base_url).hostname == "api.openai.com"
+
+    @property
+    def budget_wait_s(self) -> float:
+        """Longest that a call may wait for its slot, so that its rows' locks outlast both."""
+        spare_s = self.lock_ttl_s - self.provider_total_timeout_s - LOCK_MARGIN_S
+        return min(max(spare_s, 1.0), BUDGET_WAIT_MAX_S)
+
+    @property
+    def defer_max_s(self) -> float:
+        """Longest that a throttled batch is kept: its rows' locks and its message outlast it."""
+        call_s = self.provider_total_timeout_s + self.budget_wait_s
+        return max(
+            1.0, min(self.lock_ttl_s - LOCK_MARGIN_S, self.visibility_timeout_s / 2 - call_s)
+        )
 
     @property
     def cache_redis_url(self) -> str:

@@ -6,11 +6,13 @@ from typing import Any
 
 import structlog
 from celery import Celery
+from celery.exceptions import Retry
+from celery.utils.time import get_exponential_backoff_interval
 
-from embed_star.errors import TransientError
+from embed_star.errors import ProviderThrottled, TransientError
 from embed_star.models import Batch
 from embed_star.settings import Settings
-from tasks.base import ServiceTask, retries
+from tasks.base import ServiceTask
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +27,7 @@ def register(app: Celery, settings: Settings) -> None:
         # Redis hands the outcomes to the chord's body by itself; kept as results as well,
         # they would fill it: 100 bytes a row for as long as results live.
         ignore_result=True,
-        **retries(settings),
+        max_retries=settings.retry_max,
         rate_limit=settings.embed_rate_limit or None,
     )
     def embed_batch(task: ServiceTask, message: dict[str, Any]) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def register(app: Celery, settings: Settings) -> None:
 
         Retries on transient errors, and never fails: an error in a header task would
         cost the whole chord its body. What is not settled stays pending in the database.
+        A throttled batch comes back when the provider says, and has not used an attempt.
         """
         try:
             batch = Batch.from_json(message)
@@ -42,12 +45,42 @@ def register(app: Celery, settings: Settings) -> None:
         embedder = task.services.embedder
         if not task.request.retries:
             embedder.started(batch)
-        final = task.request.retries >= settings.retry_max
+        final = attempts(task) >= settings.retry_max
         try:
             outcomes = embedder.embed(batch, final=final)
-        except TransientError:
-            raise
+        except TransientError as error:
+            raise again(task, settings, error) from error
         except Exception:  # a bug of ours: its rows stay pending, its chord goes on
             log.exception("batch_failed", rows=len(batch.rows))
             outcomes = []
         return {"outcomes": [outcome.to_json() for outcome in outcomes]}
+
+
+def attempts(task: ServiceTask) -> int:
+    """How often the task has failed; coming back when the provider said does not count."""
+    return int(task.request.retries) - _deferrals(task)
+
+
+def again(task: ServiceTask, settings: Settings, error: TransientError) -> Retry:
+    """The task once more: when the provider said, else backing off with jitter."""
+    throttled = isinstance(error, ProviderThrottled) and error.retry_after_s is not None
+    wait_s = (
+        error.retry_after_s
+        if isinstance(error, ProviderThrottled) and throttled
+        else get_exponential_backoff_interval(
+            settings.retry_backoff_s, attempts(task), settings.retry_backoff_max_s, True
+        )
+    )
+    headers = {**(task.request.headers or {}), "deferred": _deferrals(task) + throttled}
+    retry: Retry = task.retry(
+        exc=error,
+        throw=False,
+        countdown=wait_s,
+        max_retries=task.request.retries + 1,  # `attempts` decides
+        headers=headers,
+    )
+    return retry
+
+
+def _deferrals(task: ServiceTask) -> int:
+    return int((task.request.headers or {}).get("deferred", 0))

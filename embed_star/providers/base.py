@@ -20,6 +20,8 @@ class Embeddings:
     vectors: Vectors
     tokens: int | None = None
     """Tokens the provider says it counted for this call, None when it does not say."""
+    quota_pause_s: float | None = None
+    """Seconds until the quota is there again, when it says that this call used it up."""
 
 
 class Provider(Protocol):

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
@@ -23,6 +23,7 @@ from embed_star.errors import (
     ProviderProtocolError,
     ProviderUnavailable,
 )
+from embed_star.guards.quota import quota_pause
 from embed_star.providers.addresses import check_base_url
 from embed_star.providers.deadline import Deadline, DeadlineAdapter, Limits, in_force
 from embed_star.providers.failures import FOREIGN, failure
@@ -34,6 +35,14 @@ REFUSAL_BYTES = 65_536
 
 Explain = Callable[[Refusal], EmbedStarError | None]
 """A provider's own reading of a refusal; None leaves it to `error_for`."""
+
+
+class Answer(NamedTuple):
+    """A success."""
+
+    body: dict[str, Any]
+    quota_pause_s: float | None
+    """By its headers; see `guards.quota`."""
 
 
 class JsonClient:
@@ -67,7 +76,7 @@ class JsonClient:
 
     def post(
         self, path: str, payload: Mapping[str, Any], deadline: Deadline | None = None
-    ) -> dict[str, Any]:
+    ) -> Answer:
         """POST `payload` to `path` and return the JSON object that it answers.
 
         It returns or raises by `deadline` (a new one where there is none). The request
@@ -81,9 +90,10 @@ class JsonClient:
                     raise self._refusal(response)
                 content = self._read(response, self._limits.response_bytes)
                 media_type = response.headers.get("Content-Type", "")
+                pause_s = quota_pause(response.headers)
         except FOREIGN as error:
             raise failure(error, self.endpoint, self._limits, deadline) from None
-        return self._decode(content, media_type)
+        return Answer(self._decode(content, media_type), pause_s)
 
     def _send(self, path: str, body: bytes, deadline: Deadline) -> requests.Response:
         left = max(deadline.remaining_s(), 0.001)  # requests refuses a time-out of 0

@@ -67,12 +67,13 @@ class Ollama:
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """See `Provider.embed`. Vectors come in the order of the texts, without an index."""
         payload = {"model": self.model, "input": list(texts), "truncate": True}
-        answer = self._client.post("api/embed", payload)
+        answer, pause_s = self._client.post("api/embed", payload)
         check_model(answer.get("model"), self._endpoint)
         vectors = self._counted(answer.get("embeddings"), len(texts))
         return Embeddings(
             vectors_of(vectors, self.dimensions, self._endpoint),
             count_of(answer.get("prompt_eval_count")),
+            pause_s,
         )
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ from embed_star.errors import (
 from embed_star.providers.answers import check_model, count_of, vectors_of
 from embed_star.providers.base import Embeddings
 from embed_star.providers.deadline import Limits
-from embed_star.providers.http import JsonClient
+from embed_star.providers.http import Answer, JsonClient
 from embed_star.providers.refusals import Endpoint, Refusal
 
 if TYPE_CHECKING:
@@ -126,12 +126,14 @@ class OpenAICompatible:
             )
         return None
 
-    def _read(self, answer: dict[str, Any], count: int) -> Embeddings:
+    def _read(self, answered: Answer, count: int) -> Embeddings:
+        answer = answered.body
         check_model(answer.get("model"), self._endpoint)
         items = self._in_order(answer.get("data"), count)
         usage = answer.get("usage")
         tokens = count_of(usage.get("total_tokens")) if isinstance(usage, dict) else None
-        return Embeddings(vectors_of(items, self.dimensions, self._endpoint), tokens)
+        vectors = vectors_of(items, self.dimensions, self._endpoint)
+        return Embeddings(vectors, tokens, answered.quota_pause_s)
 
     def _in_order(self, data: Any, count: int) -> list[Any]:
         """The vectors by their `index`; the order in the answer says nothing."""

@@ -38,7 +38,7 @@ class Clock:
         return self.now_s
 
 
-TRANSIENT = [ProviderUnavailable("503"), ProviderThrottled("429", 3.0)]
+TRANSIENT = [ProviderUnavailable("503")]
 
 LASTING = [ProviderAuthError("401"), ProviderConfigError("404"), ProviderProtocolError("html")]
 
@@ -56,6 +56,28 @@ class TestAProviderAtFault:
         assert len(world.outbox()) == 3
         assert world.carry_out(batch) == {Status.EMBEDDED: 3}  # the locks were kept
         world.assert_current()
+
+    def test_that_asks_for_a_short_pause(self, world: World) -> None:
+        """Whichever attempt it is: a wait is no failure, and the locks outlast it."""
+        world.write_many(3)
+        batch = world.claim()
+        world.provider.errors = [ProviderThrottled("429", 3.0)]
+        with pytest.raises(ProviderThrottled) as caught:
+            world.embed(batch, final=True)
+        assert caught.value.retry_after_s == 3.0
+        assert world.failures() == {}
+        assert world.services.budget.state().paused_s > 2.0  # for everybody
+
+    def test_that_asks_for_a_long_one(self, world: World) -> None:
+        world.write_many(3)
+        batch = world.claim()
+        world.provider.errors = [ProviderThrottled("429", 3600.0)]
+        assert world.save(batch, world.embed(batch, final=False)) == {Status.DEFERRED: 3}
+        assert world.failures() == {}
+        assert len(world.outbox()) == 3
+        backlog, _ = world.backlog()
+        world.write("new", full_name="new")
+        assert backlog.dispatch().dispatched == 0  # until it is over
 
     @pytest.mark.parametrize("error", LASTING, ids=repr)
     def test_until_somebody_does_something(self, world: World, error: EmbedStarError) -> None:
@@ -115,6 +137,10 @@ class TestLocksDuringCalls:
     def clock(self) -> Clock:
         return Clock()
 
+    @pytest.fixture
+    def world(self, make_world: MakeWorld) -> World:
+        return make_world(lock_ttl_s=45.0)
+
     def embed(self, world: World, clock: Clock, seconds_a_call: float) -> list[bool]:
         """Embed a poisoned batch; for each call, whether its locks were made longer for it."""
         services = world.services
@@ -136,7 +162,7 @@ class TestLocksDuringCalls:
             ),
             validator=services.validator,
             space=services.space,
-            limits=Limits(1000, 10_000, call_s=35.0, lock_ttl_s=45.0),
+            limits=Limits(1000, 10_000, call_s=35.0, lock_ttl_s=45.0, defer_max_s=30.0),
             clock=clock,
         )
         began: list[float] = []

@@ -1,0 +1,55 @@
+"""What a provider's headers say about the quota that is left."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+QUOTA_PAUSE_MAX_S = 3600.0
+"""A longer reset is a daily quota, a point in time (GitHub's) or a mistake: a 429 will tell."""
+
+# Remaining and reset. OpenAI and its like count requests and tokens apart, and reset is when
+# the bucket is full again; Together has one pair, and reset is the end of its window.
+_PAIRS = (
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    ("x-ratelimit-remaining", "x-ratelimit-reset"),
+)
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_SECONDS = re.compile(_NUMBER)
+_DURATION = re.compile(
+    rf"(?=[0-9])(?:({_NUMBER})d)?(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s)?(?:({_NUMBER})ms)?"
+)
+_UNITS_S = (86_400.0, 3600.0, 60.0, 1.0, 0.001)
+_NOTHING = re.compile(r"0{1,9}(?:\.0{1,9})?")
+
+
+def quota_pause(headers: Mapping[str, str]) -> float | None:
+    """Seconds until an exhausted quota is there again; None while every quota lasts.
+
+    Names are taken in any case. Of several exhausted quotas the longest counts. A pair that
+    is incomplete, unreadable, negative, over at once or longer than `QUOTA_PAUSE_MAX_S` is
+    as good as none: a provider that is really exhausted answers 429 to the next call.
+    """
+    found = {name.lower(): value.strip() for name, value in headers.items()}
+    waits = [
+        wait_s
+        for remaining, reset in _PAIRS
+        if _NOTHING.fullmatch(found.get(remaining, ""))
+        and (wait_s := _duration_s(found.get(reset, ""))) is not None
+        and 0.0 < wait_s <= QUOTA_PAUSE_MAX_S
+    ]
+    return max(waits, default=None)
+
+
+def _duration_s(value: str) -> float | None:
+    """Seconds in "1s", "6m0s", "20ms", "1h2m3.5s" or a plain number of seconds, else None."""
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    match = _DURATION.fullmatch(value.lower())
+    if match is None:
+        return None
+    return math.fsum(
+        float(n) * unit_s for n, unit_s in zip(match.groups("0"), _UNITS_S, strict=True)
+    )
