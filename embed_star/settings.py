@@ -196,7 +196,7 @@ class Settings(BaseSettings):
 
     # Search
     hnsw_min_rows: int = Field(
-        50_000, ge=0, description="vectors from which an HNSW index is built; 0: never"
+        10_000, ge=0, description="vectors from which an HNSW index is built; 0: never"
     )
 
     # Import

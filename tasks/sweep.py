@@ -71,7 +71,12 @@ def register(app: Celery, settings: Settings) -> None:
         name="embed_star.maintain_index", bind=True, **EXPECTED
     )
     def maintain_index(task: ServiceTask) -> None:
-        """Begin building the HNSW index when the table has grown so large that it pays."""
-        vectors = task.services.store.vectors
-        if settings.hnsw_min_rows and vectors.count() >= settings.hnsw_min_rows:
+        """Begin building the HNSW index when the table has grown so large that it pays.
+
+        Not on 2.x, where writing under the index is ten times slower.
+        """
+        store = task.services.store
+        vectors = store.vectors
+        large = settings.hnsw_min_rows and vectors.count() >= settings.hnsw_min_rows
+        if large and store.database.version >= (3,):
             log.info("index", begun=vectors.build_index())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_star.models import Key, OutboxId, Space
+from embed_star.models import Key, OutboxId, Space, key_text
 from embed_star.store.codec import VectorBytes, keys_after, record
 from embed_star.store.connection import FENCE
 from embed_star.store.pool import Database
@@ -134,22 +134,33 @@ class Vectors:
         Exact unless the table has its HNSW index and the search no filter: the index
         knows nothing of filters and would return fewer.
         """
-        where = ["repo.id != NONE"]  # its delete may still be in the outbox
+        filters = []
         if language is not None:
-            where.append("string::lowercase(<string>(repo.language ?? '')) = $language")
+            filters.append("string::lowercase(<string>(repo.language ?? '')) = $language")
         if min_stars is not None:
-            where.append("repo.stargazers_count >= $min_stars")
-        indexed = language is None and min_stars is None and self.has_index()
-        near = f"vector <|{int(k) * 2},{max(_EF, int(k) * 2)}|> $query AND " if indexed else ""
-        (rows,) = self._database.query(
-            "SELECT repo.*, vector::similarity::cosine(vector, $query) AS score "
-            f"FROM {self._table} WHERE {near}{' AND '.join(where)} ORDER BY score DESC LIMIT $k",
+            filters.append("repo.stargazers_count >= $min_stars")
+        wanted = 2 * int(k)  # a repo may be deleted and its vector still be there
+        if not filters and self.has_index():
+            filters.append(f"vector <|{wanted},{max(_EF, wanted)}|> $query")
+        where = f" WHERE {' AND '.join(filters)}" if filters else ""
+        # Ids first: to fetch every repo for it would double what a row costs.
+        (nearest,) = self._database.query(
+            "SELECT id, vector::similarity::cosine(vector, $query) AS score "
+            f"FROM {self._table}{where} ORDER BY score DESC LIMIT $wanted",
             query=VectorBytes(query),
-            k=k,
+            wanted=wanted,
             language=(language or "").lower(),
             min_stars=min_stars,
         )
-        return [Hit(one["repo"], float(one["score"])) for one in rows]
+        return self._with_repos(nearest)[:k]
+
+    def _with_repos(self, nearest: Sequence[Mapping[str, Any]]) -> list[Hit]:
+        (repos,) = self._database.query(
+            "SELECT * FROM $repos", repos=[record("repo", one["id"].id) for one in nearest]
+        )
+        by_key = {key_text(repo["id"].id): repo for repo in repos}
+        scores = [(key_text(one["id"].id), float(one["score"])) for one in nearest]
+        return [Hit(by_key[key], score) for key, score in scores if key in by_key]
 
     def has_index(self) -> bool:
         """Whether the HNSW index is there and built."""

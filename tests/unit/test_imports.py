@@ -174,11 +174,11 @@ INTERPOLATED = {
     "root.database": "the same",
     "user": "the same",
     "quoted": "DB_PASS, quoted: DEFINE USER takes no parameter",
-    "int(k) * 2": "a number",
-    "max(_EF, int(k) * 2)": "a number",
+    "wanted": "a number",
+    "max(_EF, wanted)": "a number",
     "int(self._space.dimensions)": "a number",
-    "near": "made in the same function of the two above",
-    "' AND '.join(where)": "literals, in the same function",
+    "where": "made of the one below, in the same function",
+    "' AND '.join(filters)": "literals, and the numbers above",
 }
 """Every expression that a query's text is built with, and why it is no data."""
 
