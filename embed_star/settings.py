@@ -8,11 +8,20 @@ together, so that one message lists every fault.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from embed_star.errors import ConfigError
 
@@ -30,6 +39,9 @@ None for Together AI: it serves embedding models on dedicated endpoints only.
 
 LOCAL_ENV_FILE = ".embed-star/local.env"
 """Written by `embed-star up`: where its servers listen. `.env` and the environment win."""
+
+SECRETS_DIR = "/run/secrets"
+"""Where Compose puts secrets, and where the manifests for Kubernetes mount them."""
 
 REQUESTS_PER_MINUTE = {"openai": 3000, "together": 1000}
 """Of each provider when the settings say nothing; the others have no limit."""
@@ -61,7 +73,54 @@ def _check_url(value: str, schemes: tuple[str, ...]) -> str:
     return value.rstrip("/")
 
 
-class Settings(BaseSettings):
+_SECRETS_DIR_MEANING = "directory of files that hold a setting each, by its name"
+
+
+class _SecretFiles(SecretsSettingsSource):
+    """Files of SECRETS_DIR, each named as its setting; what comes before decides which directory.
+
+    An empty file counts as not there, as an empty variable does. Raises ConfigError when a
+    directory that was asked for is none, or a file cannot be read.
+    """
+
+    def __call__(self) -> dict[str, Any]:
+        named = self.current_state.get("secrets_dir")
+        self.secrets_dir = Path(named or SECRETS_DIR)
+        if not self.secrets_dir.is_dir():
+            if self.secrets_dir != Path(SECRETS_DIR):
+                raise ConfigError("settings: SECRETS_DIR names no directory")
+            return {}
+        try:
+            found = super().__call__()
+        except SettingsError:
+            raise ConfigError(
+                f"settings: the file of {self._reading.upper()} in SECRETS_DIR cannot be read: it "
+                "must be text that the user of this process may read"
+            ) from None
+        return {name: value for name, value in found.items() if value}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        self._reading = field_name  # for the error; the one that arrives does not name it
+        return super().get_field_value(field, field_name)
+
+
+class _FromEnvironment(BaseSettings):
+    """Settings read from arguments, the environment, env files and secret files, in this order."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del file_secret_settings
+        return init_settings, env_settings, dotenv_settings, _SecretFiles(settings_cls)
+
+
+class Settings(_FromEnvironment):
     """All settings, validated. Use `load_settings`, which words the faults for people."""
 
     model_config = SettingsConfigDict(
@@ -210,6 +269,9 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, JSON elsewhere"
     )
+
+    # Secrets
+    secrets_dir: str = Field(SECRETS_DIR, description=_SECRETS_DIR_MEANING)
 
     @field_validator("db_url")
     @classmethod
@@ -386,7 +448,7 @@ class Settings(BaseSettings):
         return cls(**values)
 
 
-class RootSettings(BaseSettings):
+class RootSettings(_FromEnvironment):
     """SurrealDB's root user; read by `embed-star migrate --bootstrap` and nothing else."""
 
     model_config = SettingsConfigDict(
@@ -395,6 +457,7 @@ class RootSettings(BaseSettings):
 
     root_db_user: str = Field("root", description="root user, for migrate --bootstrap only")
     root_db_pass: SecretStr = Field(SecretStr(""), description="password of ROOT_DB_USER")
+    secrets_dir: str = Field(SECRETS_DIR, description=_SECRETS_DIR_MEANING)
 
 
 def load_root_settings() -> RootSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -225,6 +226,88 @@ class TestSources:
     def test_settings_do_not_change(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ValueError, match="frozen"):
             settings(monkeypatch).batch_size = 5  # type: ignore[misc]
+
+
+class TestSecretFiles:
+    @pytest.fixture
+    def secrets(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """An empty directory that SECRETS_DIR names."""
+        folder = tmp_path / "secrets"
+        folder.mkdir()
+        monkeypatch.setenv("SECRETS_DIR", str(folder))
+        return folder
+
+    def test_hold_a_setting_each(self, secrets: Path) -> None:
+        (secrets / "db_pass").write_text("from a file\n")
+        (secrets / "REDIS_URL").write_text("redis://:password@redis:6379/0\n")
+        (secrets / "unknown").write_text("of somebody else")
+        made = load_settings()
+        assert made.db_pass.get_secret_value() == "from a file"
+        assert made.redis_url == "redis://:password@redis:6379/0"
+
+    def test_may_be_links_as_kubernetes_makes_them(self, secrets: Path) -> None:
+        (secrets / "..2026").mkdir()
+        (secrets / "..2026" / "DB_PASS").write_text("linked")
+        (secrets / "..data").symlink_to("..2026")
+        (secrets / "DB_PASS").symlink_to("..data/DB_PASS")
+        assert load_settings().db_pass.get_secret_value() == "linked"
+
+    def test_come_last(
+        self, secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("db_pass", "db_user", "db_database"):
+            (secrets / name).write_text("file")
+        (tmp_path / ".env").write_text("DB_USER=dotenv\n")
+        monkeypatch.setenv("DB_DATABASE", "environment")
+        made = load_settings()
+        assert made.db_pass.get_secret_value() == "file"
+        assert (made.db_user, made.db_database) == ("dotenv", "environment")
+
+    def test_empty_ones_count_as_not_there(self, secrets: Path) -> None:
+        (secrets / "db_pass").write_text("x")
+        (secrets / "openai_api_key").write_text("\n")
+        (secrets / "batch_size").write_text("")
+        assert load_settings().batch_size == 10
+        (secrets / "db_pass").write_text("")
+        with pytest.raises(ConfigError, match="DB_PASS is not set"):
+            load_settings()
+
+    def test_hold_the_root_users_password_too(self, secrets: Path) -> None:
+        (secrets / "root_db_pass").write_text("root's")
+        assert load_root_settings().root_db_pass.get_secret_value() == "root's"
+
+    def test_a_fault_in_one_is_named_without_the_value(self, secrets: Path) -> None:
+        (secrets / "db_pass").write_text("x")
+        (secrets / "redis_url").write_text(CANARY)
+        with pytest.raises(ConfigError, match=r"^settings: REDIS_URL must be") as caught:
+            load_settings()
+        assert CANARY not in str(caught.value)
+
+    @pytest.mark.parametrize("load", [load_settings, load_root_settings])
+    def test_one_that_is_no_text_is_one_sentence(
+        self, secrets: Path, load: Callable[[], object]
+    ) -> None:
+        for name in ("db_pass", "root_db_pass"):
+            (secrets / name).write_bytes(b"\xff\xfe")
+        with pytest.raises(ConfigError, match=r"DB_PASS in SECRETS_DIR cannot be read"):
+            load()
+
+    def test_one_that_may_not_be_read_is_named(
+        self, secrets: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (secrets / "db_pass").write_text("x")
+
+        def refuse(path: Path, *_: object, **__: object) -> str:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        # Tests may run as root, who may read everything.
+        monkeypatch.setattr(Path, "read_text", refuse)
+        with pytest.raises(ConfigError, match=r"the file of DB_PASS in SECRETS_DIR"):
+            load_settings()
+
+    def test_a_directory_that_is_named_must_be_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        message = refusal(monkeypatch, SECRETS_DIR="/nonexistent/secrets")
+        assert message == "settings: SECRETS_DIR names no directory"
 
 
 class TestDocumentation:
