@@ -8,6 +8,7 @@ together, so that one message lists every fault.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -45,6 +46,13 @@ SECRETS_DIR = "/run/secrets"
 
 REQUESTS_PER_MINUTE = {"openai": 3000, "together": 1000}
 """Of each provider when the settings say nothing; the others have no limit."""
+
+DOLLARS_PER_MILLION_TOKENS = {
+    "text-embedding-3-small": 0.02,
+    "text-embedding-3-large": 0.13,
+    "text-embedding-ada-002": 0.10,
+}
+"""OpenAI's list prices of its models, for estimates: PROVIDER_PRICE_PER_MILLION_TOKENS wins."""
 
 BUDGET_WAIT_MAX_S = 10.0
 """Longest that a call waits for its slot in the provider's rate limit."""
@@ -181,6 +189,9 @@ class Settings(_FromEnvironment):
     provider_throttled_pause_s: Seconds = Field(
         5.0, description="the fleet's pause after a 429 that names none"
     )
+    provider_price_per_million_tokens: float = Field(
+        -1.0, ge=-1, le=1_000_000, description="what tokens cost; -1: the usual"
+    )
 
     # Text
     text_fields: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -273,6 +284,17 @@ class Settings(_FromEnvironment):
     # Secrets
     secrets_dir: str = Field(SECRETS_DIR, description=_SECRETS_DIR_MEANING)
 
+    # Monitoring
+    monitoring_port: int = Field(
+        9090, ge=0, le=65_535, description="port of /metrics, /livez and /readyz; 0: none"
+    )
+    monitoring_host: str = Field("0.0.0.0", description="address that it listens on")  # noqa: S104 - exporters are read from elsewhere
+    liveness_timeout_s: Seconds = Field(
+        30.0, description="a loop that has not moved for so long is stuck"
+    )
+    tracing_endpoint: str = Field("", description="OTLP/HTTP address for traces; empty: none")
+    tracing_sample_ratio: float = Field(1.0, ge=0, le=1, description="share of runs traced")
+
     @field_validator("db_url")
     @classmethod
     def _db_url(cls, value: str) -> str:
@@ -284,6 +306,20 @@ class Settings(_FromEnvironment):
     @classmethod
     def _redis_url(cls, value: str) -> str:
         return _check_url(value, ("redis", "rediss")) if value else value
+
+    @field_validator("tracing_endpoint")
+    @classmethod
+    def _tracing_url(cls, value: str) -> str:
+        return _check_url(value, ("http", "https")) if value else value
+
+    @field_validator("monitoring_host")
+    @classmethod
+    def _host(cls, value: str) -> str:
+        try:
+            ip_address(value)
+        except ValueError:
+            raise ValueError("must be an IP address, such as 127.0.0.1, 0.0.0.0 or ::") from None
+        return value
 
     @field_validator("ollama_url", "openai_base_url", "together_base_url", "github_api_url")
     @classmethod
@@ -419,6 +455,15 @@ class Settings(_FromEnvironment):
         if self.embedding_provider == "openai" and not self._is_openai_itself:
             return 0  # vLLM and the like have none
         return REQUESTS_PER_MINUTE.get(self.embedding_provider, 0)
+
+    @property
+    def dollars_per_million_tokens(self) -> float:
+        """The price in force, 0 for none: the setting, else OpenAI's for its own models."""
+        if self.provider_price_per_million_tokens >= 0:
+            return self.provider_price_per_million_tokens
+        if self.embedding_provider != "openai" or not self._is_openai_itself:
+            return 0.0
+        return DOLLARS_PER_MILLION_TOKENS.get(self.model, 0.0)
 
     @property
     def _is_openai_itself(self) -> bool:
