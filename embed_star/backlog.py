@@ -15,6 +15,7 @@ import structlog
 from embed_star import text
 from embed_star.batching import batches
 from embed_star.errors import RedisUnavailable
+from embed_star.events import Emit, RowsContended, RunDispatched, nobody
 from embed_star.guards.breaker import Breaker, Phase
 from embed_star.guards.budget import Budget
 from embed_star.guards.locks import LockLayer
@@ -118,6 +119,7 @@ class Backlog:
         budget: Budget,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        emit: Emit = nobody,
     ) -> None:
         self._outbox = outbox
         self._locks = locks
@@ -129,6 +131,8 @@ class Backlog:
         self._pace = pace
         self._budget = budget
         self._throughput = Throughput(clock)
+        self._clock = clock
+        self._emit = emit
         self._wall_clock = wall_clock
         self._after = dict.fromkeys(Lane, "")
         self._paused = False  # the provider, at the last look
@@ -208,7 +212,9 @@ class Backlog:
 
     def _start_run(self, lane: Lane, rows: Sequence[Pending]) -> int:
         run_id = secrets.token_hex(16)
+        started = self._clock()
         won = self._claim(rows, run_id)
+        claimed = self._clock()
         if not won:
             return 0
         made = [
@@ -227,6 +233,13 @@ class Backlog:
             self._give_back(won, run_id)
             raise
         log.debug("run_dispatched", run_id=run_id, lane=lane.name, rows=len(won))
+        dispatch_s = self._clock() - claimed
+        oldest_ms = min(outbox_store.ulid_ms(ulid) for row in won for _, ulid in row.outbox)
+        self._emit(
+            RunDispatched(
+                run_id, lane, len(won), len(made), oldest_ms, claimed - started, dispatch_s
+            )
+        )
         return len(won)
 
     def _claim(self, rows: Sequence[Pending], run_id: str) -> list[Pending]:
@@ -239,6 +252,8 @@ class Backlog:
             log.warning("redis_locks_unavailable", reason=str(error))
             first = [True] * len(rows)
         maybe = [row for row, mine in zip(rows, first, strict=True) if mine]
+        if len(maybe) < len(rows):
+            self._emit(RowsContended("redis", len(rows) - len(maybe)))
         if not maybe:
             return []
         try:
@@ -248,6 +263,7 @@ class Backlog:
             raise
         lost = [row for row, mine in zip(maybe, second, strict=True) if not mine]
         if lost:
+            self._emit(RowsContended("surrealdb", len(lost)))
             self._release_redis(lost, run_id)
         return [row for row, mine in zip(maybe, second, strict=True) if mine]
 

@@ -17,6 +17,7 @@ import redis
 from cachetools import TTLCache
 from numpy.typing import NDArray
 
+from embed_star.events import CacheRead, Emit, nobody
 from embed_star.guards.connection import redis_errors
 
 Vector = NDArray[np.float32]
@@ -39,11 +40,13 @@ class VectorCache:
         ttl_s: float,
         local_entries: int,
         local_ttl_s: float,
+        emit: Emit = nobody,
     ) -> None:
         self._client = client
         self._prefix = f"embed_star:vector:{space}:"
         self._dimensions = dimensions
         self._ttl_ms = round(ttl_s * 1000)
+        self._emit = emit
         self._lock = threading.Lock()
         self._local: TTLCache[str, Vector] = TTLCache(local_entries, local_ttl_s)
 
@@ -64,7 +67,9 @@ class VectorCache:
         wanted = list(dict.fromkeys(hashes))
         held = self._held(wanted)
         self.put_many(held)
-        return self._with_fetched(wanted, held)
+        found = self._with_fetched(wanted, held)
+        self._emit(CacheRead(len(found), len(wanted) - len(found)))
+        return found
 
     def put_many(self, vectors: Mapping[str, Vector]) -> None:
         """Keep `vectors` (hash → shape (dimensions,)). Raises RedisUnavailable.

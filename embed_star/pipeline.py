@@ -30,6 +30,7 @@ from embed_star.errors import (
     RedisUnavailable,
     TransientError,
 )
+from embed_star.events import Emit, RowsLeft, RowsWritten, VectorsJudged, nobody
 from embed_star.guards.locks import LockLayer
 from embed_star.guards.runs import Runs
 from embed_star.models import Batch, Key, Outcome, Pending, Space, Status, key_text
@@ -106,6 +107,7 @@ class Embedder:
         space: Space,
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
+        emit: Emit = nobody,
     ) -> None:
         self._repos = repos
         self._locks = locks
@@ -117,6 +119,7 @@ class Embedder:
         self._space = space
         self._limits = limits
         self._clock = clock
+        self._emit = emit
 
     def embed(self, batch: Batch, *, final: bool = True) -> list[Outcome]:
         """What became of each row of `batch`, in its order.
@@ -257,6 +260,7 @@ class Embedder:
     def _keep(self, hashes: Sequence[str], vectors: Vector) -> dict[str, str]:
         reasons = self._validator.judge(vectors)
         verdicts = list(zip(hashes, reasons, strict=True))
+        self._emit(VectorsJudged(reasons.count(""), Counter(filter(None, reasons))))
         good = {one: vectors[i] for i, (one, reason) in enumerate(verdicts) if not reason}
         if good:
             self._cache.put_many(good)
@@ -309,12 +313,16 @@ class Storer:
         lock_table: LockTable,
         runs: Runs,
         cache: VectorCache,
+        clock: Callable[[], float] = time.monotonic,
+        emit: Emit = nobody,
     ) -> None:
         self._vectors = vectors
         self._locks = locks
         self._lock_table = lock_table
         self._runs = runs
         self._cache = cache
+        self._clock = clock
+        self._emit = emit
 
     def store(self, run_id: str, outcomes: Sequence[Outcome]) -> Counter[Status]:
         """Write the outcomes of one run; rows by what became of them in the end.
@@ -326,6 +334,7 @@ class Storer:
         tally = Counter(one.status for one in outcomes if one.status in _LEFT_PENDING)
         for start in range(0, len(settled), STORE_ROWS):
             tally += self._store_some(run_id, settled[start : start + STORE_ROWS])
+        self._emit(RowsLeft(tally[Status.DEFERRED], tally[Status.LOST]))
         self._finish(run_id, settled, tally)
         return tally
 
@@ -353,6 +362,7 @@ class Storer:
             write = _bulk_write(run_id, outcomes, found)
             if write_all_stale:
                 write = replace(write, stale=write.locks)
+            started = self._clock()
             try:
                 self._vectors.apply(write)
             except FenceLost:
@@ -362,6 +372,7 @@ class Storer:
                 # A vector came from elsewhere (a restored backup): replace it.
                 write_all_stale = True
             else:
+                self._emit(RowsWritten(outcomes, self._clock() - started))
                 return outcomes
         return []
 

@@ -14,6 +14,7 @@ from embed_star import providers, text
 from embed_star.backlog import Backlog, Dispatcher, Pace
 from embed_star.cache import VectorCache
 from embed_star.calls import Calls
+from embed_star.events import Emit, nobody
 from embed_star.guards import breaker, connection
 from embed_star.guards.breaker import Breaker, FallbackBreaker, NeverOpen, Thresholds
 from embed_star.guards.budget import Budget
@@ -28,6 +29,7 @@ from embed_star.models import Space
 from embed_star.pipeline import Embedder, Limits, Storer
 from embed_star.providers.base import Provider
 from embed_star.providers.budgeted import BudgetedProvider
+from embed_star.providers.measured import MeasuredProvider
 from embed_star.reconcile import Reconciler
 from embed_star.search import Search
 from embed_star.settings import LOCK_MARGIN_S, Settings
@@ -142,8 +144,10 @@ class Services:
     Safe to share between threads. Not to be carried over a fork.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, emit: Emit = nobody) -> None:
+        """`emit` is told what is done here."""
         self.settings = settings
+        self.emit = emit
         self.space = space_of(settings)
         self.redis_prefix = f"embed_star:{settings.db_namespace}:{settings.db_database}:"
 
@@ -217,7 +221,7 @@ class Services:
     def budgeted_provider(self, *, reserved: bool) -> Provider:
         """The provider, asked within the budget; `reserved` for searches."""
         return BudgetedProvider(
-            self.provider,
+            MeasuredProvider(self.provider, self.emit),
             self.budget,
             text.estimate_tokens,
             throttled_pause_s=self.settings.provider_throttled_pause_s,
@@ -239,6 +243,7 @@ class Services:
             ttl_s=settings.cache_ttl_s,
             local_entries=settings.cache_local_entries,
             local_ttl_s=settings.cache_local_ttl_s,
+            emit=self.emit,
         )
 
     @cached_property
@@ -269,6 +274,7 @@ class Services:
                 lock_ttl_s=settings.lock_ttl_s,
                 defer_max_s=settings.defer_max_s,
             ),
+            emit=self.emit,
         )
 
     @cached_property
@@ -279,6 +285,7 @@ class Services:
             lock_table=self.store.locks,
             runs=self.runs,
             cache=self.cache,
+            emit=self.emit,
         )
 
     @cached_property
@@ -312,6 +319,7 @@ class Services:
                 limit_rows_s=self.rate_limits.requests_s * settings.batch_size,
             ),
             budget=self.budget,
+            emit=self.emit,
         )
 
     @cached_property

@@ -16,7 +16,7 @@ SOURCES = sorted(
     [*ROOT.glob("embed_star/**/*.py"), *ROOT.glob("tasks/**/*.py"), ROOT / "beat_schedule.py"]
 )
 
-CORE = {"errors", "models"}
+CORE = {"errors", "models", "events"}
 PURE = {"batching", "text", "validation"}
 PARTS = {"store", "providers", "guards", "cache"}
 USE_CASES = {"calls", "pipeline", "backlog", "reconcile", "producer", "search"}
@@ -24,6 +24,7 @@ USE_CASES = {"calls", "pipeline", "backlog", "reconcile", "producer", "search"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "models": set(),
+    "events": {"models"},
     "batching": set(),
     "text": {"models"},
     "validation": {"models"},
