@@ -22,7 +22,8 @@
         ├── ProviderAuthError    401, 403: the key
         ├── ProviderConfigError  404, another model, other dimensions: the settings
         ├── ProviderProtocolError  an answer that is no embeddings answer
-        └── InputRejected        400, 413, 422: something in these texts
+        ├── InputRejected        400, 413, 422: something in these texts
+        └── InputSuspected       it fails at these texts, and not at another
 
 Foreign errors (websockets, redis, requests) are mapped once, where they enter.
 A message is one sentence that says what to change; it holds no secret and no text
@@ -125,3 +126,15 @@ class ProviderProtocolError(ProviderError):
 
 class InputRejected(ProviderError):
     """The provider refused these texts (400, 413, 422); some of them may be fine."""
+
+
+class InputSuspected(ProviderError):
+    """The provider failed at these texts and answered another one right after.
+
+    `reason` says how it failed, as in a row's record: `crashes_provider` (no answer),
+    `garbles_answer` (one that cannot be used).
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -9,35 +9,34 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
 
 from embed_star import text
-from embed_star.batching import batches, halves
 from embed_star.cache import Vector, VectorCache
-from embed_star.calls import Calls
 from embed_star.errors import (
     AlreadyExists,
     EmbedStarError,
     FenceLost,
-    InputRejected,
     ProviderError,
     ProviderPaused,
     ProviderThrottled,
+    ProviderUnavailable,
     RedisUnavailable,
     TransientError,
 )
-from embed_star.events import Emit, RowsLeft, RowsWritten, VectorsJudged, nobody
+from embed_star.events import Emit, RowsLeft, RowsWritten, nobody
 from embed_star.guards.locks import LockLayer
 from embed_star.guards.runs import Runs
 from embed_star.models import Batch, Key, Outcome, Pending, Space, Status, key_text
+from embed_star.purchase import Buyer
 from embed_star.store.locks import LockTable
 from embed_star.store.repos import Repos, RepoState
 from embed_star.store.vectors import BulkWrite, FailureWrite, Vectors, VectorWrite
-from embed_star.validation import Validator
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +52,6 @@ class Limits:
     """The numbers that the pipeline goes by."""
 
     text_max_tokens: int
-    batch_max_tokens: int
     call_s: float
     """The longest that one provider call takes, its wait for a slot included."""
     lock_ttl_s: float
@@ -81,6 +79,18 @@ class _Work:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Bought:
+    """What came of asking the provider; the vectors are in the cache."""
+
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Text hash → reason of those that cannot be embedded."""
+    waiting: AbstractSet[str] = frozenset()
+    """Hashes of those that were not embedded because of the provider."""
+    why: str = ""
+    paused: ProviderPaused | None = None
+
+
 @dataclass(slots=True)
 class _Held:
     """The rows of a batch that need a vector, by the run's locks on them."""
@@ -102,24 +112,20 @@ class Embedder:
         lock_table: LockTable,
         runs: Runs,
         cache: VectorCache,
-        calls: Calls,
-        validator: Validator,
+        buyer: Buyer,
         space: Space,
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
-        emit: Emit = nobody,
     ) -> None:
         self._repos = repos
         self._locks = locks
         self._lock_table = lock_table
         self._runs = runs
         self._cache = cache
-        self._calls = calls
-        self._validator = validator
+        self._buyer = buyer
         self._space = space
         self._limits = limits
         self._clock = clock
-        self._emit = emit
 
     def embed(self, batch: Batch, *, final: bool = True) -> list[Outcome]:
         """What became of each row of `batch`, in its order.
@@ -136,7 +142,7 @@ class Embedder:
             log.warning("batch_of_another_space", space=batch.space, rows=len(batch.rows))
             return _all(batch.rows, Status.DEFERRED, "another space")
         try:
-            return self._embed(batch)
+            return self._embed(batch, final)
         except ProviderThrottled as error:
             wait_s = error.retry_after_s
             if wait_s is not None and wait_s <= self._limits.defer_max_s:
@@ -149,9 +155,6 @@ class Embedder:
                 raise
             log.warning("batch_deferred", reason=str(error), rows=len(batch.rows))
             return _all(batch.rows, Status.DEFERRED, type(error).__name__)
-        except ProviderError as error:
-            log.error("batch_deferred", reason=str(error), rows=len(batch.rows))
-            return _all(batch.rows, Status.DEFERRED, type(error).__name__)
 
     def started(self, batch: Batch) -> None:
         """Note that `batch` has left the queue; without Redis, nothing is noted."""
@@ -160,7 +163,7 @@ class Embedder:
         except RedisUnavailable as error:
             log.warning("run_not_counted", reason=str(error))
 
-    def _embed(self, batch: Batch) -> list[Outcome]:
+    def _embed(self, batch: Batch, final: bool) -> list[Outcome]:
         asked = self._clock()
         states = self._repos.load([row.key for row in batch.rows], batch.run_id)
         outcomes: dict[str, Outcome] = {}
@@ -173,7 +176,7 @@ class Embedder:
                 outcomes[key_text(row.key)] = sorted_out
         left_s = min((one.state.lock_left_s or 0.0 for one in work), default=0.0)
         held = _Held(batch.run_id, [one.row.key for one in work], asked + left_s)
-        for outcome in self._from_cache_or_provider(held, work):
+        for outcome in self._from_cache_or_provider(held, work, final):
             outcomes[key_text(outcome.row.key)] = outcome
         return [outcomes[key_text(row.key)] for row in batch.rows]
 
@@ -193,78 +196,49 @@ class Embedder:
             return work.outcome(Status.FAILED, "empty_text")
         return work
 
-    def _from_cache_or_provider(self, held: _Held, work: Sequence[_Work]) -> Iterator[Outcome]:
+    def _from_cache_or_provider(
+        self, held: _Held, work: Sequence[_Work], final: bool
+    ) -> Iterator[Outcome]:
         if not work:
             return
         cached = self._cache.get_shared(one.hash for one in work)
         missing = {one.hash: one.text for one in work if one.hash not in cached}
-        refused: dict[str, str] = {}
-        waiting: set[str] = set()
-        if missing:
-            try:
-                refused = self._pay(held, missing)
-            except ProviderPaused as error:
-                waiting = missing.keys() - self._cache.get_many(missing).keys()
-                self._give_back(held, [one.row for one in work if one.hash in waiting], error)
+        bought = self._buy(held, missing, final) if missing else _Bought()
+        if bought.paused is not None:
+            waiting = [one.row for one in work if one.hash in bought.waiting]
+            self._give_back(held, waiting, bought.paused)
         for one in work:
             if one.hash in cached:
                 yield one.outcome(Status.CACHED)
-            elif one.hash in waiting:
-                yield one.outcome(Status.DEFERRED, "paused")
-            elif one.hash in refused:
-                yield one.outcome(Status.FAILED, refused[one.hash])
+            elif one.hash in bought.waiting:
+                yield one.outcome(Status.DEFERRED, bought.why)
+            elif one.hash in bought.refused:
+                yield one.outcome(Status.FAILED, bought.refused[one.hash])
             else:
                 yield one.outcome(Status.EMBEDDED)
 
-    def _pay(self, held: _Held, texts: Mapping[str, str]) -> dict[str, str]:
-        """Embed `texts` (hash → text) into the cache; hash → reason of those refused."""
-        refused: dict[str, str] = {}
-        for group in batches(
-            texts.items(),
-            max_rows=len(texts),
-            max_cost=self._limits.batch_max_tokens,
-            cost=lambda item: text.estimate_tokens(item[1]),
-        ):
-            refused |= self._call_or_search(held, group)
-        return refused
-
-    def _call_or_search(self, held: _Held, group: Sequence[tuple[str, str]]) -> dict[str, str]:
+    def _buy(self, held: _Held, missing: Mapping[str, str], final: bool) -> _Bought:
+        """Pay for `missing` (hash → text). Raises what is to be tried again soon."""
+        purchase = self._buyer.purchase(lambda: self._outlast_call(held))
+        paused = None
         try:
-            return self._call(held, group)
-        except InputRejected:
-            return self._search(held, group)
-
-    def _search(self, held: _Held, group: Sequence[tuple[str, str]]) -> dict[str, str]:
-        """Embed what can be of `group`, which was refused as a whole.
-
-        One such text among n is found in 2·log₂n + 1 calls at most, the first included.
-        """
-        if len(group) == 1:
-            return {group[0][0]: "rejected"}
-        left, right = halves(group)
-        try:
-            refused = self._call(held, left)
-        except InputRejected:
-            return self._search(held, left) | self._call_or_search(held, right)
-        # So it is in the right half, which need not be asked as a whole again; but a text
-        # that is left over is asked alone: it may be that there were only too many.
-        search = self._search if len(right) > 1 else self._call_or_search
-        return refused | search(held, right)
-
-    def _call(self, held: _Held, group: Sequence[tuple[str, str]]) -> dict[str, str]:
-        """One call for `group`; what the validator refused. Raises InputRejected."""
-        texts = [one_text for _, one_text in group]
-        vectors = self._calls.embed(texts, lambda: self._outlast_call(held))
-        return self._keep([one_hash for one_hash, _ in group], vectors)
-
-    def _keep(self, hashes: Sequence[str], vectors: Vector) -> dict[str, str]:
-        reasons = self._validator.judge(vectors)
-        verdicts = list(zip(hashes, reasons, strict=True))
-        self._emit(VectorsJudged(reasons.count(""), Counter(filter(None, reasons))))
-        good = {one: vectors[i] for i, (one, reason) in enumerate(verdicts) if not reason}
-        if good:
-            self._cache.put_many(good)
-        return {one: reason for one, reason in verdicts if reason}
+            purchase.make(missing)
+        except ProviderPaused as error:
+            paused, why = error, "paused"
+        except ProviderThrottled:
+            raise
+        except ProviderUnavailable as error:
+            if not final:
+                raise
+            why = type(error).__name__
+            log.warning("batch_deferred", reason=str(error), rows=len(held.keys))
+        except ProviderError as error:
+            why = type(error).__name__
+            log.error("batch_deferred", reason=str(error), rows=len(held.keys))
+        else:
+            return _Bought(purchase.refused)
+        waiting = missing.keys() - self._cache.get_many(missing).keys() - purchase.refused.keys()
+        return _Bought(purchase.refused, waiting, why, paused)
 
     def _outlast_call(self, held: _Held) -> None:
         """See to it that no lock ends while the provider is being waited for."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,11 +26,13 @@ from embed_star.guards.locks import RedisLocks
 from embed_star.guards.redis_breaker import RedisBreaker
 from embed_star.guards.runs import Runs
 from embed_star.guards.shared_budget import FallbackBudget, RedisBudget
+from embed_star.guards.suspects import Suspects
 from embed_star.models import Space
 from embed_star.pipeline import Embedder, Limits, Storer
 from embed_star.providers.base import Provider
 from embed_star.providers.budgeted import BudgetedProvider
 from embed_star.providers.measured import MeasuredProvider
+from embed_star.purchase import Buyer
 from embed_star.reconcile import Reconciler
 from embed_star.search import Search
 from embed_star.settings import LOCK_MARGIN_S, Settings
@@ -144,10 +147,17 @@ class Services:
     Safe to share between threads. Not to be carried over a fork.
     """
 
-    def __init__(self, settings: Settings, emit: Emit = nobody) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        emit: Emit = nobody,
+        *,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         """`emit` is told what is done here."""
         self.settings = settings
         self.emit = emit
+        self._sleep = sleep
         self.space = space_of(settings)
         self.redis_prefix = f"embed_star:{settings.db_namespace}:{settings.db_database}:"
 
@@ -195,6 +205,7 @@ class Services:
             self.breaker,
             dimensions=self.space.dimensions,
             at_once=self.settings.parallel_workers,
+            sleep=self._sleep,
         )
 
     @cached_property
@@ -264,17 +275,27 @@ class Services:
             lock_table=self.store.locks,
             runs=self.runs,
             cache=self.cache,
-            calls=self.calls,
-            validator=self.validator,
+            buyer=self.make_buyer(),
             space=self.space,
             limits=Limits(
                 text_max_tokens=settings.text_max_tokens,
-                batch_max_tokens=settings.batch_max_tokens,
                 call_s=call_s_of(settings),
                 lock_ttl_s=settings.lock_ttl_s,
                 defer_max_s=settings.defer_max_s,
             ),
+        )
+
+    def make_buyer(self, clock: Callable[[], float] = time.monotonic) -> Buyer:
+        """What gets vectors from the provider into the cache."""
+        return Buyer(
+            calls=self.calls,
+            cache=self.cache,
+            validator=self.validator,
+            suspects=Suspects(self.redis, f"{self.redis_prefix}{self.space.name}:"),
+            batch_max_tokens=self.settings.batch_max_tokens,
+            most_s=self.settings.batch_max_s,
             emit=self.emit,
+            clock=clock,
         )
 
     @cached_property

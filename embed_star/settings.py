@@ -484,6 +484,12 @@ class Settings(_FromEnvironment):
         )
 
     @property
+    def batch_max_s(self) -> float:
+        """Longest that one task goes on calling: it ends before its message is handed out again."""
+        call_s = self.provider_total_timeout_s + self.budget_wait_s
+        return max(1.0, self.visibility_timeout_s - call_s - 1.0)
+
+    @property
     def cache_redis_url(self) -> str:
         """Where vectors are cached: CACHE_URL, else REDIS_URL."""
         return self.cache_url or self.redis_url

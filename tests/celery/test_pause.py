@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -32,8 +33,13 @@ def tenant(fleet: Fleet) -> Iterator[Tenant]:
     made.stop()
 
 
-@pytest.mark.parametrize(("status", "most"), [(503, FAILURES + CALLS), (401, CALLS)])
-def test_an_outage_costs_a_probe_in_each_period(tenant: Tenant, status: int, most: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "most", "asked"), [(503, FAILURES + CALLS, CALLS), (401, CALLS, 0)]
+)
+def test_an_outage_costs_a_probe_in_each_period(
+    tenant: Tenant, status: int, most: int, asked: int
+) -> None:
+    """`asked` is how many of the calls in flight may ask once whose fault their failure was."""
     provider, lab = tenant.provider, tenant.lab
     provider.script(fail_next=-1, status=status)
     workers = [tenant.worker() for _ in range(2)]
@@ -44,9 +50,9 @@ def test_an_outage_costs_a_probe_in_each_period(tenant: Tenant, status: int, mos
     def probes() -> list[list[str]]:
         return [entry["texts"] for entry in provider.ledger() if entry["texts"] == [PROBE_TEXT]]
 
-    eventually(lambda: len(probes()) >= 3, "it is probed")
+    eventually(lambda: len(probes()) >= 3 + asked, "it is probed", 20.0)
     passed_s = time.monotonic() - began
-    assert len(probes()) <= passed_s / OPEN_S + 1
+    assert len(probes()) <= passed_s / OPEN_S + 1 + asked
     assert len(provider.ledger()) - len(probes()) <= most
     eventually(lambda: lab.report().locks == 0, "no row is locked")
     assert lab.report().failed == {}
@@ -65,12 +71,32 @@ def test_an_outage_costs_a_probe_in_each_period(tenant: Tenant, status: int, mos
 
 
 def test_rows_that_break_the_provider_keep_no_others_from_it(tenant: Tenant) -> None:
-    """They are first in the queue each time, and yet the rest is done."""
+    """They are first in the queue, more than it takes to pause the provider."""
     tenant.provider.script(crash="crash")
-    tenant.worker()
+    worker = tenant.worker()
     lab = tenant.lab
-    bad = lab.insert(5 * FAILURES, description="crash")
+    lab.insert(2 * FAILURES, description="crash")
     good = lab.insert(50)
     tenant.producer()
-    eventually(lambda: lab.embedded(good) == len(good), "the good ones are done", 40.0)
-    assert lab.embedded(bad) == 0
+    lab.await_quiet()
+    report = lab.report()
+    report.assert_kept()
+    assert report.embedded == len(good)
+    assert Counter(report.failed.values()) == {"crashes_provider": 2 * FAILURES}
+    assert "provider_paused" not in [line["event"] for line in log_lines(worker)]
+
+
+def test_a_provider_that_fails_at_random_costs_no_row_anything(fleet: Fleet) -> None:
+    fleet.provider.reset()
+    tenant = fleet.tenant(BATCH_SIZE="5", BREAKER_FAILURES="1000", BREAKER_FAILURE_RATE="1")
+    fleet.provider.script(flaky=0.3)
+    tenant.worker()
+    tenant.lab.insert(ROWS)
+    tenant.producer()
+    tenant.lab.await_quiet()
+    report = tenant.lab.report()
+    report.assert_kept()
+    assert report.embedded == ROWS
+    failed = [entry for entry in fleet.provider.ledger() if entry["fault"] == "crash"]
+    assert len(failed) > ROWS / 5 * 0.3
+    tenant.stop()

@@ -69,10 +69,9 @@ class TestWhenItOpens:
         world.write_many(2)
         batch = world.claim()
         outage(world)
-        with pytest.raises(ProviderUnavailable):
-            world.embed(batch, final=False)
-        # The second failure opens it: that call's rows need no third.
+        # The call's failure is the second, after that of our own text: it opens.
         outcomes = world.embed(batch, final=False)
+        assert len(world.provider.calls) <= 1 + THRESHOLDS.failures
         assert {(one.status, one.reason) for one in outcomes} == {(Status.DEFERRED, "paused")}
         assert world.locks() == {}
         assert world.services.redis.keys(f"{world.services.redis_prefix}lock:*") == []
@@ -212,8 +211,7 @@ class TestTheWayBack:
                 raise ProviderUnavailable("the connection broke")
 
         world.provider.during = crash
-        with pytest.raises(ProviderUnavailable):
-            world.embed(batch, final=False)
+        assert {one.status for one in world.embed(batch)} == {Status.FAILED}
         assert world.services.breaker.state().phase is Phase.CLOSED
 
     def test_a_refused_probe_blames_no_row(self, world: World, clock: Clock) -> None:

@@ -30,6 +30,8 @@ class InProcessProvider:
         """Part of a text → what every element of its vector is."""
         self.errors: list[Exception] = []
         """Raised by the next calls, in order."""
+        self.down: Exception | None = None
+        """Raised by every call."""
         self.during: Callable[[Sequence[str]], None] = lambda _: None
         """Called in the middle of each call: what happens while a provider is at it."""
 
@@ -38,6 +40,8 @@ class InProcessProvider:
         assert all(texts), "an empty text is never sent"
         self.calls.append(tuple(texts))
         self.during(texts)
+        if self.down is not None:
+            raise self.down
         if self.errors:
             raise self.errors.pop(0)
         if any(map(self.rejects, texts)) or 0 < self.most_texts < len(texts):

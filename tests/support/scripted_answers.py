@@ -61,6 +61,8 @@ class Script:
     """400 when any text contains this."""
     crash: str | None = None
     """The connection breaks when any text contains this."""
+    flaky: float = 0.0
+    """Share of calls, 0 to 1, whose connection breaks: by a seed, so the same each time."""
     bad_vectors: dict[str, str] = field(default_factory=dict)
     """Kind, one of `BAD_VECTORS`, to a part of the texts that get such a vector."""
     fault: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import random
 import time
 from collections import deque
 from typing import IO, Any
@@ -50,6 +51,7 @@ class Server:
         self.entries: list[dict[str, Any]] = []
         self.stats = dict.fromkeys(STATS, 0)
         self._recent: deque[float] = deque()
+        self._dice = random.Random(7)  # noqa: S311 - to be the same each time
 
     def control(self, method: str, path: str, body: bytes) -> Answer:
         """Answer a request that is no embedding."""
@@ -121,6 +123,8 @@ class Server:
     def _next_fault(self, texts: list[str]) -> str | None:
         script = self.script
         if script.crash is not None and any(script.crash in text for text in texts):
+            return "crash"
+        if self._dice.random() < script.flaky:
             return "crash"
         if script.fault is None or not script.fault_next:
             return None

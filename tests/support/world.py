@@ -50,7 +50,7 @@ class World:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.services = Services(settings)
+        self.services = Services(settings, sleep=lambda _: None)
         self.provider = InProcessProvider(settings.dimensions)
         self.services.provider = self.provider  # in place of the settings' one
         self.store = self.services.store

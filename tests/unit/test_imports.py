@@ -19,7 +19,7 @@ SOURCES = sorted(
 CORE = {"errors", "models", "events"}
 PURE = {"batching", "text", "validation"}
 PARTS = {"store", "providers", "guards", "cache"}
-USE_CASES = {"calls", "pipeline", "backlog", "reconcile", "producer", "search"}
+USE_CASES = {"calls", "purchase", "pipeline", "backlog", "reconcile", "producer", "search"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -38,7 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "store": CORE,
     "providers": CORE | {"settings", "guards"},  # each is made from the settings
     "calls": CORE | PARTS,
-    "pipeline": CORE | PURE | PARTS | {"calls"},
+    "purchase": CORE | PURE | PARTS | {"calls"},
+    "pipeline": CORE | PURE | PARTS | {"calls", "purchase"},
     "backlog": CORE | PURE | PARTS - {"providers"},
     "reconcile": CORE | PURE | PARTS - {"providers"},
     "producer": CORE | PARTS - {"providers"} | {"backlog"},
