@@ -57,7 +57,8 @@ def _schema(services: Services) -> str:
 def _redis(services: Services) -> str:
     with redis_errors("answer a ping"):
         info = services.redis.info("server")
-        policy = services.redis.config_get("maxmemory-policy").get("maxmemory-policy")
+        # Not CONFIG: that is an administrator's, and hosted Redis has none.
+        policy = services.redis.info("memory").get("maxmemory_policy")
     if policy not in (None, "noeviction"):
         raise SchemaError(
             f"Redis evicts keys (maxmemory-policy {policy}), so queued work can vanish: set "

@@ -21,6 +21,8 @@ from embed_star.stack.processes import Child, Command
 Engine = Literal["auto", "server", "embedded"]
 
 ROOT_USER = "root"
+_DENIED = ("--deny-guests", "--deny-net", "--deny-funcs=http")
+"""What no query of ours needs; scripting is denied by the server's own default."""
 _LISTENING = re.compile(r"^listening on ws://127\.0\.0\.1:(\d+)$", re.MULTILINE)
 _ENDS_WITHIN_S = 1.0
 
@@ -74,7 +76,8 @@ class SurrealServer:
 
     def command(self, port: int) -> Command:
         store = "memory" if self.directory is None else f"surrealkv://{self.directory}"
-        argv = (str(self.program), "start", "--no-banner", "--bind", f"127.0.0.1:{port}", store)
+        options = ("--no-banner", "--bind", f"127.0.0.1:{port}", *_DENIED)
+        argv = (str(self.program), "start", *options, store)
         secrets = {"SURREAL_USER": ROOT_USER, "SURREAL_PASS": self.password}
         return Command(argv, {**for_server(self.environment), "SURREAL_LOG": "warn", **secrets})
 

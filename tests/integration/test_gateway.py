@@ -283,9 +283,12 @@ class TestWhatIsServed:
             "KILL u'018f4a3e-0000-7000-8000-000000000000'",
             "RETURN 1; /* */ kill $id",
             "USE NS other DB other; SELECT * FROM secret",
+            "DEFINE USER x ON ROOT PASSWORD 'x' ROLES OWNER",
+            "RETURN 1; remove/**/namespace\n gitstars",
+            "INFO FOR ROOT",
         ],
     )
-    def test_no_live_kill_or_use(self, client: Client, text: str) -> None:
+    def test_no_live_kill_use_or_management(self, client: Client, text: str) -> None:
         with pytest.raises(Refused, match="not served by the embedded engine's gateway"):
             client.query(text)
 
@@ -298,6 +301,8 @@ class TestWhatIsServed:
             "/* ; USE this */ RETURN 1",
             "RETURN { kill: 1, `use`: 2, live: 3 }",
             "SELECT kill, live FROM [{ kill: 1 }]",
+            "DEFINE TABLE IF NOT EXISTS user; INFO FOR DB; INFO FOR TABLE user",
+            "SELECT user, access, root FROM [{ user: 'DEFINE USER', ns: 1 }]",
         ],
     )
     def test_words_that_are_no_statements(self, client: Client, text: str) -> None:

@@ -1,0 +1,146 @@
+"""What the workload's user is refused: by its role, by the server's flags, by the gateway."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from embed_star.errors import StoreAuthError, StoreError
+from embed_star.services import target_of
+from embed_star.settings import load_settings
+from embed_star.stack.servers import LocalServers
+from embed_star.store.connection import Connection
+from tests.conftest import MakeSettings, fresh_database, root_target
+
+BEYOND = """\
+USE NS other
+USE NS other DB other
+DEFINE NAMESPACE other
+DEFINE DATABASE other
+REMOVE DATABASE stars
+REMOVE NAMESPACE gitstars
+INFO FOR ROOT
+INFO FOR NS
+DEFINE USER other ON DATABASE PASSWORD 'x' ROLES OWNER
+DEFINE USER other ON NAMESPACE PASSWORD 'x' ROLES OWNER
+DEFINE USER other ON ROOT PASSWORD 'x' ROLES OWNER
+DEFINE USER OVERWRITE embed_star ON DATABASE PASSWORD 'x' ROLES OWNER
+REMOVE USER embed_star ON DATABASE
+DEFINE ACCESS other ON DATABASE TYPE RECORD""".splitlines()
+"""On both SurrealDBs."""
+
+ON_A_SERVER = """\
+ALTER USER embed_star ON DATABASE ROLES OWNER
+ACCESS other GRANT FOR USER embed_star
+DEFINE API "/x" FOR get THEN {}
+DEFINE CONFIG GRAPHQL AUTO
+DEFINE SEQUENCE x""".splitlines()
+
+REFUSED = re.compile(r"permission|not served")
+NOT_ALLOWED = re.compile("not (allowed|enabled)")
+
+
+@pytest.fixture
+def workload(make_settings: MakeSettings) -> Iterator[Connection]:
+    """The workload's user, signed in, on each SurrealDB in turn."""
+    connection = Connection(target_of(make_settings()))
+    yield connection
+    connection.close()
+
+
+def answer(connection: Connection, statement: str) -> str:
+    """What it is answered, in words."""
+    try:
+        return f"allowed: {connection.query(statement)}"
+    except StoreError as error:
+        return str(error)
+
+
+def refuse(connection: Connection, *statements: str) -> None:
+    answers = {statement: answer(connection, statement) for statement in statements}
+    assert {s: a for s, a in answers.items() if not REFUSED.search(a)} == {}
+
+
+def test_no_other_database_and_no_users(workload: Connection, engine: LocalServers) -> None:
+    refuse(workload, *BEYOND)
+    if engine.engine == "server":
+        refuse(workload, *ON_A_SERVER)
+    # Refused, and still of use.
+    assert workload.query("RETURN [session::ns(), session::db()]")[0][0] == "gitstars"
+
+
+def test_statements_hidden_in_others(workload: Connection) -> None:
+    refuse(
+        workload,
+        "RETURN 1; DEFINE/**/USER x ON ROOT PASSWORD 'x' ROLES OWNER",
+        "RETURN 1; remove\n-- x\nuser embed_star ON DATABASE",
+        "BEGIN; REMOVE NAMESPACE gitstars; COMMIT",
+    )
+
+
+def test_another_database_with_the_same_password(surreal: LocalServers) -> None:
+    values = fresh_database(surreal)
+    mine = load_settings(_env_file=None, **values)
+    Connection(target_of(mine)).close()
+    for other in ({"db_database": "unknown"}, {"db_namespace": "unknown"}):
+        elsewhere = load_settings(_env_file=None, **(values | other))
+        with pytest.raises(StoreAuthError, match="refused user"):
+            Connection(target_of(elsewhere))
+
+
+class Listener:
+    """A port of this machine, and whether anybody has come."""
+
+    def __init__(self, server: socket.socket) -> None:
+        server.setblocking(False)
+        self._server = server
+        self.url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+    def visited(self) -> bool:
+        try:
+            self._server.accept()[0].close()
+        except BlockingIOError:
+            return False
+        return True
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield Listener(server)
+
+
+@pytest.mark.parametrize("call", ["get('{}')", "head('{}')", "post('{}', {{}})", "delete('{}')"])
+def test_the_server_calls_nobody(call: str, workload: Connection, listener: Listener) -> None:
+    with pytest.raises(StoreError, match=NOT_ALLOWED):
+        workload.query(f"RETURN http::{call.format(listener.url)}")
+    assert not listener.visited()
+
+
+def test_root_is_refused_http_too(surreal: LocalServers, listener: Listener) -> None:
+    """So it is the server's flags, and not the role, that refuse it."""
+    connection = Connection(root_target(surreal, "stars"))
+    with pytest.raises(StoreError, match=r"http::get.* not allowed"):
+        connection.query(f"RETURN http::get('{listener.url}')")
+    with pytest.raises(StoreError, match=NOT_ALLOWED):
+        connection.query("RETURN function() { return 1 }")
+    connection.close()
+    assert not listener.visited()
+
+
+def test_no_lesser_role_can_do_the_work(surreal: LocalServers) -> None:
+    """EDITOR is the least: VIEWER, the only one below it, writes nothing and is told nothing."""
+    values = fresh_database(surreal)
+    root = Connection(root_target(surreal, values["db_database"]))
+    root.query("DEFINE USER reader ON DATABASE PASSWORD 'reader' ROLES VIEWER; DEFINE TABLE x")
+    reader = load_settings(_env_file=None, **(values | {"db_user": "reader", "db_pass": "reader"}))
+    connection = Connection(target_of(reader))
+    connection.query("INSERT INTO x { id: 1 }")
+    assert root.query("SELECT * FROM x") == [[]]
+    with pytest.raises(StoreAuthError):
+        connection.query("DEFINE TABLE y")
+    connection.close()
+    root.close()
