@@ -101,18 +101,26 @@ class Producer:
         rhythm: Rhythm,
         open_doorbell: Callable[[], Doorbell] | None,
         on_lead: Callable[[], None] = lambda: None,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_lead` is called when it begins to lead, `on_turn` with each look at the backlog."""
         self._backlog = backlog
         self._lease = lease
         self._runs = runs
         self._rhythm = rhythm
         self._open_doorbell = open_doorbell
         self._on_lead = on_lead
+        self._on_turn = on_turn
         self._ring = threading.Event()
         self._stopped = threading.Event()
         self._leading = self._standing_by = False
         self._rewound = self._rewind_s = 0.0
         self._quiet = threading.Event()
+
+    @property
+    def leading(self) -> bool:
+        """Whether it leads, as of its last turn."""
+        return self._leading
 
     def stop(self) -> None:
         """End `run` soon. May be called from a signal handler or another thread."""
@@ -134,6 +142,7 @@ class Producer:
         failures = 0
         while not self._stopped.is_set():
             self._ring.clear()
+            self._on_turn()
             try:
                 wait_s = self._turn()
                 if failures:

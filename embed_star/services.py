@@ -23,6 +23,7 @@ from embed_star.guards.budget import Limits as RateLimits
 from embed_star.guards.local_breaker import LocalBreaker
 from embed_star.guards.local_budget import LocalBudget
 from embed_star.guards.locks import RedisLocks
+from embed_star.guards.queues import Queues, prefix_of
 from embed_star.guards.redis_breaker import RedisBreaker
 from embed_star.guards.runs import Runs
 from embed_star.guards.shared_budget import FallbackBudget, RedisBudget
@@ -40,6 +41,7 @@ from embed_star.store.connection import Target
 from embed_star.store.cursors import Cursors
 from embed_star.store.failures import Failures
 from embed_star.store.locks import LockTable
+from embed_star.store.marks import Marks
 from embed_star.store.migrations import Migrator, find_directory, read_migrations
 from embed_star.store.outbox import Outbox
 from embed_star.store.pool import Database, Pool
@@ -128,6 +130,10 @@ class Store:
         return Cursors(self.database, self.space)
 
     @cached_property
+    def marks(self) -> Marks:
+        return Marks(self.database)
+
+    @cached_property
     def spaces(self) -> Spaces:
         return Spaces(self.database)
 
@@ -184,6 +190,11 @@ class Services:
     @cached_property
     def runs(self) -> Runs:
         return Runs(self.redis, self.redis_prefix)
+
+    @cached_property
+    def queues(self) -> Queues:
+        settings = self.settings
+        return Queues(self.redis, prefix_of(settings.db_namespace, settings.db_database))
 
     @cached_property
     def provider(self) -> Provider:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+REASONS = ("not_finite", "magnitude", "zeros", "constant")
+"""Why a vector is refused; see `Validator.judge`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Validator:

@@ -8,14 +8,12 @@ from celery import Celery, signals
 from kombu.entity import Queue
 
 from beat_schedule import beat_schedule
+from embed_star.guards import queues
+from embed_star.guards.queues import EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE
 from embed_star.observe import logging as observe_logging
 from embed_star.settings import Settings
-from tasks import broker, embed, lifecycle, results, store, sweep
+from tasks import broker, embed, lifecycle, monitoring, results, store, sweep
 from tasks.base import SHOWN_CHARS, ServiceTask
-
-EMBED_QUEUE = "embed"
-STORE_QUEUE = "store"
-SWEEP_QUEUE = "sweep"
 
 SPARE_THREADS = 2
 """Threads beyond PARALLEL_WORKERS, for what is done between calls: loading and writing."""
@@ -32,6 +30,7 @@ def create_app(settings: Settings) -> Celery:
     for module in (embed, store, sweep):
         module.register(app, settings)
     lifecycle.connect(app, settings)
+    monitoring.connect(app, settings)
 
     def configure_logging(**_: Any) -> None:
         observe_logging.configure(settings.log_level, settings.log_format)
@@ -42,7 +41,7 @@ def create_app(settings: Settings) -> Celery:
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's settings. Each that is not obvious has its reason."""
-    prefix = f"embed_star:{settings.db_namespace}:{settings.db_database}:celery:"
+    prefix = queues.prefix_of(settings.db_namespace, settings.db_database)
     socket = {
         "socket_timeout": settings.redis_timeout_s,
         "socket_connect_timeout": settings.redis_timeout_s,
@@ -54,8 +53,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             **socket,
             "visibility_timeout": settings.visibility_timeout_s,
-            # A fresh row's batch overtakes the backfill's: 0 is served before 9.
-            "priority_steps": [0, 9],
+            "priority_steps": list(queues.PRIORITY_STEPS),
             "queue_order_strategy": "priority",
         },
         "broker_connection_retry_on_startup": True,
@@ -86,9 +84,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # Events cost a seventh of a worker; `-E`, or Flower, asks for them where wanted.
         "worker_send_task_events": False,
         "task_default_queue": SWEEP_QUEUE,
-        "task_queues": [
-            Queue(name, routing_key=name) for name in (STORE_QUEUE, EMBED_QUEUE, SWEEP_QUEUE)
-        ],
+        "task_queues": [Queue(name, routing_key=name) for name in queues.NAMES],
         "task_routes": {
             "embed_star.embed_batch": {"queue": EMBED_QUEUE},
             "embed_star.store_embeddings": {"queue": STORE_QUEUE},
@@ -96,6 +92,5 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "timezone": "UTC",
         "beat_schedule": beat_schedule(settings),
         "beat_max_loop_interval": 30,
-        # Keeps no file: what beat starts may as well start anew.
-        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_scheduler": "tasks.scheduler:Scheduler",
     }

@@ -10,6 +10,7 @@ import structlog
 from celery import Celery, Task
 
 from embed_star.errors import TransientError
+from embed_star.events import Listeners
 from embed_star.services import Services
 from embed_star.settings import Settings
 
@@ -37,12 +38,19 @@ class ServiceTask(Task):  # type: ignore[misc]  # Celery has no types
     resultrepr_maxsize = SHOWN_CHARS
 
     _settings: ClassVar[dict[int, Settings]] = {}
+    _listeners: ClassVar[dict[int, Listeners]] = {}
     _services: ClassVar[dict[tuple[int, int], Services]] = {}
 
     @classmethod
     def bind_settings(cls, app: Celery, settings: Settings) -> None:
         """Say which settings the tasks of `app` go by."""
         cls._settings[id(app)] = settings
+        cls._listeners[id(app)] = Listeners()
+
+    @classmethod
+    def listeners_of(cls, app: Celery) -> Listeners:
+        """Who is told of what the services of `app` do; children have their parent's."""
+        return cls._listeners[id(app)]
 
     @classmethod
     def services_of(cls, app: Celery) -> Services:
@@ -51,7 +59,7 @@ class ServiceTask(Task):  # type: ignore[misc]  # Celery has no types
         owner = (id(app), os.getpid())
         with _making:
             if owner not in cls._services:
-                cls._services[owner] = Services(cls._settings[id(app)])
+                cls._services[owner] = Services(cls._settings[id(app)], cls._listeners[id(app)])
             return cls._services[owner]
 
     @classmethod

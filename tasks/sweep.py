@@ -12,6 +12,7 @@ from embed_star.errors import TransientError
 from embed_star.producer import Lease
 from embed_star.settings import Settings
 from embed_star.store.cursors import Phase
+from embed_star.store.marks import SWEPT
 from tasks.base import ServiceTask
 from tasks.dispatch import CeleryDispatcher
 
@@ -49,6 +50,7 @@ def register(app: Celery, settings: Settings) -> None:
                 dispatched = services.backlog(CeleryDispatcher(app)).dispatch().dispatched
             finally:
                 lease.give_up()
+        services.store.marks.set(SWEPT)
         log.info("swept", cleared_locks=cleared, dispatched=dispatched)
 
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types

@@ -78,6 +78,9 @@ def command(
 
 
 def _tell_next(report: Callable[[str], None], stack: LocalStack, data_dir: Path) -> None:
+    if stack.monitoring_ports:
+        ports = ", ".join(f"{name} {port}" for name, port in stack.monitoring_ports.items())
+        report(f"metrics on 127.0.0.1: {ports}")
     report(f"ready; logs are in {data_dir / 'logs'}; Ctrl-C stops everything")
     if data_dir != DATA_DIR or stack.overridden:
         file = shlex.quote(str(data_dir.absolute() / "local.env"))

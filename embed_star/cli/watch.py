@@ -9,6 +9,8 @@ import socket
 
 import click
 
+from embed_star import monitoring
+from embed_star.events import Listeners
 from embed_star.observe import logging as observe_logging
 from embed_star.producer import Lease, Producer, Rhythm
 from embed_star.services import Services, target_of
@@ -28,9 +30,11 @@ def command() -> None:
     from tasks.dispatch import CeleryDispatcher
 
     observe_logging.configure(settings.log_level, settings.log_format)
-    with Services(settings) as services:
+    listeners = Listeners()
+    with Services(settings, listeners) as services:
         services.store.check()
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        pulse = monitoring.producer_pulse(settings)
         producer = Producer(
             backlog=services.backlog(CeleryDispatcher(app)),
             lease=Lease(services.locks, owner, settings.leader_lease_s),
@@ -40,10 +44,12 @@ def command() -> None:
             if settings.live_queries
             else None,
             on_lead=lambda: app.send_task("embed_star.reconcile"),
+            on_turn=pulse.beat,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: producer.stop())
-        producer.run()
+        with monitoring.of_producer(services, listeners, pulse, lambda: producer.leading):
+            producer.run()
 
 
 def _rhythm(settings: Settings) -> Rhythm:

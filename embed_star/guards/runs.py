@@ -23,15 +23,19 @@ class RunCounts:
     queued: int = 0
     """Of those in flight, the rows that no worker has begun."""
     finished_total: int = 0
+    oldest_age_s: float | None = None
+    """Of the runs under way; None when there is none."""
 
 
-# KEYS: ends (zset run → ms when it is given up), rows, queued (hashes run → rows), totals
+# KEYS: ends (zset run → ms when it is given up), rows, queued (hashes run → rows), totals,
+# begins (zset run → ms)
 _BEGIN = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[5], now, ARGV[1])
 """
 _START = """
 if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
@@ -42,6 +46,7 @@ _FINISH = """
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
 for i = 4, #ARGV, 2 do redis.call('HINCRBY', KEYS[4], ARGV[i], ARGV[i + 1]) end
 redis.call('PUBLISH', ARGV[2], ARGV[3])
 """
@@ -53,11 +58,14 @@ for _, run in ipairs(dead) do
   redis.call('ZREM', KEYS[1], run)
   redis.call('HDEL', KEYS[2], run)
   redis.call('HDEL', KEYS[3], run)
+  redis.call('ZREM', KEYS[5], run)
 end
 local rows, queued = 0, 0
 for _, n in ipairs(redis.call('HVALS', KEYS[2])) do rows = rows + n end
 for _, n in ipairs(redis.call('HVALS', KEYS[3])) do queued = queued + math.max(0, n) end
-return {rows, queued, tonumber(redis.call('HGET', KEYS[4], 'finished') or '0')}
+local oldest = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
+return {rows, queued, tonumber(redis.call('HGET', KEYS[4], 'finished') or '0'),
+  oldest and now - oldest or -1}
 """
 
 
@@ -66,7 +74,8 @@ class Runs:
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
-        self._keys = [f"{prefix}runs:{name}" for name in ("ends", "rows", "queued", "totals")]
+        names = ("ends", "rows", "queued", "totals", "begins")
+        self._keys = [f"{prefix}runs:{name}" for name in names]
         self.channel = f"{prefix}runs:finished"
         self._begin = client.register_script(_BEGIN)
         self._start = client.register_script(_START)
@@ -88,8 +97,9 @@ class Runs:
 
     def counts(self) -> RunCounts:
         """The state now; runs that were given up are dropped."""
-        in_flight, queued, finished = self._call(self._counts)
-        return RunCounts(int(in_flight), int(queued), int(finished))
+        in_flight, queued, finished, age_ms = map(int, self._call(self._counts))
+        oldest_age_s = max(0, age_ms) / 1000 if in_flight else None
+        return RunCounts(in_flight, queued, finished, oldest_age_s)
 
     def totals(self) -> dict[str, int]:
         """The sums of all that `finish` was told, by name."""

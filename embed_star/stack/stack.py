@@ -23,7 +23,7 @@ from embed_star.stack.parts import (
     stop_order,
 )
 from embed_star.stack.processes import Child, Command, StopRequested, await_ready, stop_together
-from embed_star.stack.servers import GRACE_S, LocalServers, ServerOptions
+from embed_star.stack.servers import GRACE_S, LocalServers, ServerOptions, free_port
 from embed_star.stack.supervisor import RestartPolicy, Supervisor
 
 DATA_DIR = Path(LOCAL_ENV_FILE).parent
@@ -62,6 +62,8 @@ class LocalStack:
         self._stop_requested = False
         self._killed = False
         self._running: dict[str, Child] = {}
+        self.monitoring_ports: dict[str, int] = {}
+        """Of each part, on 127.0.0.1; empty with MONITORING_PORT=0."""
         self.servers = LocalServers(
             data_dir,
             replace(
@@ -79,6 +81,8 @@ class LocalStack:
             parts = standard_parts(workers=workers)
         self._parts = dict(parts)
         self._migrate = self._parts.pop(MIGRATE, None)
+        if own.monitoring_port:
+            self.monitoring_ports = {name: free_port() for name in self._parts}
         self._supervisor = Supervisor(
             is_current=lambda child: self.processes.get(child.name) is child,
             restartable=self._parts,
@@ -217,7 +221,9 @@ class LocalStack:
         self.servers.data.write_local_env(self.environment)
 
     def _launch(self, name: str) -> None:
-        self._running[name] = self._child(name, self._parts[name].argv)
+        port = str(self.monitoring_ports.get(name, 0))
+        own = {"MONITORING_PORT": port, "MONITORING_HOST": "127.0.0.1"}
+        self._running[name] = self._child(name, self._parts[name].argv, own)
 
     def _child(
         self, name: str, argv: tuple[str, ...], extra: Mapping[str, str] | None = None

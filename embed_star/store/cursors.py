@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from embed_star.models import Key, Space
@@ -69,6 +69,11 @@ class Cursors:
             checked=progress.checked,
             found=progress.found,
         )
+
+    def finished_at(self) -> datetime | None:
+        """When a reconcile was last finished, None: never in this space."""
+        (rows,) = self._database.query("SELECT VALUE finished FROM $id", id=self._id)
+        return rows[0] if rows else None
 
     def finished_age(self) -> timedelta | None:
         """How long ago a reconcile was last finished, None: never in this space."""

@@ -144,6 +144,7 @@ class Fleet:
             **provider_environment(self.provider),
             **PROMPT_RECOVERY,
             "LOG_FORMAT": "json",
+            "MONITORING_PORT": "0",
             **env,
         }
 

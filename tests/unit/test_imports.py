@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "importing": {"errors"},
     "github": {"errors"},
     "examples": {"errors"},
-    "observe": CORE,
+    "observe": CORE | PURE | PARTS,
     "guards": CORE,
     "cache": CORE | {"guards"},
     "store": CORE,
@@ -46,6 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "search": CORE | PURE | PARTS,
     "services": CORE | PURE | PARTS | USE_CASES | {"settings"},  # the composition root
     "status": CORE | PARTS | {"services"},
+    "monitoring": CORE | PARTS | {"services", "observe", "settings"},
     "stack": {"errors", "settings"},
     "celery": {"errors", "settings", "tasks"},
     "beat_schedule": {"settings"},
@@ -59,6 +60,7 @@ LAUNCHERS = {"embed_star/celery.py", "embed_star/cli/watch.py", "embed_star/cli/
 ENVIRONMENT = {
     "embed_star/settings.py": "the settings",
     "embed_star/store/gateway.py": "its one password, which must not be an argument",
+    "embed_star/observe/multiprocess.py": "sets what prometheus_client reads: its directory",
     "embed_star/stack/environment.py": "what child processes inherit, and PATH",
 }
 

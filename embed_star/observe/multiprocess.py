@@ -1,0 +1,82 @@
+"""Metrics of a worker's child processes: prometheus_client's files, in a directory of our own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from prometheus_client import multiprocess, values
+from prometheus_client.core import Metric
+
+_ALIVE = "alive_"
+_TOUCH_S = 1.0
+
+
+class SharedFiles:
+    """Made in the parent, before any metric and any child; removed by it at the end."""
+
+    def __init__(self) -> None:
+        """From here on, metrics that this process makes keep their values in the files."""
+        self._folder = tempfile.TemporaryDirectory(prefix="embed_star-metrics-")
+        self.path = Path(self._folder.name)
+        self._first_seen: dict[int, float] = {}
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._folder.name  # how the library is told
+        values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterator[Metric]:
+        """A collector: the sum of all children, and gauges of those that live."""
+        self._clear_dead()
+        yield from multiprocess.MultiProcessCollector(None, self._folder.name).collect()  # type: ignore[no-untyped-call]
+
+    def show_life(self) -> None:
+        """In a child: keep showing that it runs, from a thread of its own."""
+        sign = self.path / f"{_ALIVE}{os.getpid()}"
+        sign.touch()
+
+        def touch() -> None:
+            while True:
+                time.sleep(_TOUCH_S)
+                try:
+                    os.utime(sign)
+                except OSError:  # the parent has removed it: the end
+                    return
+
+        threading.Thread(target=touch, name="alive", daemon=True).start()
+
+    def silent_s(self, pids: Collection[int]) -> dict[int, float]:
+        """For how long each of these children has shown no life."""
+        now = time.time()
+        self._first_seen = {pid: self._first_seen.get(pid, now) for pid in pids}
+        return {pid: now - self._seen_alive(pid) for pid in pids}
+
+    def remove(self) -> None:
+        """Remove the directory. Twice changes nothing."""
+        self._folder.cleanup()
+
+    def _seen_alive(self, pid: int) -> float:
+        try:
+            return (self.path / f"{_ALIVE}{pid}").stat().st_mtime
+        except OSError:  # it has just been forked
+            return self._first_seen[pid]
+
+    def _clear_dead(self) -> None:
+        """A child that was killed says no goodbye."""
+        for file in self.path.glob("gauge_live*_*.db"):
+            pid = int(file.stem.rsplit("_", 1)[1])
+            if not _exists(pid):
+                multiprocess.mark_process_dead(pid, self._folder.name)  # type: ignore[no-untyped-call]
+                (self.path / f"{_ALIVE}{pid}").unlink(missing_ok=True)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
