@@ -15,6 +15,7 @@ from tests.support.monitoring import (
     RULES,
     alerts,
     all_rules,
+    metrics_named,
     run_program,
 )
 
@@ -70,10 +71,6 @@ def test_what_is_recorded_is_used() -> None:
     used = "\n".join(rule["expr"] for rule in all_rules())
     used += "\n".join(path.read_text() for path in CHECKOUT.glob("deploy/grafana/dashboards/*"))
     assert {name for name in RECORDS if name not in used} == set()
-
-
-def metrics_named(text: str) -> set[str]:
-    return set(re.findall(r"\bembed_star_[a-z_]+", text))
 
 
 def test_rules_and_cases_name_metrics_that_exist() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +53,17 @@ def get_json(url: str) -> Any:
     """The JSON that a server on this machine answers, whatever its status."""
     answer = requests.get(url, timeout=10)
     return answer.json()
+
+
+def metrics_named(text: str) -> set[str]:
+    """Every word in `text` that is one of our metrics, by its look."""
+    return set(re.findall(r"\bembed_star_[a-z_]+", text))
+
+
+def queries_of(dashboard: Mapping[str, Any]) -> Iterator[str]:
+    """The expression of every query of every panel, and of the annotations."""
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            yield target["expr"]
+    for annotation in dashboard["annotations"]["list"]:
+        yield annotation["expr"]
