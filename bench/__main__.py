@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from bench import backup
 from bench.stack import Bench, Shape, quantile, running
 from embed_star.errors import EmbedStarError
 from embed_star.store.codec import record
@@ -18,8 +20,15 @@ from embed_star.store.codec import record
 CONSOLE = Console()
 
 
+WITH_OPTIONS = {"backup": backup.main}
+"""What takes arguments of its own, and is run only when it is named."""
+
+
 def main() -> None:
     """Run all of it, or what is named."""
+    if sys.argv[1:2] and sys.argv[1] in WITH_OPTIONS:
+        WITH_OPTIONS[sys.argv[1]](sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *BENCHES], help="default: all")
     parser.add_argument("--json", type=Path, help="also write the figures here")

@@ -5,6 +5,7 @@
     EmbedStarError
     ├── ConfigError              a setting or an argument: the operator changes it
     ├── InputFileError           a file to import that cannot be read at all
+    ├── BackupError              a backup that cannot be written, read or trusted
     ├── SchemaError              the database's schema and this code do not fit
     ├── TransientError           worth trying again, unchanged, a little later
     │   ├── StoreUnavailable     SurrealDB: no connection, or no answer in time
@@ -43,6 +44,10 @@ class ConfigError(EmbedStarError):
 
 class InputFileError(EmbedStarError):
     """A file to import cannot be read at all (a bad line in it is not this)."""
+
+
+class BackupError(EmbedStarError):
+    """A backup cannot be written, or what is there cannot be read or trusted."""
 
 
 class SchemaError(EmbedStarError):

@@ -13,6 +13,8 @@ import redis
 
 from embed_star import providers, text
 from embed_star.backlog import Backlog, Dispatcher, Pace
+from embed_star.backup.restoring import Restorer
+from embed_star.backup.saving import Saver
 from embed_star.cache import VectorCache
 from embed_star.calls import Calls
 from embed_star.events import Emit, nobody
@@ -45,6 +47,7 @@ from embed_star.store.marks import Marks
 from embed_star.store.migrations import Migrator, find_directory, read_migrations
 from embed_star.store.outbox import Outbox
 from embed_star.store.pool import Database, Pool
+from embed_star.store.records import Records
 from embed_star.store.repos import Repos
 from embed_star.store.spaces import Spaces
 from embed_star.store.vectors import Vectors
@@ -352,6 +355,27 @@ class Services:
             ),
             budget=self.budget,
             emit=self.emit,
+        )
+
+    @cached_property
+    def saver(self) -> Saver:
+        store = self.store
+        return Saver(
+            records=Records(store.database),
+            spaces=store.spaces,
+            surrealdb=".".join(map(str, store.database.version)),
+            migration=store.migrator.latest,
+        )
+
+    @cached_property
+    def restorer(self) -> Restorer:
+        store = self.store
+        return Restorer(
+            records=Records(store.database),
+            locks=store.locks,
+            spaces=store.spaces,
+            cursors=store.cursors,
+            lock_ttl_s=self.settings.lock_ttl_s,
         )
 
     @cached_property

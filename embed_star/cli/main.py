@@ -23,6 +23,8 @@ COMMANDS = {
     "reconcile": "find rows that no event announced",
     "status": "what is embedded, pending, in flight and failed",
     "search": "find repositories by meaning",
+    "backup": "save the vectors and failures into a directory",
+    "restore": "put a backup's vectors and failures back",
     "failures": "rows that could not be embedded",
     "doctor": "check settings, database, Redis and provider",
 }

@@ -125,7 +125,8 @@ _DECODERS: dict[int, Callable[[Any], Any]] = {
 }
 
 
-def _decode_tag(tag: cbor2.CBORTag, _immutable: bool) -> Any:
+def decode_tag(tag: cbor2.CBORTag, _immutable: bool) -> Any:
+    """The value of one of SurrealDB's tags: the `tag_hook` of a decoder."""
     decode = _DECODERS.get(tag.tag)
     return decode(tag.value) if decode else tag
 
@@ -137,4 +138,4 @@ def encode(value: Any) -> bytes:
 
 def decode(frame: bytes) -> Any:
     """The value of a frame; records come as `RecordID`, NONE and NULL as None."""
-    return cbor2.loads(frame, tag_hook=_decode_tag)
+    return cbor2.loads(frame, tag_hook=decode_tag)

@@ -75,6 +75,10 @@ class Cursors:
         (rows,) = self._database.query("SELECT VALUE finished FROM $id", id=self._id)
         return rows[0] if rows else None
 
+    def forget(self) -> None:
+        """Let the next reconcile be due at once, and begin at the first row."""
+        self._database.query("DELETE $id RETURN NONE", id=self._id)
+
     def finished_age(self) -> timedelta | None:
         """How long ago a reconcile was last finished, None: never in this space."""
         (rows,) = self._database.query(

@@ -69,6 +69,11 @@ class Migrator:
         self._database = database
         self._migrations = migrations
 
+    @property
+    def latest(self) -> int:
+        """The version of the last migration that this code knows."""
+        return max((one.version for one in self._migrations), default=0)
+
     def pending(self) -> list[Migration]:
         """What `apply` would run.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from embed_star.errors import SchemaError
@@ -40,6 +41,15 @@ def event_sql(text_fields: Sequence[str]) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class KnownSpace:
+    """A space that the database has a record of."""
+
+    space: Space
+    text_fields: Sequence[str]
+    active: bool
+
+
 class Spaces:
     """The records of `embedding_space`."""
 
@@ -68,17 +78,38 @@ class Spaces:
             "COMMIT;",
             cursor=record("embedding_cursor", ["reconcile", space.name]),
             id=record("embedding_space", space.name),
-            content={
-                "provider": space.provider,
-                "model": space.model,
-                "dimensions": space.dimensions,
-                "text_version": space.text_version,
-                "text_fields": fields,
-                "table": space.table,
-                "state": "active",
-            },
+            content=_content(space, fields, "active"),
         )
         return True
+
+    def known(self) -> list[KnownSpace]:
+        """Every space that there is a record of, whatever its state."""
+        (rows,) = self._database.query("SELECT * FROM embedding_space")
+        return [
+            KnownSpace(
+                Space(row["provider"], row["model"], row["dimensions"], row["text_version"]),
+                row["text_fields"],
+                row["state"] == "active",
+            )
+            for row in rows
+        ]
+
+    def add_retired(self, space: Space, text_fields: Sequence[str]) -> None:
+        """Make the record and the table of `space`, retired, unless they are there."""
+        (there,) = self._database.query(
+            "SELECT VALUE id FROM $id", id=record("embedding_space", space.name)
+        )
+        if there:
+            return
+        # space.table is [a-z0-9_] by construction (see Space.name).
+        self._database.query(
+            "BEGIN;"
+            f"DEFINE TABLE IF NOT EXISTS {space.table} SCHEMALESS PERMISSIONS NONE;"
+            "UPSERT $id MERGE $content RETURN NONE;"
+            "COMMIT;",
+            id=record("embedding_space", space.name),
+            content=_content(space, text_fields, "retired"),
+        )
 
     def is_active(self, space: Space) -> bool:
         """Whether `space` is the one that the database is embedded in."""
@@ -110,3 +141,15 @@ class Spaces:
     def _active(self) -> dict[str, Any] | None:
         (rows,) = self._database.query("SELECT * FROM embedding_space WHERE state = 'active'")
         return rows[0] if rows else None
+
+
+def _content(space: Space, text_fields: Sequence[str], state: str) -> dict[str, Any]:
+    return {
+        "provider": space.provider,
+        "model": space.model,
+        "dimensions": space.dimensions,
+        "text_version": space.text_version,
+        "text_fields": list(text_fields),
+        "table": space.table,
+        "state": state,
+    }

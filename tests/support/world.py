@@ -15,7 +15,9 @@ from embed_star.backlog import Backlog
 from embed_star.models import Batch, Key, Lane, Outcome, Status, key_text
 from embed_star.services import Services
 from embed_star.settings import Settings
+from embed_star.store.cursors import Phase
 from embed_star.store.outbox import Entry
+from embed_star.store.spaces import EVENT
 from tests.support.in_process_provider import InProcessProvider
 
 
@@ -160,6 +162,22 @@ class World:
         for _, run in recorder.runs:
             outcomes = [one for batch in run for one in self.embed(batch)]
             self.save(run[0], outcomes)
+
+    def reconcile(self) -> int:
+        """A whole walk; how many rows it put into the backlog."""
+        walk = self.services.reconciler.begin()
+        while walk.phase is not Phase.DONE:
+            walk = self.services.reconciler.step(walk)
+        return walk.found
+
+    def lose_state(self) -> None:
+        """What a restored dump without our tables, and a new Redis, are like."""
+        self.services.redis.flushall()
+        (info,) = self.query("INFO FOR DB")
+        for table in info["tables"]:
+            if table != "repo":
+                self.query(f"REMOVE TABLE `{table}`")
+        self.query(f"REMOVE EVENT IF EXISTS {EVENT} ON TABLE repo")
 
     def assert_current(self) -> None:
         """Promise L: each repo has its current vector or a failure of this text."""

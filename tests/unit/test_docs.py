@@ -27,7 +27,9 @@ DOCUMENTS = [
 ]
 
 SETTINGS = {name.upper() for name in (*Settings.model_fields, *RootSettings.model_fields)}
-OTHER_VARIABLES = {"SURREAL_BIN": "embed_star/stack/database.py"}
+OTHER_VARIABLES = dict.fromkeys(
+    ("SURREAL_BIN", "SURREAL_USER", "SURREAL_PASS"), "embed_star/stack/database.py"
+)
 """What is no setting, and the file that reads it."""
 TARGETS = set(re.findall(r"^([a-z][\w-]*):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
 NOT_SHELL = {"surql", "sql", "json", "yaml", "toml", "python", "text", "mermaid"}

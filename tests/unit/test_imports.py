@@ -19,7 +19,10 @@ SOURCES = sorted(
 CORE = {"errors", "models", "events"}
 PURE = {"batching", "text", "validation"}
 PARTS = {"store", "providers", "guards", "cache"}
-USE_CASES = {"calls", "purchase", "pipeline", "backlog", "reconcile", "producer", "search"}
+USE_CASES = {
+    *("calls", "purchase", "pipeline", "backlog", "reconcile", "producer", "search"),
+    "backup",
+}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -44,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "reconcile": CORE | PURE | PARTS - {"providers"},
     "producer": CORE | PARTS - {"providers"} | {"backlog"},
     "search": CORE | PURE | PARTS,
+    "backup": CORE | {"store"},
     "services": CORE | PURE | PARTS | USE_CASES | {"settings"},  # the composition root
     "status": CORE | PARTS | {"services"},
     "monitoring": CORE | PARTS | {"services", "observe", "settings"},

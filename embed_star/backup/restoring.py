@@ -1,0 +1,180 @@
+"""Puts a backup back: only where nothing stands, under the same locks as any other run."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from embed_star.backup.chunks import read_records, verify
+from embed_star.backup.manifest import FAILURES, Manifest, SavedSpace, read_manifest
+from embed_star.backup.saving import OnRecords, page_rows
+from embed_star.errors import AlreadyExists, BackupError, FenceLost
+from embed_star.models import Key, Space, key_text
+from embed_star.store.codec import record
+from embed_star.store.cursors import Cursors
+from embed_star.store.locks import LockTable
+from embed_star.store.records import Records
+from embed_star.store.spaces import Spaces
+
+_FAILURE_ROWS = 500
+
+
+@dataclass(slots=True)
+class Restored:
+    """What became of a table's records."""
+
+    written: int = 0
+    kept: int = 0
+    """Left out, for the row has a vector or a failure of its own in that space."""
+    in_flight: int = 0
+    """Left out, for somebody is working on the row."""
+
+
+def open_backup(directory: Path, space: Space, migration: int) -> Manifest:
+    """The manifest, if it fits. Raises BackupError.
+
+    `space` is the one that the database is embedded in, `migration` the last that this
+    embed_star knows.
+    """
+    manifest = read_manifest(directory)
+    if manifest.migration > migration:
+        raise BackupError(
+            f"{directory} was made at migration {manifest.migration} and this embed_star knows "
+            f"only {migration}: install embed_star {manifest.embed_star} or newer"
+        )
+    if not any(one.space == space for one in manifest.spaces):
+        raise BackupError(
+            f"{directory} is of {_described(manifest.spaces)}, and the settings say "
+            f"{space.provider} {space.model} ({space.dimensions} dimensions), so none of it would "
+            "be used: set EMBEDDING_* and TEXT_* to that and run `embed-star migrate` first"
+        )
+    known = {FAILURES, *(one.space.table for one in manifest.spaces)}
+    if strange := {one.table for one in manifest.tables} - known:
+        raise BackupError(f"{directory} names a table of no space, {min(strange)[:80]!r}")
+    return manifest
+
+
+def verify_files(directory: Path, manifest: Manifest, on_read: Callable[[int], None]) -> None:
+    """Compare every file with its checksum. Raises BackupError at the first that differs."""
+    for file in manifest.files:
+        verify(directory, file, on_read)
+
+
+class Restorer:
+    """Restores into one database, whose schema is up to date."""
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        locks: LockTable,
+        spaces: Spaces,
+        cursors: Cursors,
+        lock_ttl_s: float,
+    ) -> None:
+        self._records = records
+        self._locks = locks
+        self._spaces = spaces
+        self._cursors = cursors
+        self._lock_ttl_s = lock_ttl_s
+
+    def restore(
+        self, directory: Path, manifest: Manifest, on_records: OnRecords
+    ) -> dict[str, Restored]:
+        """Write what is missing; table → what became of its records. Twice changes nothing.
+
+        The caller has verified the files. A row's lock is taken before anything of it is
+        written, so that a run of the fleet and this never write the same row. Failures come
+        first, since they were read last. The walk of the reconcile then begins anew: it
+        finds the rows whose text is no longer that of the backup.
+        """
+        for saved in manifest.spaces:
+            self._spaces.add_retired(saved.space, saved.text_fields)
+        by_name = {one.space.name: one for one in manifest.spaces}
+        done = {FAILURES: Restored()}
+        for page in _pages(directory, manifest, FAILURES, _FAILURE_ROWS):
+            for name, rows in _by_space(page).items():
+                if name in by_name:
+                    self._put(FAILURES, by_name[name].space, rows, done[FAILURES])
+            on_records(FAILURES, len(page))
+        for saved in manifest.spaces:
+            self._restore_vectors(directory, manifest, saved.space, done, on_records)
+        self._cursors.forget()
+        return done
+
+    def _restore_vectors(
+        self,
+        directory: Path,
+        manifest: Manifest,
+        space: Space,
+        done: dict[str, Restored],
+        on_records: OnRecords,
+    ) -> None:
+        if not manifest.vectors:
+            return
+        result = done.setdefault(space.table, Restored())
+        for page in _pages(directory, manifest, space.table, page_rows(space.dimensions)):
+            self._put(space.table, space, page, result)
+            on_records(space.table, len(page))
+
+    def _put(
+        self, table: str, space: Space, rows: Sequence[dict[str, Any]], result: Restored
+    ) -> None:
+        """Write those of `rows` that are missing and that nobody works on."""
+        token = f"restore:{secrets.token_hex(8)}"
+        keys = [one["id"].id for one in rows]
+        won = self._locks.acquire(keys, token, self._lock_ttl_s)
+        mine = [one for one, is_won in zip(rows, won, strict=True) if is_won]
+        locked = [one["id"].id for one in mine]
+        # A row has one failure at most, whatever the space: its id is the row's key.
+        of_space = None if table == FAILURES else space.name
+        settled = self._records.failed(locked, of_space)
+        settled |= self._records.with_vector(space.table, locked)
+        missing = [one for one in mine if key_text(one["id"].id) not in settled]
+        written = self._write(table, missing, locked, token)
+        result.written += written
+        result.kept += len(mine) - len(missing)
+        result.in_flight += len(rows) - len(mine) + len(missing) - written
+
+    def _write(
+        self, table: str, missing: Sequence[dict[str, Any]], locked: Sequence[Key], token: str
+    ) -> int:
+        if not missing:
+            self._locks.release(locked, token)
+            return 0
+        rows = [{**one, "id": record(table, one["id"].id)} for one in missing]
+        try:
+            self._records.add(table, rows, locked, token)
+        except (FenceLost, AlreadyExists):
+            # This process stood still for longer than a lock lasts: others have the rows.
+            self._locks.release(locked, token)
+            return 0
+        return len(missing)
+
+
+def _pages(
+    directory: Path, manifest: Manifest, table: str, rows: int
+) -> Iterator[list[dict[str, Any]]]:
+    for file in manifest.records(table):
+        records = read_records(directory, file)
+        while page := list(islice(records, rows)):
+            yield page
+
+
+def _by_space(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in rows:
+        found.setdefault(str(one.get("space")), []).append(one)
+    return found
+
+
+def _described(spaces: Sequence[SavedSpace]) -> str:
+    active = next((one for one in spaces if one.active), None)
+    if active is None:
+        return "no active space"
+    fields = ",".join(active.text_fields)
+    return f"{active.provider} {active.model} ({active.dimensions} dimensions, fields {fields})"
