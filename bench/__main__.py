@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import backup
+from bench import backup, load
 from bench.stack import Bench, Shape, quantile, running
 from embed_star.errors import EmbedStarError
 from embed_star.store.codec import record
@@ -20,7 +20,7 @@ from embed_star.store.codec import record
 CONSOLE = Console()
 
 
-WITH_OPTIONS = {"backup": backup.main}
+WITH_OPTIONS = {"backup": backup.main, "load": load.main}
 """What takes arguments of its own, and is run only when it is named."""
 
 

@@ -37,14 +37,21 @@ class Shape:
     workers: int
     threads: int
     """Provider calls in flight in each worker."""
-    latency_ms: int = 0
+    latency_ms: float = 0
+    latency_sigma: float = 0
+    """Spread of the provider's latency: log-normal, with `latency_ms` as its median."""
+    true_vectors: bool = False
+    """Each text has its own vector, and the provider keeps a ledger: for the checker."""
+    beat: bool = False
 
 
 class Bench:
     """Handles on a running stack."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, stack: LocalStack, provider: ScriptedProvider) -> None:
         self.services = services
+        self.stack = stack
+        self.provider = provider
         self._hold = f"bench:{secrets.token_hex(4)}"
         self._next_key = 0
 
@@ -118,7 +125,9 @@ class Bench:
 @contextmanager
 def running(shape: Shape) -> Iterator[Bench]:
     """Everything started, and stopped at the end."""
-    flags = ["--dimensions", str(DIMENSIONS), "--latency-ms", str(shape.latency_ms), "--instant"]
+    flags = ["--dimensions", str(DIMENSIONS), "--latency-ms", str(shape.latency_ms)]
+    flags += ["--latency-sigma", str(shape.latency_sigma)]
+    flags += [] if shape.true_vectors else ["--instant"]
     with tempfile.TemporaryDirectory() as folder, ScriptedProvider(*flags) as provider:
         env = {
             "EMBEDDING_PROVIDER": "openai",
@@ -142,14 +151,15 @@ def running(shape: Shape) -> Iterator[Bench]:
         with stack:
             stack.wait_ready()
             with Services(stack.settings()) as services:
-                bench = Bench(services)
+                bench = Bench(services, stack, provider)
                 _warm_up(bench)
                 yield bench
 
 
 def _parts(shape: Shape) -> dict[str, Part]:
     parts = standard_parts(workers=shape.workers)
-    parts.pop("beat")  # its sweeps are not what is measured
+    if not shape.beat:
+        parts.pop("beat")  # its sweeps are not what is measured
     return parts
 
 

@@ -43,15 +43,6 @@ class KeysAfter:
     key: Any
 
 
-def keys_after(table: str, key: Any) -> KeysAfter | None:
-    """`KeysAfter`, or None when `key` is None, for the whole table.
-
-    (A range that begins after NONE is no CBOR that SurrealDB reads: it does not even
-    answer.)
-    """
-    return None if key is None else KeysAfter(table, key)
-
-
 class VectorBytes:
     """A vector encoded as a CBOR array of float32, ready to be copied into a frame."""
 

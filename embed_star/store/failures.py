@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from embed_star.models import Key, Space
-from embed_star.store.codec import keys_after, record
+from embed_star.store.codec import record
 from embed_star.store.pool import Database
+from embed_star.store.ranges import records_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,12 @@ class Failures:
 
     def page(self, after: Key | None, rows: int) -> list[Failure]:
         """The next `rows` failures in key order; `after` None begins at the first."""
-        source = "$source" if after is not None else "embedding_failure"
+        source, bound = records_after(self._database, "embedding_failure", after)
         (found,) = self._database.query(
             f"SELECT * FROM {source} WHERE space = $space LIMIT $rows",
-            source=keys_after("embedding_failure", after),
             space=self._space.name,
             rows=rows,
+            **bound,
         )
         return [
             Failure(

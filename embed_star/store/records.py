@@ -8,9 +8,10 @@ from typing import Any
 from surrealdb.data.types.table import Table
 
 from embed_star.models import Key, key_text
-from embed_star.store.codec import keys_after, record
+from embed_star.store.codec import record
 from embed_star.store.connection import FENCE
 from embed_star.store.pool import Database
+from embed_star.store.ranges import records_after
 
 Record = dict[str, Any]
 
@@ -28,11 +29,8 @@ class Records:
 
     def page(self, table: str, after: Key | None, rows: int) -> list[Record]:
         """The next `rows` records in key order; `after` None begins at the first."""
-        (found,) = self._database.query(
-            "SELECT * FROM $source LIMIT $rows",
-            source=keys_after(table, after) or Table(table),
-            rows=rows,
-        )
+        source, bound = records_after(self._database, table, after)
+        (found,) = self._database.query(f"SELECT * FROM {source} LIMIT $rows", rows=rows, **bound)
         return list(found)
 
     def with_vector(self, table: str, keys: Sequence[Key]) -> set[str]:

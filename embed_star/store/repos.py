@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Space, is_usable, key_text
-from embed_star.store.codec import keys_after, record
+from embed_star.store.codec import record
 from embed_star.store.pool import Database
+from embed_star.store.ranges import records_after
 from embed_star.store.spaces import quoted_path
 
 
@@ -104,11 +105,9 @@ class Repos:
 
     def page(self, after: Key | None, rows: int) -> RepoPage:
         """The next `rows` repos in key order; `after` None begins at the first."""
-        source = "repo" if after is None else "$source"
+        source, bound = records_after(self._database, "repo", after)
         (found,) = self._database.query(
-            f"SELECT VALUE id FROM {source} LIMIT $rows",
-            source=keys_after("repo", after),
-            rows=rows,
+            f"SELECT VALUE id FROM {source} LIMIT $rows", rows=rows, **bound
         )
         keys = [one.id for one in found]
         usable = [key for key in keys if is_usable(key)]

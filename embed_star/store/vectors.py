@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed_star.models import Key, OutboxId, Space, key_text
-from embed_star.store.codec import VectorBytes, keys_after, record
+from embed_star.store.codec import VectorBytes, record
 from embed_star.store.connection import FENCE
 from embed_star.store.pool import Database
+from embed_star.store.ranges import records_after
 
 INDEX = "embedding_hnsw"
 _EF = 100
@@ -105,11 +106,9 @@ class Vectors:
 
     def keys_page(self, after: Key | None, rows: int) -> list[Key]:
         """The next `rows` keys in order; `after` None begins at the first."""
-        source = self._table if after is None else "$source"
+        source, bound = records_after(self._database, self._table, after)
         (found,) = self._database.query(
-            f"SELECT VALUE id FROM {source} LIMIT $rows",
-            source=keys_after(self._table, after),
-            rows=rows,
+            f"SELECT VALUE id FROM {source} LIMIT $rows", rows=rows, **bound
         )
         return [record.id for record in found]
 

@@ -45,6 +45,8 @@ class Script:
 
     dimensions: int = 768
     latency_ms: float = 0.0
+    latency_sigma: float = 0.0
+    """Spread of the latency: log-normal with `latency_ms` as its median; 0: always the same."""
     model: str | None = None
     """Answer for this model instead of the one asked for; "" answers no name."""
     auth: str | None = None

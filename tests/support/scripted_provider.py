@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
         stats = server.stats
         stats["concurrent"] += 1
         stats["max_concurrent"] = max(stats["max_concurrent"], stats["concurrent"])
-        latency_s = server.script.latency_ms / 1000
+        latency_s = server.latency_s()
         answer, fault = server.embed(path, head, body)
         if latency_s:
             self._later(latency_s, lambda: self._send(answer, fault))
@@ -166,11 +166,16 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--dimensions", type=int, default=768)
     parser.add_argument("--latency-ms", type=float, default=0.0)
+    parser.add_argument("--latency-sigma", type=float, default=0.0)
     parser.add_argument("--ledger", type=Path, help="file that each request is appended to")
     parser.add_argument("--instant", action="store_true", help="vectors from a pool, no ledger")
     parser.add_argument("--until-stdin-closes", action="store_true", help="die with the parent")
     given = parser.parse_args()
-    script = Script(dimensions=given.dimensions, latency_ms=given.latency_ms)
+    script = Script(
+        dimensions=given.dimensions,
+        latency_ms=given.latency_ms,
+        latency_sigma=given.latency_sigma,
+    )
     # A line at a time: what was served is on disk even if this process is killed.
     ledger = given.ledger.open("a", buffering=1) if given.ledger else None
     server = Server(script, given.instant, ledger)

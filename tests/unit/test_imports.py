@@ -166,7 +166,7 @@ INTERPOLATED = {
     "before": "the same, in event_sql",
     "after": "the same, in event_sql",
     "path": "the same, in event_sql",
-    "source": "a table of ours, or the parameter $source",
+    "source": "the parameter $source, or a range of parameters (store/ranges.py)",
     "TABLE": "a constant",
     "INDEX": "a constant",
     "FENCE": "a constant",

@@ -1,0 +1,52 @@
+"""Pages by key range: in order, complete, and as fast at the end of a table as at its start."""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+from embed_star.models import Key
+from embed_star.store.codec import record
+from embed_star.store.ranges import records_after
+from tests.support.world import World
+
+KEYS: list[Key] = [
+    *(3, -1, -(2**63), "a", "3", "⟨x⟩`", UUID(int=1), UUID(int=2)),
+    *(["a", 1], ["a", [2]], {"n": 1}, {"n": {"x": [UUID(int=3)]}}),
+]
+
+
+def keys_from(world: World, after: Key | None, rows: int = 100) -> list[str]:
+    source, bound = records_after(world.store.database, "walked", after)
+    (found,) = world.query(f"SELECT VALUE id FROM {source} LIMIT $rows", rows=rows, **bound)
+    return [repr(one.id) for one in found]
+
+
+def test_what_comes_after_a_key_of_any_type(world: World) -> None:
+    rows = [{"id": record("walked", key)} for key in KEYS]
+    world.query("DEFINE TABLE walked; INSERT INTO walked $rows RETURN NONE", rows=rows)
+    (found,) = world.query("SELECT VALUE id FROM walked")
+    everything = [repr(one.id) for one in found]
+    assert len(everything) == len(KEYS)
+    assert keys_from(world, None) == everything
+    for place, one in enumerate(found):
+        assert keys_from(world, one.id) == everything[place + 1 :]
+
+
+def test_a_page_costs_the_same_however_long_the_rest_is(world: World) -> None:
+    """A bound range was read to its end by server 3, whatever the limit."""
+    world.query("DEFINE TABLE walked")
+    text = "x" * 10_000
+    for start in range(0, 4000, 500):
+        rows = [{"id": record("walked", key), "t": text} for key in range(start, start + 500)]
+        world.query("INSERT INTO walked $rows RETURN NONE", rows=rows)
+
+    def fastest_s(after: Key) -> float:
+        taken = []
+        for _ in range(5):
+            began = time.perf_counter()
+            assert len(keys_from(world, after, rows=10)) == 10
+            taken.append(time.perf_counter() - began)
+        return min(taken)
+
+    assert fastest_s(0) < 10 * fastest_s(3980) + 0.005
