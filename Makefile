@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench lock clean
+.PHONY: help demo test lint bench load lock clean
 
 help:
 	@echo "make demo   the whole way on example data: no Docker, no key"
 	@echo "make test   the tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  throughput and latency, on this machine"
+	@echo "make load   rows at a steady rate for two minutes; a table and a picture"
 	@echo "make lock   renew the lock file (needs uv)"
 	@echo "make clean  remove the virtual environment, caches and local data"
 
@@ -36,10 +37,13 @@ lint: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m bench
 
+load: $(STAMP)
+	@$(BIN)/python -m bench load
+
 # Needs uv: one file for Python 3.11 to 3.13, with hashes and without an index.
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras \
 	  --group dev --generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .embed-star .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .embed-star .load .mypy_cache .ruff_cache .pytest_cache
