@@ -52,12 +52,12 @@ class Server:
         self.stats = dict.fromkeys(STATS, 0)
         self._recent: deque[float] = deque()
         self._dice = random.Random(7)  # noqa: S311 - to be the same each time
-        self._dice_latency = random.Random(7)  # noqa: S311 - a series of its own
+        self._latencies = random.Random(7)  # noqa: S311 - a series of its own
 
     def latency_s(self) -> float:
         """How long the next answer takes, in seconds: the same series after each reset."""
         script = self.script
-        factor = math.exp(self._dice_latency.gauss(0, script.latency_sigma))
+        factor = math.exp(self._latencies.gauss(0, script.latency_sigma))
         return script.latency_ms / 1000 * factor
 
     def control(self, method: str, path: str, body: bytes) -> Answer:
