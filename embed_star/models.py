@@ -186,7 +186,7 @@ class Outcome:
     replaces: bool = False
     """Whether a vector of another text is stored."""
     heals: bool = False
-    """Whether a failure of another text is recorded."""
+    """Whether a failure of another text or space is recorded."""
     reason: str = ""
 
     def to_json(self) -> list[Any]:

@@ -74,7 +74,7 @@ class _Work:
             status,
             self.hash,
             replaces=self.state.stored_hash is not None,
-            heals=self.state.failed_hash is not None,
+            heals=self.state.recorded,
             reason=reason,
         )
 

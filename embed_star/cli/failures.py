@@ -1,52 +1,202 @@
-"""`embed-star failures`: rows that could not be embedded."""
+"""`embed-star failures`: rows that could not be embedded, why, and once more."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
 
 import click
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
-from embed_star.models import is_usable, key_to_json
+from embed_star.errors import EmbedStarError
+from embed_star.models import Key, is_usable, key_from_json, key_to_json
+from embed_star.reasons import REASONS, reason_of
 from embed_star.services import open_store
 from embed_star.settings import load_settings
 from embed_star.store.failures import Failure, Failures
 
 _PAGE_ROWS = 500
 
+_KEY_TYPES = (int, str, UUID, list, dict)
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one line a row.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="Rows.")
-def command(as_json: bool, limit: int) -> None:
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one line a row.")
+_limit = click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(1), help="Rows."
+)
+_reason = click.option("--reason", help="Only rows that failed for this reason.")
+
+
+@click.group(invoke_without_command=True)
+@_as_json
+@_limit
+@click.pass_context
+def command(context: click.Context, as_json: bool, limit: int) -> None:
     """List the rows that could not be embedded, and why.
 
-    A row leaves the list by itself when its text changes.
+    A row leaves the list by itself when its text changes, or the space.
     """
+    if context.invoked_subcommand is None:
+        _list(as_json, limit, None)
+
+
+@command.command("list")
+@_as_json
+@_limit
+@_reason
+def list_(as_json: bool, limit: int, reason: str | None) -> None:
+    """List them; the same as without a subcommand."""
+    _list(as_json, limit, reason)
+
+
+def _list(as_json: bool, limit: int, reason: str | None) -> None:
+    _check_reason(reason)
     with open_store(load_settings()) as store:
         rows = Table(box=None, padding=(0, 2, 0, 0))
         for column in ("repo", "reason", "attempts", "last tried"):
             rows.add_column(column)
-        for failure in _first(store.failures, limit):
+        for failure in _all(store.failures, reason, limit):
             if as_json:
                 click.echo(json.dumps(_json(failure)))
-            at = failure.at.strftime("%Y-%m-%d %H:%M:%S")
-            rows.add_row(str(failure.key), failure.reason, str(failure.attempts), at)
+            cells = (_shown(failure.key), failure.reason, str(failure.attempts), _when(failure))
+            rows.add_row(*map(Text, cells))
         if not as_json:
             Console().print(rows if rows.row_count else "no row has failed")
 
 
-def _first(failures: Failures, limit: int) -> Iterator[Failure]:
+@command.command()
+@click.argument("key")
+@_as_json
+def show(key: str, as_json: bool) -> None:
+    """Say of one row why it failed and what can be changed.
+
+    KEY is the row's key as `list` prints it, or a record id such as repo:42.
+    """
+    with open_store(load_settings()) as store:
+        failure = _find(store.failures, key)
+    if as_json:
+        words = reason_of(failure.reason)._asdict()
+        click.echo(json.dumps({**_json(failure), **words, "space": failure.space}))
+        return
+    reason = reason_of(failure.reason)
+    rows = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    rows.add_column(style="dim", no_wrap=True)
+    rows.add_column(overflow="fold")
+    for name, value in {
+        "repo": _shown(failure.key),
+        "reason": failure.reason,
+        "what happened": reason.meaning,
+        "what to do": f"{reason.remedy}; then it is tried again by itself",
+        "attempts": str(failure.attempts),
+        "last tried": _when(failure),
+        "text hash": failure.text_hash or "none",
+        "space": failure.space,
+    }.items():
+        rows.add_row(name, Text(value))
+    Console().print(rows)
+
+
+@command.command()
+@click.argument("keys", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All rows that failed.")
+@_reason
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def retry(keys: tuple[str, ...], every: bool, reason: str | None, as_json: bool) -> None:
+    """Try rows once more, though nothing about them has changed.
+
+    Name them by KEY, by --reason, or take --all. A row that fails again comes back here.
+    """
+    if sum((bool(keys), every, reason is not None)) != 1:
+        raise click.UsageError("name rows by KEY, or give one of --all and --reason")
+    _check_reason(reason)
+    with open_store(load_settings()) as store:
+        failures = store.failures
+        found = [_find(failures, key).key for key in keys]
+        released = _release(failures, found) if keys else _release_all(failures, reason, as_json)
+    if as_json:
+        click.echo(json.dumps({"released": released}))
+    else:
+        click.echo(f"{released:,} {'row' if released == 1 else 'rows'} will be tried again")
+
+
+def _release(failures: Failures, keys: Sequence[Key]) -> int:
+    failures.release(keys)
+    return len(keys)
+
+
+def _release_all(failures: Failures, reason: str | None, quiet: bool) -> int:
+    """Page through them: one that fails again meanwhile lies behind, and is not taken twice."""
+    counts = failures.by_reason()
+    total = counts.get(reason, 0) if reason else sum(counts.values())
+    released, after = 0, None
+    bar = Progress(
+        console=Console(stderr=True), transient=True, disable=quiet or total < _PAGE_ROWS
+    )
+    with bar:
+        task = bar.add_task("putting back", total=total)
+        while page := failures.page(after, _PAGE_ROWS, reason):
+            released += _release(failures, [one.key for one in page])
+            after = page[-1].key
+            bar.update(task, completed=released)
+    return released
+
+
+def _all(failures: Failures, reason: str | None, limit: int) -> Iterator[Failure]:
     after = None
     while limit > 0:
-        page = failures.page(after, min(limit, _PAGE_ROWS))
+        page = failures.page(after, min(limit, _PAGE_ROWS), reason)
         yield from page
         limit -= len(page)
         if len(page) < _PAGE_ROWS:
             return
         after = page[-1].key
+
+
+def _check_reason(reason: str | None) -> None:
+    if reason is not None and reason not in REASONS:
+        raise click.UsageError(f"--reason is one of {', '.join(REASONS)}")
+
+
+def _find(failures: Failures, typed: str) -> Failure:
+    """The failure that a person means. Raises EmbedStarError where there is none."""
+    found = {_shown(one.key): one for one in failures.find(_readings(typed))}
+    for key in _readings(typed):
+        if _shown(key) in found:
+            return found[_shown(key)]
+    raise EmbedStarError(
+        f"the row {typed} has no failure: see `embed-star failures` for those that have"
+    )
+
+
+def _readings(typed: str) -> list[Key]:
+    """What `typed` may stand for, the likeliest first: 42 is a number before it is a string."""
+    text = typed.removeprefix("repo:")
+    readings: list[Any] = []
+    for read in (lambda: key_from_json(json.loads(text)), lambda: UUID(text)):
+        with suppress(ValueError):
+            readings.append(read())
+    readings += dict.fromkeys((text, text.strip("⟨⟩`"), typed))
+    return [one for one in readings if type(one) in _KEY_TYPES and not _is_huge(one)]
+
+
+def _is_huge(key: Key) -> bool:
+    return isinstance(key, int) and abs(key) >= 2**63
+
+
+def _shown(key: Key) -> str:
+    """As JSON where `_readings` needs it to tell it from another key, else as it is."""
+    if isinstance(key, list | dict) and is_usable(key):
+        return json.dumps(key_to_json(key), ensure_ascii=False)
+    return str(key)
+
+
+def _when(failure: Failure) -> str:
+    return failure.at.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _json(failure: Failure) -> dict[str, object]:

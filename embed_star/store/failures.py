@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from embed_star.models import Key, Space
 from embed_star.store.codec import record
 from embed_star.store.pool import Database
 from embed_star.store.ranges import records_after
+
+TABLE = "embedding_failure"
+
+RELEASED = "released"
+"""In place of a text hash: of no text, so that the row is tried again. The record stays
+until it is embedded, for its count of attempts."""
+
+_QUARANTINED = "space = $space AND text_hash != $released"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +29,10 @@ class Failure:
     reason: str
     text_hash: str
     attempts: int
+    """How often it failed, in this text or others."""
     at: datetime
+    """When it last did."""
+    space: str
 
 
 class Failures:
@@ -33,38 +45,54 @@ class Failures:
     def by_reason(self) -> dict[str, int]:
         """How many rows failed, by reason."""
         (rows,) = self._database.query(
-            "SELECT reason, count() AS rows FROM embedding_failure WHERE space = $space "
-            "GROUP BY reason",
-            space=self._space.name,
+            f"SELECT reason, count() AS rows FROM {TABLE} WHERE {_QUARANTINED} GROUP BY reason",
+            **self._known(),
         )
         return {str(row["reason"]): int(row["rows"]) for row in rows}
 
-    def page(self, after: Key | None, rows: int) -> list[Failure]:
+    def page(self, after: Key | None, rows: int, reason: str | None = None) -> list[Failure]:
         """The next `rows` failures in key order; `after` None begins at the first."""
-        source, bound = records_after(self._database, "embedding_failure", after)
+        source, bound = records_after(self._database, TABLE, after)
+        filters = _QUARANTINED if reason is None else f"{_QUARANTINED} AND reason = $reason"
         (found,) = self._database.query(
-            f"SELECT * FROM {source} WHERE space = $space LIMIT $rows",
-            space=self._space.name,
+            f"SELECT * FROM {source} WHERE {filters} LIMIT $rows",
             rows=rows,
+            reason=reason,
+            **self._known(),
             **bound,
         )
-        return [
-            Failure(
-                one["id"].id,
-                str(one["reason"]),
-                str(one["text_hash"]),
-                int(one["attempts"]),
-                one["at"],
-            )
-            for one in found
-        ]
+        return [_failure(one) for one in found]
+
+    def find(self, keys: Sequence[Key]) -> list[Failure]:
+        """The failures of those among `keys` that have one, in no order."""
+        (found,) = self._database.query(
+            f"SELECT * FROM $ids WHERE {_QUARANTINED}",
+            ids=[record(TABLE, key) for key in keys],
+            **self._known(),
+        )
+        return [_failure(one) for one in found]
 
     def release(self, keys: Sequence[Key]) -> None:
-        """Forget the failures of `keys`, and announce the rows as pending again."""
+        """Announce `keys` as pending again. Their attempts go on being counted."""
         self._database.query(
-            "BEGIN; FOR $key IN $failures { DELETE $key RETURN NONE }; "
+            f"BEGIN; FOR $key IN $failures {{ UPDATE $key SET text_hash = '{RELEASED}' "
+            "RETURN NONE }; "
             "FOR $repo IN $repos { CREATE embedding_outbox CONTENT "
             "{ id: [0, rand::ulid()], repo: $repo, size: 0 } RETURN NONE }; COMMIT;",
-            failures=[record("embedding_failure", key) for key in keys],
+            failures=[record(TABLE, key) for key in keys],
             repos=[record("repo", key) for key in keys],
         )
+
+    def _known(self) -> dict[str, str]:
+        return {"space": self._space.name, "released": RELEASED}
+
+
+def _failure(one: Mapping[str, Any]) -> Failure:
+    return Failure(
+        one["id"].id,
+        str(one["reason"]),
+        str(one["text_hash"]),
+        int(one["attempts"]),
+        one["at"],
+        str(one["space"]),
+    )

@@ -28,6 +28,8 @@ class RepoState:
     """Text hash of the stored vector."""
     failed_hash: str | None = None
     """Text hash of the recorded failure in this space."""
+    recorded: bool = False
+    """Whether a failure is recorded, of whatever text and space."""
     unreadable: bool = False
     """The database holds the row and cannot give it out."""
 
@@ -48,7 +50,7 @@ class RepoPage(NamedTuple):
 # (Durations are never negative: SurrealDB fails the subtraction for a lock that is over.)
 _LOCKS = "SELECT id, expires, time::now() AS now FROM $locks WHERE token = $owner"
 _VECTORS = "SELECT id, text_hash FROM $vectors"
-_FAILURES = "SELECT id, text_hash FROM $failures WHERE space = $space"
+_FAILURES = "SELECT id, text_hash, space = $space AS here FROM $failures"
 
 
 class Repos:
@@ -140,8 +142,11 @@ def _join(
 ) -> list[RepoState]:
     values = {key_text(one["id"].id): tuple(one["f"]) for one in repos}
     stored = {key_text(one["id"].id): one["text_hash"] for one in vectors}
-    failed = {key_text(one["id"].id): one["text_hash"] for one in failures}
+    failed = {key_text(one["id"].id): one["text_hash"] for one in failures if one["here"]}
+    recorded = {key_text(one["id"].id) for one in failures}
     return [
-        RepoState(key, values.get(k), lock_left_s.get(k), stored.get(k), failed.get(k))
+        RepoState(
+            key, values.get(k), lock_left_s.get(k), stored.get(k), failed.get(k), k in recorded
+        )
         for key, k in ((key, key_text(key)) for key in keys)
     ]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import pytest
 from surrealdb.data.types.record_id import RecordID
 
+from embed_star.errors import ProviderAuthError, ProviderConfigError, ProviderError
 from embed_star.models import Key, Status, key_text
 from embed_star.store.vectors import BulkWrite, FailureWrite
+from tests.conftest import MakeWorld
 from tests.support.world import World
 
 
@@ -74,3 +77,58 @@ def test_a_released_failure_is_tried_again(world: World) -> None:
     world.store.failures.release([1])
     assert world.carry_out(world.claim()) == {Status.EMBEDDED: 1}
     world.assert_current()
+
+
+def test_attempts_are_counted_over_releases(world: World) -> None:
+    world.provider.rejects = lambda _: True
+    world.write(1, full_name="x")
+    world.settle()
+    for attempts in (2, 3):
+        world.store.failures.release([1])
+        assert world.store.failures.page(None, 10) == []  # it is pending, not set aside
+        assert world.store.failures.by_reason() == {}
+        world.settle()
+        (failure,) = world.store.failures.find([1, 2])
+        assert (failure.attempts, failure.reason) == (attempts, "rejected")
+
+
+def test_a_release_is_found_by_reconciling_too(world: World) -> None:
+    world.provider.rejects = lambda _: True
+    world.write(1, full_name="x")
+    world.settle()
+    world.store.failures.release([1])
+    world.query("DELETE embedding_outbox")
+    reconciler = world.services.reconciler
+    progress = reconciler.begin()
+    while progress.phase != "done":
+        progress = reconciler.step(progress)
+    assert progress.found == 1
+
+
+def test_a_change_of_space_heals(make_world: MakeWorld) -> None:
+    old = make_world()
+    old.provider.rejects = lambda text: "x" in text
+    old.write(1, full_name="x")
+    old.settle()
+    assert set(old.failures()) == {"1"}
+    new = make_world(embedding_model="another")
+    reconciler = new.services.reconciler
+    progress = reconciler.begin()
+    while progress.phase != "done":
+        progress = reconciler.step(progress)
+    assert progress.found == 1
+    assert new.carry_out(new.claim()) == {Status.EMBEDDED: 1}
+    assert new.failures() == {}
+    new.assert_current()
+
+
+@pytest.mark.parametrize("error", [ProviderAuthError("401"), ProviderConfigError("404")])
+def test_a_wrong_key_or_model_sets_nothing_aside(world: World, error: ProviderError) -> None:
+    world.write_many(3)
+    world.provider.down = error
+    for _ in range(5):
+        batch = world.claim()
+        assert world.carry_out(batch) == {Status.DEFERRED: 3}
+        world.lose(batch)
+    assert world.failures() == {}
+    assert len(world.outbox()) == 3

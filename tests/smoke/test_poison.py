@@ -30,6 +30,9 @@ POISON: dict[str, tuple[dict[str, Any], str]] = {
     "nan": ({"full_name": "odd/nan", "description": "word-nan-7731"}, "not_finite"),
 }
 
+PAID_BY_RETRY = {"paid_again": 1, "hits": 1}
+"""The text whose first vector was of no use, once people have asked for another."""
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
@@ -75,13 +78,63 @@ def test_people_are_told(lab: Lab) -> None:
     assert status["pending"] == {"fresh": 0, "backfill": 0}
 
 
+def test_of_one_row_people_are_told_what_to_do(lab: Lab) -> None:
+    told = embed_star("failures", "show", "refused", env=lab.environment).assert_worked()
+    assert "the provider refused its text" in told
+    assert "change the row's text" in told
+    assert lab.services.space.name in told
+    assert "word-" not in told
+    one = embed_star("failures", "show", "repo:nan", "--json", env=lab.environment)
+    shown = json.loads(one.assert_worked())
+    assert (shown["repo"], shown["reason"], shown["attempts"]) == ("nan", "not_finite", 1)
+    only = embed_star(
+        *("failures", "list", "--json", "--reason", "empty_text"), env=lab.environment
+    ).assert_worked()
+    assert {json.loads(line)["repo"] for line in only.splitlines()} == {"nothing", "blank"}
+
+
+@pytest.mark.parametrize("arguments", [("show", "nobody"), ("retry", "nan", "nobody")])
+def test_a_key_without_a_failure_is_one_sentence(lab: Lab, arguments: tuple[str, ...]) -> None:
+    finished = embed_star("failures", *arguments, env=lab.environment)
+    finished.assert_one_sentence("nobody", "embed-star failures")
+    assert finished.code == 1
+    assert lab.report().failed.keys() == {f'"{key}"' for key in POISON}
+
+
+@pytest.mark.parametrize("arguments", [(), ("--all", "nan"), ("--reason", "sloth")])
+def test_a_retry_of_nothing_in_particular_is_refused(lab: Lab, arguments: tuple[str, ...]) -> None:
+    finished = embed_star("failures", "retry", *arguments, env=lab.environment)
+    assert finished.code == 2
+    assert "Traceback" not in finished.err
+
+
+def test_rows_are_tried_again_when_people_say_so(lab: Lab) -> None:
+    def retry(*arguments: str) -> str:
+        return embed_star("failures", "retry", *arguments, env=lab.environment).assert_worked()
+
+    calls = len(lab.provider.ledger())
+    assert retry("refused") == "1 row will be tried again\n"
+    lab.await_quiet()
+    assert len(lab.provider.ledger()) == calls + 1
+    lab.provider.script(bad_vectors={})
+    assert retry("--reason", "not_finite", "--json") == '{"released": 1}\n'
+    lab.await_quiet()
+    assert retry("--all") == "3 rows will be tried again\n"
+    lab.await_quiet()
+    report = lab.report()
+    assert report.failed.keys() == {'"nothing"', '"blank"', '"refused"'}
+    attempts = lab.query("SELECT VALUE attempts FROM embedding_failure:refused")
+    assert attempts == [[3]]
+    lab.provider.script(nan="word-nan-7731")
+
+
 def test_an_edit_heals(lab: Lab) -> None:
     for key in POISON:
         lab.edit(key, description=f"Something to say at last about {key}")
     lab.await_quiet()
     report = lab.report()
     assert report.failed == {}
-    report.assert_kept()
+    report.assert_kept(**PAID_BY_RETRY)
 
 
 def test_and_a_good_row_can_turn_bad(lab: Lab) -> None:
@@ -89,4 +142,4 @@ def test_and_a_good_row_can_turn_bad(lab: Lab) -> None:
     lab.await_quiet()
     report = lab.report()
     assert report.failed == {'"emoji"': "rejected"}
-    report.assert_kept()
+    report.assert_kept(**PAID_BY_RETRY)

@@ -1,0 +1,61 @@
+"""Why a row cannot be embedded, in words: the codes of `embedding_failure.reason`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Reason(NamedTuple):
+    """Half a sentence each."""
+
+    meaning: str
+    remedy: str
+    """What a person can change."""
+
+
+_TEXT = "change the row's text"
+_VECTOR = f"{_TEXT}, or try another EMBEDDING_MODEL"
+
+REASONS = {
+    "empty_text": Reason(
+        "all of its text fields are empty",
+        "fill one of the fields in TEXT_FIELDS, or name other fields there",
+    ),
+    "unreadable": Reason(
+        "the database holds the row and cannot give it out",
+        "write its text fields anew, without NUL characters",
+    ),
+    "key_type": Reason(
+        "its key is of a kind that no message can carry",
+        "give it a key of numbers, strings or UUIDs, or an array or object of those",
+    ),
+    "rejected": Reason(
+        "the provider refused its text (HTTP 400, 413 or 422)",
+        f"{_TEXT}, or lower TEXT_MAX_TOKENS if it is too long for the model",
+    ),
+    "crashes_provider": Reason(
+        "asked for this text alone, the provider broke off or timed out, time after time, and "
+        "answered another text in between",
+        f"{_TEXT}; for a slow provider, raise PROVIDER_TOTAL_TIMEOUT_S or lower TEXT_MAX_TOKENS",
+    ),
+    "garbles_answer": Reason(
+        "asked for this text alone, the provider gave no answer that can be used, time after "
+        "time, and answered another text in between",
+        _TEXT,
+    ),
+    "not_finite": Reason("its vector held NaN, infinity or nothing", _VECTOR),
+    "magnitude": Reason(
+        "its vector was too short or too long",
+        f"{_VECTOR}; VALIDATE_MAGNITUDE_MIN and VALIDATE_MAGNITUDE_MAX are the limits",
+    ),
+    "zeros": Reason(
+        "too many values of its vector were zero",
+        f"{_VECTOR}; VALIDATE_ZERO_RATIO_MAX is the limit",
+    ),
+    "constant": Reason("all values of its vector were the same", _VECTOR),
+}
+
+
+def reason_of(code: str) -> Reason:
+    """The words for `code`; a newer version may have recorded one that is not known here."""
+    return REASONS.get(code) or Reason(f"the reason is `{code}`", _TEXT)
