@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench load lock clean
+.PHONY: help demo test lint bench load check-deploy pin-images lock clean
 
 help:
 	@echo "make demo   the whole way on example data: no Docker, no key"
@@ -12,6 +12,8 @@ help:
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  throughput and latency, on this machine"
 	@echo "make load   rows at a steady rate for two minutes; a table and a picture"
+	@echo "make check-deploy   image, Compose, Kubernetes, rules, dashboards"
+	@echo "make pin-images     add digests to the images that are named by tag"
 	@echo "make lock   renew the lock file (needs uv)"
 	@echo "make clean  remove the virtual environment, caches and local data"
 
@@ -27,7 +29,7 @@ demo: $(STAMP)
 	@$(BIN)/embed-star demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --ignore=tests/deploy
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
@@ -40,10 +42,31 @@ bench: $(STAMP)
 load: $(STAMP)
 	@$(BIN)/python -m bench load
 
-# Needs uv: one file for Python 3.11 to 3.13, with hashes and without an index.
+# Its tools are Debian packages (installed when run as root), Go programs and a few Python
+# packages, all in .tools/ but the first.
+.tools/.installed: deploy/tools/install deploy/locks/deploy.lock $(wildcard deploy/tools/pod-security/*)
+	@PYTHON=$(PYTHON) deploy/tools/install .tools
+	@touch $@
+
+check-deploy: $(STAMP) .tools/.installed
+	@$(BIN)/python -m pytest tests/deploy
+
+pin-images:
+	@$(PYTHON) deploy/pin_images.py
+
+# Needs uv: for Python 3.11 to 3.13, with hashes and without an index. The image gets a part
+# of the same versions; what builds and checks it has locks of its own.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header
+LOCKS := deploy/locks
+
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras \
-	  --group dev --generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra local --extra flower --extra tracing --constraints requirements.lock \
+	  --output-file $(LOCKS)/runtime.lock
+	$(COMPILE) --group image --output-file $(LOCKS)/image.lock
+	$(COMPILE) --group deploy --output-file $(LOCKS)/deploy.lock
 
 clean:
 	rm -rf $(VENV) .embed-star .load .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .tools .embed-star .mypy_cache .ruff_cache .pytest_cache
