@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench load check-deploy pin-images lock clean
+.PHONY: help demo test lint bench load check-deploy secrets pin-images lock clean
 
 help:
 	@echo "make demo   the whole way on example data: no Docker, no key"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench  throughput and latency, on this machine"
 	@echo "make load   rows at a steady rate for two minutes; a table and a picture"
 	@echo "make check-deploy   image, Compose, Kubernetes, rules, dashboards"
+	@echo "make secrets        the passwords for Compose and Kubernetes, in deploy/secrets/"
 	@echo "make pin-images     add digests to the images that are named by tag"
 	@echo "make lock   renew the lock file (needs uv)"
 	@echo "make clean  remove the virtual environment, caches and local data"
@@ -51,6 +52,9 @@ load: $(STAMP)
 check-deploy: $(STAMP) .tools/.installed
 	@$(BIN)/python -m pytest tests/deploy
 
+secrets:
+	@$(PYTHON) deploy/make_secrets.py
+
 pin-images:
 	@$(PYTHON) deploy/pin_images.py
 
@@ -68,5 +72,4 @@ lock:
 	$(COMPILE) --group deploy --output-file $(LOCKS)/deploy.lock
 
 clean:
-	rm -rf $(VENV) .embed-star .load .mypy_cache .ruff_cache .pytest_cache
-	rm -rf $(VENV) .tools .embed-star .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .tools .embed-star .load .mypy_cache .ruff_cache .pytest_cache

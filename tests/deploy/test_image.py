@@ -16,7 +16,7 @@ import pytest
 
 from embed_star import __version__
 from tests.deploy.bases import Buildah
-from tests.deploy.tools import CHECKOUT, check
+from tests.deploy.tools import CHECKOUT, check, tool
 from tests.support.command_line import Finished
 
 TAG = "embed-star:test"
@@ -35,7 +35,7 @@ class Image(NamedTuple):
         """Run a program in the image as its user, with nothing mounted."""
         inside = dict(pair.split("=", 1) for pair in self.config["Env"])
         # What an engine does: the program is looked up in the image's PATH.
-        chroot = ["chroot", f"--userspec={USER}:{USER}", str(self.root)]
+        chroot = [tool("chroot"), f"--userspec={USER}:{USER}", str(self.root)]
         done = subprocess.run(
             [*chroot, f"{ENTRY}/{argv[0]}", *argv[1:]],
             env={**inside, **env},
