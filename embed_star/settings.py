@@ -310,6 +310,8 @@ class Settings(_FromEnvironment):
     @field_validator("tracing_endpoint")
     @classmethod
     def _tracing_url(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError("must hold no user and password")
         return _check_url(value, ("http", "https")) if value else value
 
     @field_validator("monitoring_host")

@@ -12,7 +12,7 @@ from embed_star.guards import queues
 from embed_star.guards.queues import EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE
 from embed_star.observe import logging as observe_logging
 from embed_star.settings import Settings
-from tasks import broker, embed, lifecycle, monitoring, results, store, sweep
+from tasks import broker, embed, lifecycle, monitoring, results, store, sweep, tracing
 from tasks.base import SHOWN_CHARS, ServiceTask
 
 SPARE_THREADS = 2
@@ -31,6 +31,7 @@ def create_app(settings: Settings) -> Celery:
         module.register(app, settings)
     lifecycle.connect(app, settings)
     monitoring.connect(app, settings)
+    tracing.connect(app, settings)
 
     def configure_logging(**_: Any) -> None:
         observe_logging.configure(settings.log_level, settings.log_format)

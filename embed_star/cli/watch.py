@@ -27,6 +27,7 @@ def command() -> None:
     settings = load_settings()
     # Here, since the app reads the settings when it is imported.
     from embed_star.celery import app
+    from tasks import tracing
     from tasks.dispatch import CeleryDispatcher
 
     observe_logging.configure(settings.log_level, settings.log_format)
@@ -48,7 +49,10 @@ def command() -> None:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: producer.stop())
-        with monitoring.of_producer(services, listeners, pulse, lambda: producer.leading):
+        with (
+            tracing.start(app, settings, listeners, "embed-star-producer"),
+            monitoring.of_producer(services, listeners, pulse, lambda: producer.leading),
+        ):
             producer.run()
 
 
