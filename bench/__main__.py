@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import backup, load
+from bench.soak import soak
 from bench.stack import Bench, Shape, quantile, running
 from embed_star.errors import EmbedStarError
 from embed_star.store.codec import record
@@ -25,17 +26,19 @@ WITH_OPTIONS = {"backup": backup.main, "load": load.main}
 
 
 def main() -> None:
-    """Run all of it, or what is named."""
+    """Run all of the first three, or what is named."""
     if sys.argv[1:2] and sys.argv[1] in WITH_OPTIONS:
         WITH_OPTIONS[sys.argv[1]](sys.argv[2:])
         return
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *BENCHES], help="default: all")
+    parser.add_argument(
+        "names", nargs="*", choices=[[], *BENCHES], help=f"default: {', '.join(USUAL)}"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     table = Table("what", "figure", "against", "ratio", "wanted", box=None, padding=(0, 2, 0, 0))
     figures: dict[str, float] = {}
-    for name in arguments.names or BENCHES:
+    for name in arguments.names or USUAL:
         CONSOLE.print(f"· {name} …")
         for row in BENCHES[name](figures):
             table.add_row(*row)
@@ -119,7 +122,9 @@ def _rate(rows_s: float) -> str:
     return f"{rows_s:,.0f} rows/s"
 
 
-BENCHES = {"instant": instant, "slow": slow_provider, "freshness": freshness}
+BENCHES = {"instant": instant, "slow": slow_provider, "freshness": freshness, "soak": soak}
+USUAL = ("instant", "slow", "freshness")
+"""The soak takes minutes."""
 
 
 def _backlog(bench: Bench, rows: int) -> float:

@@ -116,6 +116,7 @@ class Producer:
         self._leading = self._standing_by = False
         self._rewound = self._rewind_s = 0.0
         self._quiet = threading.Event()
+        self._given_back = False
 
     @property
     def leading(self) -> bool:
@@ -123,10 +124,15 @@ class Producer:
         return self._leading
 
     def stop(self) -> None:
-        """End `run` soon. May be called from a signal handler or another thread."""
+        """End `run` soon, and let another one lead at once. From another thread.
+
+        Not from a signal handler: that may have interrupted a wait for what is set here.
+        """
         self._stopped.set()
         self._ring.set()
         self._quiet.set()
+        # A claim in progress may take its time: two that claim are kept apart by the locks.
+        self._step_down()
 
     def run(self) -> None:
         """Watch until `stop`. Outages of the database and of Redis are waited out."""
@@ -156,6 +162,7 @@ class Producer:
                 continue
             self._ring.wait(wait_s)
         self._step_down()
+        log.info("stopped")
         for bell in bells:  # before their caller closes what they use
             bell.join(_BELL_STOPS_S)
 
@@ -169,7 +176,8 @@ class Producer:
             return self._rhythm.lease_s / 3
         self._set_leading(True)
         now = time.monotonic()
-        if now - self._rewound >= self._rewind_s:
+        given_back, self._given_back = self._given_back, False
+        if given_back or now - self._rewound >= self._rewind_s:
             self._backlog.rewind()
             self._rewound = now
         turn = self._backlog.dispatch()
@@ -199,12 +207,16 @@ class Producer:
             self._runs.wake()  # whoever stands by, and our own ear
         except RedisUnavailable as error:
             log.warning("lease_not_released", reason=str(error))
-        log.info("stopped")
+
+    def _heard(self, given_back: bool) -> None:
+        if given_back:
+            self._given_back = True
+        self._ring.set()
 
     def _hear_runs(self) -> None:
         while not self._stopped.is_set():
             try:
-                self._runs.listen(self._ring.set, self._stopped.is_set)
+                self._runs.listen(self._heard, self._stopped.is_set)
             except RedisUnavailable as error:
                 log.warning("finished_runs_unheard", reason=str(error))
                 self._stopped.wait(1.0)
