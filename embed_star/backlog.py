@@ -74,6 +74,9 @@ class Turn(NamedTuple):
     """Of the whole fleet, with those just dispatched."""
     paused_s: float = 0.0
     """How long the provider is not to be called, so that nothing was claimed; 0: it may be."""
+    gather: bool = False
+    """Whether the next rows may gather: every worker has work waiting already, and a run of
+    few rows takes a call of the provider as a full one does."""
 
 
 class Throughput:
@@ -174,7 +177,8 @@ class Backlog:
             else:
                 room = self._room(counts, rate, lane) - dispatched
             dispatched += self._dispatch_lane(lane, room)
-        return Turn(dispatched, counts.in_flight + dispatched)
+        gather = counts.queued > 0 and 0 < dispatched < self._pace.run_rows
+        return Turn(dispatched, counts.in_flight + dispatched, gather=gather)
 
     def _room(self, counts: RunCounts, rate: float, lane: Lane) -> int:
         pace = self._pace

@@ -32,6 +32,13 @@ _BELL_STOPS_S = 2.0
 _NOTIFICATIONS_S = 100
 """Notifications a second above which the doorbell is taken down for a second."""
 
+GATHER_S = 0.25
+"""The longest that rows gather into one run while those before them wait for a worker.
+
+Without it each row makes a run of its own: 30 rows a second, three calls of 200 ms at a
+time, were 3 rows a call, and the queue grew to 3 s; with it, 0.5 s."""
+_GATHER_LOOK_S = 0.02
+
 
 class Doorbell(Protocol):
     """A source of notifications: `store.connection.Connection` with a live query."""
@@ -185,11 +192,20 @@ class Producer:
             self._quiet.clear()
         else:
             self._quiet.set()
+        if turn.gather:
+            self._gather()
         # With nothing under way, a look from the beginning is one short query.
         self._rewind_s = self._rhythm.rewind_s if turn.in_flight else self._rhythm.poll_s / 2
         # However seldom it polls, its lease must not end under it.
         wait_s = min(self._rhythm.poll_s, self._rhythm.lease_s / 3)
         return min(wait_s, turn.paused_s) if turn.paused_s else wait_s
+
+    def _gather(self) -> None:
+        """Let rows come until a worker is free, at most GATHER_S."""
+        until = time.monotonic() + GATHER_S
+        while time.monotonic() < until and self._runs.counts().queued:
+            if self._stopped.wait(_GATHER_LOOK_S):
+                return
 
     def _set_leading(self, leading: bool) -> None:
         if leading and not self._leading:
