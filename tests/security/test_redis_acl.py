@@ -107,11 +107,15 @@ def refused(admin: redis.Redis) -> list[str]:
 @pytest.mark.parametrize("pool", ["threads", "processes"])
 def test_is_enough_for_the_whole_way(pool: str, tenant: Tenant, admin: redis.Redis) -> None:
     port = free_port()
-    beat = tenant.beat(MONITORING_PORT=str(port))
-    processes = [tenant.worker("-E", "-P", pool), tenant.producer(), beat]
+    processes = [
+        tenant.worker("-E", "-P", pool),
+        tenant.producer(),
+        tenant.beat(MONITORING_PORT=str(port)),
+    ]
     tenant.lab.insert(ROWS)
     tenant.lab.await_quiet()
     eventually(lambda: "swept" in processes[0].output(), "beat's sweep has run")
+    eventually(lambda: '"leading"' in processes[1].output(), "the producer has begun")
     assert Scrape(port).value("source_up", source="redis") == 1
     for argv in COMMANDS if pool == "threads" else ():
         done = run(*argv, env=tenant.env)
