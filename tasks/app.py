@@ -62,6 +62,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
         },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # An error of Redis' that is none of the connection, such as being full, would else
+        # end the worker.
+        "broker_channel_error_retry": True,
         "result_backend": settings.redis_url,
         "result_backend_transport_options": socket,
         "redis_socket_timeout": settings.redis_timeout_s,
