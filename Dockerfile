@@ -50,6 +50,7 @@ COPY --from=builder /app /app
 
 # Nothing is written but to /tmp, so the root may be read-only. Bytecode is in the image.
 ENV PATH=/app/.venv/bin:/usr/bin \
+    HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import click
 
+from embed_star.errors import EmbedStarError
 from embed_star.services import Services, Store, target_of
-from embed_star.settings import load_root_settings, load_settings
+from embed_star.settings import Settings, load_root_settings, load_settings
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.migrations import Migration
+
+WAIT_POLL_S = 1.0
 
 
 @click.command()
@@ -20,12 +24,24 @@ from embed_star.store.migrations import Migration
     is_flag=True,
     help="First make namespace, database and DB_USER, as ROOT_DB_USER / ROOT_DB_PASS.",
 )
-def command(dry_run: bool, with_bootstrap: bool) -> None:
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Change nothing: wait until another `migrate` has done it.",
+)
+def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
     """Apply what is missing of migrations/, and make the settings' embedding space active.
 
     Safe to run from many places at once, and again after it was interrupted.
     """
+    if wait_s is not None and (dry_run or with_bootstrap):
+        raise click.UsageError("--wait changes nothing: it goes without other options")
     settings = load_settings()
+    if wait_s is not None:
+        _wait(settings, wait_s)
+        return
     if with_bootstrap:
         root = load_root_settings()
         target = replace(
@@ -53,6 +69,24 @@ def command(dry_run: bool, with_bootstrap: bool) -> None:
             click.echo("restart producer, workers and beat if they run with other settings")
         if not applied and not changed:
             click.echo("nothing to do: the database is up to date")
+
+
+def _wait(settings: Settings, wait_s: float) -> None:
+    """Return once the schema fits. Raises what is in the way when it does not within `wait_s`."""
+    deadline_s = time.monotonic() + wait_s
+    said = ""
+    with Services(settings) as services:
+        while True:
+            try:
+                services.store.check()
+                return
+            except EmbedStarError as error:  # the user may not be there yet, nor the server
+                if time.monotonic() + WAIT_POLL_S > deadline_s:
+                    raise
+                if str(error) != said:
+                    said = str(error)
+                    click.echo(f"waiting: {said}")
+            time.sleep(WAIT_POLL_S)
 
 
 def _dry_run(store: Store) -> None:

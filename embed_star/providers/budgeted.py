@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -32,12 +31,8 @@ class BudgetedProvider:
         *,
         throttled_pause_s: float,
         reserved: bool = False,
-        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`throttled_pause_s` is the pause after a 429 that names none.
-
-        What `sleep` raises ends the wait for a slot, which is given back.
-        """
+        """`throttled_pause_s` is the pause after a 429 that names none."""
         self.name = provider.name
         self.model = provider.model
         self.dimensions = provider.dimensions
@@ -46,12 +41,11 @@ class BudgetedProvider:
         self._estimate_tokens = estimate_tokens
         self._throttled_pause_s = throttled_pause_s
         self._reserved = reserved
-        self._sleep = sleep
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """See `Provider.embed`; it may take as much longer as the budget books ahead."""
         tokens = sum(map(self._estimate_tokens, texts))
-        grant = admit(self._budget, tokens, reserved=self._reserved, sleep=self._sleep)
+        grant = admit(self._budget, tokens, reserved=self._reserved)
         try:
             answer = self._provider.embed(texts)
         except ProviderThrottled as error:
@@ -65,10 +59,6 @@ class BudgetedProvider:
         if answer.quota_pause_s is not None:
             self._budget.pause(answer.quota_pause_s)
         return answer
-
-    def cut(self) -> None:
-        """See `Provider.cut`."""
-        self._provider.cut()
 
     def close(self) -> None:
         """See `Provider.close`."""

@@ -127,12 +127,19 @@ class LocalProject:
             assert rest[:2] == ["-A", "embed_star"]
             return [*CELERY, *rest[2:]]
         if program == "redis-server":
-            own = ["--port", str(self.ports[service]), "--bind", "127.0.0.1"]
-            own += ["--dir", str(self.data(service, "/data"))]
-            own += ["--aclfile", str(self.secrets(service) / "redis_users.acl")]
-            return [shutil.which(program) or program, *rest, *own]
+            return [shutil.which(program) or program, str(self._redis_file(service, rest[0]))]
         assert (service, program) == ("surrealdb", "start")
         return [str(find_surreal()), *words]
+
+    def _redis_file(self, service: str, mounted: str) -> Path:
+        """Redis' own file, with nothing changed but port and paths."""
+        text = Path(mounted).read_text()
+        assert text.count("port 6379\n") == text.count("dir /data\n") == 1
+        text = text.replace("port 6379\n", f"port {self.ports[service]}\nbind 127.0.0.1\n")
+        text = text.replace("dir /data\n", f"dir {self.data(service, '/data')}\n")
+        file = self.folder / f"{service}.conf"
+        file.write_text(text.replace(SECRETS, str(self.secrets(service))))
+        return file
 
     def environment(self, service: str) -> dict[str, str]:
         """PATH and the like, and what the service is given."""

@@ -55,6 +55,19 @@ def lab(stack: LocalProject) -> Iterator[Lab]:
         yield lab
 
 
+@pytest.mark.parametrize("service", ["producer", "worker", "beat"])
+def test_probes_and_metrics_answer_where_they_are_looked_for(
+    stack: LocalProject, service: str
+) -> None:
+    """The paths of health checks, of Kubernetes' probes and of Prometheus."""
+    for path in ("/livez", "/readyz", "/metrics"):
+        url = f"http://127.0.0.1:{stack.ports[service]}{path}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert answer.status == 200
+            body = answer.read().decode()
+    assert "embed_star_build_info{" in body
+
+
 def test_rows_are_embedded(lab: Lab) -> None:
     keys = lab.insert(ROWS)
     eventually(lambda: lab.embedded(keys) == ROWS, "all rows have a vector", 60.0)

@@ -189,6 +189,7 @@ def test_its_own_model_works_without_a_network(image: Image) -> None:
     """The migrations and the model's weights are found in the image."""
     nowhere = {"DB_PASS": "x", "DB_URL": "ws://127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1"}
     report = image.run("embed-star", "doctor", "--json", **nowhere)
+    assert report.out, report.err
     assert json.loads(report.out)["provider"]["ok"], report
     assert not json.loads(report.out)["database"]["ok"]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from embed_star.cli.main import COMMANDS
 from embed_star.stack.servers import LocalServers
-from tests.support.command_line import Finished, celery, embed_star
+from tests.support.command_line import EMBED_STAR, Finished, celery, embed_star
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.servers import find_surreal, local_servers
 
@@ -201,6 +203,28 @@ class TestMigrate:
         other = {**env, "EMBEDDING_DIMENSIONS": "9"}
         assert "would make" in embed_star("migrate", "--dry-run", env=other).assert_worked()
         embed_star("status", env=env).assert_worked()  # the space is the old one still
+
+    def test_waits_for_another_that_does_it(self, env: dict[str, str]) -> None:
+        """Before there is a user, a database or a server, it is not too early to wait."""
+        awaited = {**env, "DB_DATABASE": "awaited"}
+        argv = [*EMBED_STAR, "migrate", "--wait", "60"]
+        with subprocess.Popen(
+            argv, env={**os.environ, **awaited, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE
+        ) as waiting:
+            assert waiting.stdout is not None
+            assert waiting.stdout.readline().startswith(b"waiting: ")
+            embed_star("migrate", "--bootstrap", env=awaited).assert_worked()
+            assert waiting.wait(30) == 0
+        assert embed_star("migrate", "--wait", "1", env=awaited).assert_worked() == ""
+
+    def test_says_what_it_waited_for_in_vain(self, env: dict[str, str]) -> None:
+        nobody = {**env, "DB_DATABASE": "nobodys"}
+        refused(embed_star("migrate", "--wait", "0.1", env=nobody), "migrate --bootstrap")
+        other = {**env, "EMBEDDING_DIMENSIONS": "9"}
+        refused(embed_star("migrate", "--wait", "0.1", env=other), "embed-star migrate")
+
+    def test_does_one_thing_or_the_other(self, env: dict[str, str]) -> None:
+        assert embed_star("migrate", "--wait", "1", "--bootstrap", env=env).code == 2
 
 
 class TestImport:

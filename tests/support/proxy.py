@@ -18,7 +18,6 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._flows = threading.Event()
         self._flows.set()
-        self._stranded: list[threading.Event] = []
         self._closed = False
         self._sockets: list[socket.socket] = []
         self.accepted = 0
@@ -30,13 +29,6 @@ class Proxy:
 
     def thaw(self) -> None:
         """Let go on, with what was sent meanwhile."""
-        self._flows.set()
-
-    def strand(self) -> None:
-        """As `freeze`, for good, for the connections that there are; new ones are served."""
-        self._flows.clear()
-        self._stranded.append(self._flows)
-        self._flows = threading.Event()
         self._flows.set()
 
     def cut(self) -> None:
@@ -58,8 +50,7 @@ class Proxy:
     ) -> None:
         self._closed = True
         self._listener.close()
-        for flows in (self._flows, *self._stranded):
-            flows.set()
+        self._flows.set()
         self.cut()
 
     def _accept(self) -> None:
@@ -71,16 +62,14 @@ class Proxy:
                 continue
             self.accepted += 1
             self._sockets += [client, server]
-            for ends in ((client, server), (server, client)):
-                pump = threading.Thread(target=_pump, args=(*ends, self._flows), daemon=True)
-                pump.start()
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
-
-def _pump(source: socket.socket, sink: socket.socket, flows: threading.Event) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            flows.wait()
-            sink.sendall(data)
-    for one in (source, sink):
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
+            while data := source.recv(65536):
+                self._flows.wait()
+                sink.sendall(data)
+        for one in (source, sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
