@@ -4,11 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench load check-deploy secrets pin-images lock clean
+.PHONY: help demo test faults faults-report tools lint bench load check-deploy secrets pin-images lock clean
 
 help:
 	@echo "make demo   the whole way on example data: no Docker, no key"
 	@echo "make test   the tests"
+	@echo "make faults the fault lab: 47 faults and SEEDS=20 random mixtures of them"
+	@echo "make faults-report  write the figures of the last run into docs/reliability.md"
+	@echo "make tools  toxiproxy, for the fault lab (needs go)"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  throughput and latency, on this machine"
 	@echo "make load   rows at a steady rate for two minutes; a table and a picture"
@@ -30,7 +33,24 @@ demo: $(STAMP)
 	@$(BIN)/embed-star demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest --ignore=tests/deploy
+	@$(BIN)/python -m pytest --ignore=tests/deploy --ignore=tests/faults
+
+# SEEDS=200 is the long run; FIRST_SEED=17 SEEDS=1 replays one mixture; ONLY is pytest's -k.
+SEEDS ?= 20
+FIRST_SEED ?= 0
+JOBS ?= 3
+ONLY ?=
+faults: $(STAMP) tools
+	@$(BIN)/python -m tests.faults --seeds $(SEEDS) --first $(FIRST_SEED) --jobs $(JOBS) --only "$(ONLY)"
+
+faults-report: $(STAMP)
+	@$(BIN)/python -m tests.faults --report
+
+tools: .tools/server
+
+.tools/server:
+	@echo "building toxiproxy into .tools (once)"
+	@GOBIN=$(CURDIR)/.tools go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
@@ -72,4 +92,4 @@ lock:
 	$(COMPILE) --group deploy --output-file $(LOCKS)/deploy.lock
 
 clean:
-	rm -rf $(VENV) .tools .embed-star .load .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .tools .faults.jsonl .embed-star .load .mypy_cache .ruff_cache .pytest_cache

@@ -7,17 +7,21 @@ import json
 import statistics
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from bench import backup, load
+from bench.scraping import scraped
+from bench.soak import soak
 from bench.stack import Bench, Shape, quantile, running
 from embed_star.errors import EmbedStarError
 from embed_star.store.codec import record
 
 CONSOLE = Console()
+_TURNS = 7
 
 
 WITH_OPTIONS = {"backup": backup.main, "load": load.main}
@@ -25,17 +29,19 @@ WITH_OPTIONS = {"backup": backup.main, "load": load.main}
 
 
 def main() -> None:
-    """Run all of it, or what is named."""
+    """Run all of the first three, or what is named."""
     if sys.argv[1:2] and sys.argv[1] in WITH_OPTIONS:
         WITH_OPTIONS[sys.argv[1]](sys.argv[2:])
         return
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *BENCHES], help="default: all")
+    parser.add_argument(
+        "names", nargs="*", choices=[[], *BENCHES], help=f"default: {', '.join(USUAL)}"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     table = Table("what", "figure", "against", "ratio", "wanted", box=None, padding=(0, 2, 0, 0))
     figures: dict[str, float] = {}
-    for name in arguments.names or BENCHES:
+    for name in arguments.names or USUAL:
         CONSOLE.print(f"· {name} …")
         for row in BENCHES[name](figures):
             table.add_row(*row)
@@ -115,11 +121,42 @@ def freshness(figures: dict[str, float], samples: int = 300) -> list[tuple[str, 
     ]
 
 
+def monitoring(figures: dict[str, float], rows: int = 4_000) -> list[tuple[str, ...]]:
+    """What metrics and their scrapes cost: two stacks in turns, one of them without."""
+    shape = Shape(batch_rows=200, chord_batches=2, workers=1, threads=3)
+    with running(replace(shape, monitored=False)) as bare, running(shape) as monitored:
+        pairs = []
+        for _ in range(_TURNS):
+            without = _backlog(bare, rows)
+            with scraped(monitored.stack.monitoring_ports.values(), every_s=1.0):
+                pairs.append((_backlog(monitored, rows), without))
+    ratio = statistics.median(rate / without for rate, without in pairs)
+    rate, without = (statistics.median(rates) for rates in zip(*pairs, strict=True))
+    figures |= {"monitored_rows_s": rate, "monitored_ratio": ratio}
+    return [
+        (
+            "backlog, with metrics, scraped each second",
+            _rate(rate),
+            f"{_rate(without)} without metrics",
+            f"{ratio:.2f}",
+            "≥ 0.95",
+        )
+    ]
+
+
 def _rate(rows_s: float) -> str:
     return f"{rows_s:,.0f} rows/s"
 
 
-BENCHES = {"instant": instant, "slow": slow_provider, "freshness": freshness}
+BENCHES = {
+    "instant": instant,
+    "slow": slow_provider,
+    "freshness": freshness,
+    "monitoring": monitoring,
+    "soak": soak,
+}
+USUAL = ("instant", "slow", "freshness")
+"""The soak takes minutes, and what metrics cost matters when they change."""
 
 
 def _backlog(bench: Bench, rows: int) -> float:

@@ -40,6 +40,7 @@ class Shape:
     latency_ms: float = 0
     latency_sigma: float = 0
     """Spread of the provider's latency: log-normal, with `latency_ms` as its median."""
+    monitored: bool = True
     true_vectors: bool = False
     """Each text has its own vector, and the provider keeps a ledger: for the checker."""
     beat: bool = False
@@ -140,6 +141,7 @@ def running(shape: Shape) -> Iterator[Bench]:
             "LEADER_LEASE_S": str(_LEASE_S),
             "LOG_LEVEL": "WARNING",
             "LOG_FORMAT": "json",
+            **({} if shape.monitored else {"MONITORING_PORT": "0"}),
         }
         stack = LocalStack(
             Path(folder) / "data",

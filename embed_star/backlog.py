@@ -16,6 +16,7 @@ from embed_star import text
 from embed_star.batching import batches
 from embed_star.errors import RedisUnavailable
 from embed_star.events import Emit, RowsContended, RunDispatched, nobody
+from embed_star.grace import Grace
 from embed_star.guards.breaker import Breaker, Phase
 from embed_star.guards.budget import Budget
 from embed_star.guards.locks import LockLayer
@@ -73,6 +74,9 @@ class Turn(NamedTuple):
     """Of the whole fleet, with those just dispatched."""
     paused_s: float = 0.0
     """How long the provider is not to be called, so that nothing was claimed; 0: it may be."""
+    gather: bool = False
+    """Whether the next rows may gather: every worker has work waiting already, and a run of
+    few rows takes a call of the provider as a full one does."""
 
 
 class Throughput:
@@ -117,6 +121,7 @@ class Backlog:
         space: Space,
         pace: Pace,
         budget: Budget,
+        grace: Grace,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         emit: Emit = nobody,
@@ -130,6 +135,7 @@ class Backlog:
         self._space = space
         self._pace = pace
         self._budget = budget
+        self._grace = grace
         self._throughput = Throughput(clock)
         self._clock = clock
         self._emit = emit
@@ -147,6 +153,8 @@ class Backlog:
 
     def dispatch(self) -> Turn:
         """Claim and enqueue what there is room for; nothing while the provider is paused.
+
+        Ends after the run that it is at when the process is to end.
 
         When it may be tried again, one batch goes out, whose worker does that. Raises
         RedisUnavailable and StoreUnavailable. Whatever was claimed and not enqueued by
@@ -169,7 +177,8 @@ class Backlog:
             else:
                 room = self._room(counts, rate, lane) - dispatched
             dispatched += self._dispatch_lane(lane, room)
-        return Turn(dispatched, counts.in_flight + dispatched)
+        gather = counts.queued > 0 and 0 < dispatched < self._pace.run_rows
+        return Turn(dispatched, counts.in_flight + dispatched, gather=gather)
 
     def _room(self, counts: RunCounts, rate: float, lane: Lane) -> int:
         pace = self._pace
@@ -184,7 +193,7 @@ class Backlog:
         dispatched = 0
         # Less than a batch is left for the next ring: half-empty calls cost the most.
         least = min(self._pace.batch_rows, PAGE_ROWS, self._pace.max_in_flight_rows)
-        while room - dispatched >= least:
+        while room - dispatched >= least and not self._grace.begun:
             rows = min(PAGE_ROWS, room - dispatched)
             entries = self._outbox.page(lane, self._after[lane], rows)
             if not entries:
@@ -204,6 +213,8 @@ class Backlog:
         pending = [Pending(key, ids, size) for key, ids, size in outbox_store.group(entries)]
         dispatched = 0
         for rows in _slices(pending, self._pace.run_rows):
+            if self._grace.begun:
+                break
             dispatched += self._start_run(lane, rows)
         return dispatched
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import structlog
@@ -24,6 +25,7 @@ from embed_star.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
+from embed_star.grace import Grace
 from embed_star.guards.breaker import Admission, Breaker
 from embed_star.providers.base import Provider, Vectors
 
@@ -58,15 +60,17 @@ class Calls:
         self,
         provider: Provider,
         breaker: Breaker,
+        grace: Grace,
         *,
         dimensions: int,
         at_once: int,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         self._provider = provider
         self._dimensions = dimensions
         self._breaker = breaker
-        self._sleep = sleep
+        self._sleep = sleep or grace.wait
+        self._grace = grace
         # There are more threads than calls: while some wait for the provider, the others
         # load the next rows and write the last.
         self._at_once = threading.BoundedSemaphore(at_once)
@@ -79,11 +83,13 @@ class Calls:
         When the provider was paused and may be tried, it first has to pass its probes.
         `before_each` is called before each call and each probe. Raises ProviderPaused
         when nobody may call, be it since this call failed; InputSuspected when the
-        provider failed and then answered our own text, which is not held against it; else
-        what the provider raises.
+        provider failed and then answered our own text, which is not held against it;
+        ShuttingDown when the process ends before the call begins or in the middle of it;
+        else what the provider raises.
         """
-        with self._at_once:
+        with self._slot():
             while True:
+                self._grace.check()
                 before_each()
                 admission = self._breaker.admit()
                 if not admission.allowed:
@@ -100,6 +106,14 @@ class Calls:
                     error = failed.error
                 self._find_whose_fault(admission, error, before_each)
 
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        self._grace.acquire(self._at_once)
+        try:
+            yield
+        finally:
+            self._at_once.release()
+
     def is_beyond_chance(self, failures: int) -> bool:
         """Whether so many suspicions of a text alone, in a row, show that it is at fault."""
         seen = self._breaker.state()
@@ -114,8 +128,12 @@ class Calls:
         for wait_s in PROBE_WAITS_S:
             if time.monotonic() > give_up:
                 break
-            self._sleep(wait_s)
-            before_each()
+            try:
+                self._sleep(wait_s)
+                before_each()
+            except BaseException:
+                self._breaker.abandon(admission)
+                raise
             probe = self._breaker.admit()
             if not probe.allowed:
                 break

@@ -14,7 +14,8 @@
     │   ├── RedisUnavailable     Redis: no connection, or no answer in time
     │   ├── ProviderUnavailable  no connection, a time-out, a 5xx, a torn answer
     │   │   └── ProviderThrottled    a 429; carries `retry_after_s`
-    │   └── ProviderPaused       its circuit breaker is open; carries `retry_in_s`
+    │   ├── ProviderPaused       its circuit breaker is open; carries `retry_in_s`
+    │   └── ShuttingDown         this process ends; another one does it
     ├── StoreError               SurrealDB answered, and the answer is an error
     │   ├── StoreAuthError       wrong user, password or rights
     │   ├── AlreadyExists        a record with that id is there
@@ -95,6 +96,10 @@ class ProviderPaused(TransientError):
     def __init__(self, message: str, retry_in_s: float) -> None:
         super().__init__(message)
         self.retry_in_s = retry_in_s
+
+
+class ShuttingDown(TransientError):
+    """This process is being stopped: the work is for another one."""
 
 
 class StoreError(EmbedStarError):

@@ -27,6 +27,7 @@ from embed_star.errors import (
     ProviderThrottled,
     ProviderUnavailable,
     RedisUnavailable,
+    ShuttingDown,
     TransientError,
 )
 from embed_star.events import Emit, RowsLeft, RowsWritten, nobody
@@ -88,7 +89,7 @@ class _Bought:
     waiting: AbstractSet[str] = frozenset()
     """Hashes of those that were not embedded because of the provider."""
     why: str = ""
-    paused: ProviderPaused | None = None
+    paused: TransientError | None = None
 
 
 @dataclass(slots=True)
@@ -220,11 +221,13 @@ class Embedder:
     def _buy(self, held: _Held, missing: Mapping[str, str], final: bool) -> _Bought:
         """Pay for `missing` (hash → text). Raises what is to be tried again soon."""
         purchase = self._buyer.purchase(lambda: self._outlast_call(held))
-        paused = None
+        paused: TransientError | None = None
         try:
             purchase.make(missing)
         except ProviderPaused as error:
             paused, why = error, "paused"
+        except ShuttingDown as error:
+            paused, why = error, "shutdown"
         except ProviderThrottled:
             raise
         except ProviderUnavailable as error:
@@ -249,17 +252,20 @@ class Embedder:
         self._extend_in_redis(held.keys, held.run_id)
         held.until = now + self._limits.lock_ttl_s
 
-    def _give_back(self, held: _Held, rows: Sequence[Pending], error: ProviderPaused) -> None:
-        """Unlock rows that nobody can embed for now, so that they are claimed after the pause.
+    def _give_back(self, held: _Held, rows: Sequence[Pending], error: TransientError) -> None:
+        """Unlock rows that are not embedded here: after a pause, or by another process now.
 
-        The producer claims nothing before it is over: there is no going round in circles.
+        The producer claims nothing in a pause: there is no going round in circles.
         """
         keys = [row.key for row in rows]
-        log.info("rows_wait", reason=str(error), rows=len(keys), retry_in_s=error.retry_in_s)
+        wait_s = error.retry_in_s if isinstance(error, ProviderPaused) else 0.0
+        log.info("rows_wait", reason=str(error), rows=len(keys), retry_in_s=wait_s)
         # Not given back, they end by themselves. The database's first: it counts.
         with suppress(EmbedStarError):
             self._lock_table.release(keys, held.run_id)
             self._locks.release(keys, held.run_id)
+            if isinstance(error, ShuttingDown):
+                self._runs.give_back(held.run_id, len(keys))
 
     def _keep_locks(self, batch: Batch) -> None:
         keys = [row.key for row in batch.rows]

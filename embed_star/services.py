@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, repeat
 from typing import Self
 
 import redis
+import structlog
 
 from embed_star import providers, text
 from embed_star.backlog import Backlog, Dispatcher, Pace
@@ -17,7 +19,9 @@ from embed_star.backup.restoring import Restorer
 from embed_star.backup.saving import Saver
 from embed_star.cache import VectorCache
 from embed_star.calls import Calls
+from embed_star.errors import RedisUnavailable, TransientError
 from embed_star.events import Emit, nobody
+from embed_star.grace import Grace
 from embed_star.guards import breaker, connection
 from embed_star.guards.breaker import Breaker, FallbackBreaker, NeverOpen, Thresholds
 from embed_star.guards.budget import Budget
@@ -52,6 +56,11 @@ from embed_star.store.repos import Repos
 from embed_star.store.spaces import Spaces
 from embed_star.store.vectors import Vectors
 from embed_star.validation import Validator
+
+log = structlog.get_logger(__name__)
+
+READY_POLL_S = 3.0
+"""How often a database that is down at the start is tried again."""
 
 
 def space_of(settings: Settings) -> Space:
@@ -161,14 +170,18 @@ class Services:
         settings: Settings,
         emit: Emit = nobody,
         *,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
-        """`emit` is told what is done here."""
+        """`emit` is told what is done here; `sleep` replaces the waits between probes."""
         self.settings = settings
         self.emit = emit
         self._sleep = sleep
         self.space = space_of(settings)
         self.redis_prefix = f"embed_star:{settings.db_namespace}:{settings.db_database}:"
+
+    @cached_property
+    def grace(self) -> Grace:
+        return Grace(self.settings.grace_s)
 
     @cached_property
     def store(self) -> Store:
@@ -217,6 +230,7 @@ class Services:
         return Calls(
             self.budgeted_provider(reserved=False),
             self.breaker,
+            self.grace,
             dimensions=self.space.dimensions,
             at_once=self.settings.parallel_workers,
             sleep=self._sleep,
@@ -251,6 +265,7 @@ class Services:
             text.estimate_tokens,
             throttled_pause_s=self.settings.provider_throttled_pause_s,
             reserved=reserved,
+            sleep=self.grace.wait,
         )
 
     @cached_property
@@ -355,6 +370,7 @@ class Services:
             ),
             budget=self.budget,
             emit=self.emit,
+            grace=self.grace,
         )
 
     @cached_property
@@ -388,6 +404,36 @@ class Services:
             text_max_tokens=self.settings.text_max_tokens,
             page_rows=self.settings.reconcile_page_rows,
         )
+
+    def check(self) -> None:
+        """Raise SchemaError unless the schema fits; say so when Redis may drop queued work.
+
+        Raises StoreUnavailable. A Redis that is away is no reason not to start.
+        """
+        self.store.check()
+        with suppress(RedisUnavailable):
+            if policy := connection.eviction_policy(self.redis):
+                log.error("redis_evicts_keys", reason=connection.EVICTS.format(policy=policy))
+
+    def await_ready(self, on_try: Callable[[], None] = lambda: None) -> None:
+        """`check`, and a database that is down is waited for; `on_try` is called each time.
+
+        Raises SchemaError, and ShuttingDown when the process is to end.
+        """
+        for wait_s in chain((0.2, 0.5, 1.0, 2.0), repeat(READY_POLL_S)):
+            on_try()
+            try:
+                self.check()
+            except TransientError as error:
+                log.warning("not_ready", reason=str(error))
+                self.grace.wait(wait_s)
+            else:
+                return
+
+    def cut_calls(self) -> None:
+        """Break off all calls to the provider, for the end of this process."""
+        if "provider" in self.__dict__:
+            self.provider.cut()
 
     def close(self) -> None:
         """Close what was opened."""

@@ -7,6 +7,7 @@ together, so that one message lists every fault.
 
 from __future__ import annotations
 
+import math
 import re
 from ipaddress import ip_address
 from pathlib import Path
@@ -59,6 +60,9 @@ BUDGET_WAIT_MAX_S = 10.0
 
 LOCK_MARGIN_S = 10.0
 """What a lock must outlast a provider call by: loading, validating, one bulk write."""
+
+SHUTDOWN_MARGIN_S = 2.0
+"""What a process may take beyond its grace until it has ended."""
 
 _FIELD_PATH = re.compile(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62}){0,3}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
@@ -224,6 +228,12 @@ class Settings(_FromEnvironment):
     lock_ttl_s: Seconds = Field(45.0, description="a lock nobody extends is free after this")
     leader_lease_s: Seconds = Field(10.0, description="a dead producer is replaced after this")
     visibility_timeout_s: Seconds = Field(300.0, description="Redis redelivers a task after this")
+    shutdown_grace_s: float = Field(
+        -1.0,
+        ge=-1,
+        le=24 * 3600,
+        description="what runs may finish for this long after SIGTERM; -1: a call's longest",
+    )
 
     # Circuit breaker
     breaker_failures: int = Field(
@@ -310,6 +320,8 @@ class Settings(_FromEnvironment):
     @field_validator("tracing_endpoint")
     @classmethod
     def _tracing_url(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError("must hold no user and password")
         return _check_url(value, ("http", "https")) if value else value
 
     @field_validator("monitoring_host")
@@ -430,6 +442,19 @@ class Settings(_FromEnvironment):
             )
         return value
 
+    @field_validator("shutdown_grace_s")
+    @classmethod
+    def _grace(cls, value: float, info: ValidationInfo) -> float:
+        if -1 < value < 0:
+            raise ValueError("must be -1, or at least 0")
+        visible_s = info.data.get("visibility_timeout_s", math.inf)
+        if value >= visible_s:
+            raise ValueError(
+                f"must be less than VISIBILITY_TIMEOUT_S = {visible_s:g}, or Redis would hand "
+                "out again what a stopping worker still does"
+            )
+        return value
+
     @field_validator("validate_magnitude_max")
     @classmethod
     def _magnitudes(cls, value: float, info: ValidationInfo) -> float:
@@ -488,6 +513,13 @@ class Settings(_FromEnvironment):
         """Longest that one task goes on calling: it ends before its message is handed out again."""
         call_s = self.provider_total_timeout_s + self.budget_wait_s
         return max(1.0, self.visibility_timeout_s - call_s - 1.0)
+
+    @property
+    def grace_s(self) -> float:
+        """The grace in force: the setting, else what a call to the provider takes at most."""
+        if self.shutdown_grace_s >= 0:
+            return self.shutdown_grace_s
+        return min(self.provider_total_timeout_s + LOCK_MARGIN_S, self.visibility_timeout_s)
 
     @property
     def cache_redis_url(self) -> str:

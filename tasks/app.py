@@ -12,7 +12,7 @@ from embed_star.guards import queues
 from embed_star.guards.queues import EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE
 from embed_star.observe import logging as observe_logging
 from embed_star.settings import Settings
-from tasks import broker, embed, lifecycle, monitoring, results, store, sweep
+from tasks import broker, embed, lifecycle, monitoring, results, shutdown, store, sweep, tracing
 from tasks.base import SHOWN_CHARS, ServiceTask
 
 SPARE_THREADS = 2
@@ -31,6 +31,8 @@ def create_app(settings: Settings) -> Celery:
         module.register(app, settings)
     lifecycle.connect(app, settings)
     monitoring.connect(app, settings)
+    tracing.connect(app, settings)
+    shutdown.connect(app)
 
     def configure_logging(**_: Any) -> None:
         observe_logging.configure(settings.log_level, settings.log_format)
@@ -53,11 +55,16 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             **socket,
             "visibility_timeout": settings.visibility_timeout_s,
+            # A connection on which no answer comes is dropped after this (half-open).
+            "health_check_interval": 10,
             "priority_steps": list(queues.PRIORITY_STEPS),
             "queue_order_strategy": "priority",
         },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # An error of Redis' that is none of the connection, such as being full, would else
+        # end the worker.
+        "broker_channel_error_retry": True,
         "result_backend": settings.redis_url,
         "result_backend_transport_options": socket,
         "redis_socket_timeout": settings.redis_timeout_s,

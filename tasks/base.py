@@ -83,6 +83,7 @@ class ServiceTask(Task):  # type: ignore[misc]  # Celery has no types
         message = args[0] if args and isinstance(args[0], dict) else {}
         known = {**message, **(self.request.headers or {}), **kwargs}
         ids = {name: known[name] for name in ("run_id", "correlation_id") if name in known}
+        ids |= getattr(self.request, "trace_ids", None) or {}
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
             task=self.name, task_id=task_id, retries=self.request.retries, **ids

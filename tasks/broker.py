@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from queue import Empty
 from typing import Any
 
 from kombu.transport import redis as kombu_redis
@@ -21,6 +23,15 @@ class Channel(kombu_redis.Channel):
         if self.connection is None or self.connection.client is None:
             raise RedisConnectionError("the connection to Redis is closed")
         return super()._connparams(asynchronous)
+
+    def finish_poll(self) -> None:
+        """Take the answer to the pop under way: what comes with it goes back into its queue.
+
+        For a channel that no longer consumes. Waits for a second at most.
+        """
+        if self._in_poll:
+            with suppress(Empty, *self.connection_errors):
+                self._brpop_read()
 
 
 def cure() -> None:

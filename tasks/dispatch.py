@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from celery import Celery, chord
 from kombu.exceptions import OperationalError
@@ -21,6 +22,7 @@ class CeleryDispatcher:
     def __init__(self, app: Celery) -> None:
         self._embed = app.tasks["embed_star.embed_batch"]
         self._store = app.tasks["embed_star.store_embeddings"]
+        self._reconcile = app.tasks["embed_star.reconcile"]
 
     def dispatch(self, batches: Sequence[Batch], lane: Lane) -> None:
         run_id = batches[0].run_id
@@ -33,7 +35,18 @@ class CeleryDispatcher:
             for batch in batches
         ]
         body = self._store.s(run_id=run_id).set(priority=priority, headers={"run_id": run_id})
-        try:
+        with _publishing("a run"):
             chord(header)(body)
-        except (OperationalError, RedisError) as error:
-            raise RedisUnavailable(f"cannot enqueue a run: {error}") from error
+
+    def reconcile(self) -> None:
+        """Ask for a reconcile soon. Raises RedisUnavailable."""
+        with _publishing("a reconcile"):
+            self._reconcile.apply_async()
+
+
+@contextmanager
+def _publishing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, RedisError) as error:
+        raise RedisUnavailable(f"cannot enqueue {what}: {error}") from error

@@ -14,6 +14,9 @@ from tasks.base import ServiceTask
 
 log = structlog.get_logger(__name__)
 
+INSISTENT = {"max_retries": 22, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 2.0}
+"""Of a worker's publishing: tries for about 30 s."""
+
 
 def connect(app: Celery, settings: Settings) -> None:
     """Connect to the signals of `app`'s processes."""
@@ -23,7 +26,7 @@ def connect(app: Celery, settings: Settings) -> None:
         # Celery sets up the logs after this.
         observe_logging.configure(settings.log_level, settings.log_format)
         try:
-            ServiceTask.services_of(app).store.check()
+            ServiceTask.services_of(app).check()
         except TransientError as error:
             log.warning("not_ready", reason=str(error))
         except EmbedStarError as error:
@@ -34,6 +37,14 @@ def connect(app: Celery, settings: Settings) -> None:
             provider=settings.embedding_provider,
         )
 
+    def insist(**_: Any) -> None:
+        """Let a worker publish what it has in hand when Redis is back.
+
+        Given up, a retry would leave its rows to the end of their locks. A producer gives
+        up soon: it gives its rows back itself.
+        """
+        app.conf.task_publish_retry_policy = INSISTENT
+
     def close(**_: Any) -> None:
         ServiceTask.close_services(app)
 
@@ -41,6 +52,7 @@ def connect(app: Celery, settings: Settings) -> None:
         structlog.contextvars.clear_contextvars()
 
     signals.worker_init.connect(check, weak=False)
+    signals.worker_init.connect(insist, weak=False)
     signals.beat_init.connect(check, weak=False)
     signals.task_postrun.connect(forget_ids, weak=False)
     signals.worker_shutdown.connect(close, weak=False)

@@ -64,6 +64,8 @@ def register(app: Celery, settings: Settings) -> None:
         progress = reconciler.begin()
         until = time.monotonic() + RECONCILE_SLICE_S
         while progress.phase is not Phase.DONE and time.monotonic() < until:
+            if task.services.grace.begun:
+                break
             progress = reconciler.step(progress)
             if not reconciler.backlog_is_short():
                 break

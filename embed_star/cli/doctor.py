@@ -9,7 +9,13 @@ from collections.abc import Callable
 import click
 
 from embed_star.errors import EmbedStarError, SchemaError
-from embed_star.guards.connection import redis_errors, shown_url
+from embed_star.guards.connection import (
+    EVICTS,
+    eviction_policy,
+    keeps_nothing,
+    redis_errors,
+    shown_url,
+)
 from embed_star.services import Services
 from embed_star.settings import load_settings
 
@@ -57,14 +63,12 @@ def _schema(services: Services) -> str:
 def _redis(services: Services) -> str:
     with redis_errors("answer a ping"):
         info = services.redis.info("server")
-        # Not CONFIG: that is an administrator's, and hosted Redis has none.
-        policy = services.redis.info("memory").get("maxmemory_policy")
-    if policy not in (None, "noeviction"):
-        raise SchemaError(
-            f"Redis evicts keys (maxmemory-policy {policy}), so queued work can vanish: set "
-            "noeviction, and give the cache a Redis of its own with CACHE_URL"
-        )
-    return f"Redis {info['redis_version']} at {shown_url(services.settings.redis_url)}"
+    if policy := eviction_policy(services.redis):
+        raise SchemaError(EVICTS.format(policy=policy))
+    found = f"Redis {info['redis_version']} at {shown_url(services.settings.redis_url)}"
+    if keeps_nothing(services.redis):
+        found += "; without persistence: a restart costs what is under way a minute, and the cache"
+    return found
 
 
 def _provider(services: Services) -> str:

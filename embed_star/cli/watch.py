@@ -6,16 +6,21 @@ import os
 import secrets
 import signal
 import socket
+from contextlib import suppress
 
 import click
+import structlog
 
 from embed_star import monitoring
+from embed_star.errors import ShuttingDown
 from embed_star.events import Listeners
 from embed_star.observe import logging as observe_logging
 from embed_star.producer import Lease, Producer, Rhythm
 from embed_star.services import Services, target_of
 from embed_star.settings import Settings, load_settings
 from embed_star.store.connection import Connection
+
+log = structlog.get_logger(__name__)
 
 
 @click.command()
@@ -27,29 +32,42 @@ def command() -> None:
     settings = load_settings()
     # Here, since the app reads the settings when it is imported.
     from embed_star.celery import app
+    from tasks import tracing
     from tasks.dispatch import CeleryDispatcher
 
     observe_logging.configure(settings.log_level, settings.log_format)
     listeners = Listeners()
     with Services(settings, listeners) as services:
-        services.store.check()
+        dispatcher = CeleryDispatcher(app)
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         pulse = monitoring.producer_pulse(settings)
         producer = Producer(
-            backlog=services.backlog(CeleryDispatcher(app)),
+            backlog=services.backlog(dispatcher),
             lease=Lease(services.locks, owner, settings.leader_lease_s),
             runs=services.runs,
             rhythm=_rhythm(settings),
             open_doorbell=(lambda: Connection(target_of(settings)))
             if settings.live_queries
             else None,
-            on_lead=lambda: app.send_task("embed_star.reconcile"),
+            on_lead=dispatcher.reconcile,
             on_turn=pulse.beat,
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: producer.stop())
-        with monitoring.of_producer(services, listeners, pulse, lambda: producer.leading):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, lambda *_: services.grace.request())
+        services.grace.watch(on_begin=producer.stop, on_end=_end)
+        with (
+            suppress(ShuttingDown),
+            tracing.start(app, settings, listeners, "embed-star-producer"),
+            monitoring.of_producer(services, listeners, pulse, lambda: producer.leading),
+        ):
+            services.await_ready(pulse.beat)
             producer.run()
+
+
+def _end() -> None:
+    """Whatever hangs: what was claimed and not enqueued is free when its locks end."""
+    log.error("shutdown_forced")
+    os._exit(1)
 
 
 def _rhythm(settings: Settings) -> Rhythm:

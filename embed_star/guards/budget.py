@@ -182,13 +182,17 @@ def admit(
 
     Sleeps once, and never longer than the budget books ahead. Raises ProviderThrottled
     with `retry_after_s` when no slot is near, or the provider asked for a pause meanwhile;
-    nothing is taken then.
+    nothing is taken then, nor when `sleep` raises.
     """
     answer = budget.take(tokens, reserved=reserved)
     if isinstance(answer, Wait):
         raise ProviderThrottled("the provider's rate limit is used up for now", answer.wait_s)
     if answer.delay_s > 0.0:
-        sleep(answer.delay_s)
+        try:
+            sleep(answer.delay_s)
+        except BaseException:
+            budget.refund(answer)
+            raise
         if paused_s := budget.state().paused_s:
             budget.refund(answer)
             raise ProviderThrottled("the provider asked for a pause", paused_s)

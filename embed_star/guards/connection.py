@@ -29,9 +29,46 @@ def redis_errors(what: str) -> Iterator[None]:
     """Turn errors of the client into RedisUnavailable, saying `what` could not be done."""
     try:
         yield
+    except redis.exceptions.OutOfMemoryError as error:
+        raise RedisUnavailable(
+            f"Redis: cannot {what}: it is out of memory; raise its maxmemory, or give the "
+            "cache a Redis of its own with CACHE_URL"
+        ) from error
     except redis.RedisError as error:
         reason = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
         raise RedisUnavailable(f"Redis: cannot {what}: {reason}") from error
+
+
+def eviction_policy(client: redis.Redis) -> str:
+    """By which rule this Redis drops keys when it is full; empty if it does not or will not say.
+
+    Raises RedisUnavailable.
+    """
+    with redis_errors("say how it is set up"):
+        try:
+            policy = str(client.info("memory").get("maxmemory_policy", ""))
+        except redis.ResponseError:  # INFO is not for everybody
+            return ""
+    return "" if policy == "noeviction" else policy
+
+
+EVICTS = (
+    "Redis evicts keys (maxmemory-policy {policy}), so queued work can vanish: set "
+    "noeviction, and give the cache a Redis of its own with CACHE_URL"
+)
+
+
+def keeps_nothing(client: redis.Redis) -> bool:
+    """Whether this Redis is known to write neither an append-only file nor snapshots.
+
+    Raises RedisUnavailable.
+    """
+    with redis_errors("say how it is set up"):
+        try:
+            found = client.config_get("save", "appendonly")
+        except redis.ResponseError:  # hosted ones have no CONFIG
+            return False
+    return found.get("save") == "" and found.get("appendonly") == "no"
 
 
 def shown_url(url: str) -> str:

@@ -50,6 +50,12 @@ redis.call('ZREM', KEYS[5], ARGV[1])
 for i = 4, #ARGV, 2 do redis.call('HINCRBY', KEYS[4], ARGV[i], ARGV[i + 1]) end
 redis.call('PUBLISH', ARGV[2], ARGV[3])
 """
+_GIVE_BACK = """
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then
+  redis.call('HINCRBY', KEYS[2], ARGV[1], -ARGV[2])
+end
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+"""
 _COUNTS = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -69,6 +75,10 @@ return {rows, queued, tonumber(redis.call('HGET', KEYS[4], 'finished') or '0'),
 """
 
 
+_GIVEN_BACK = "given back"
+"""The message on the channel that says so; all others only ring."""
+
+
 class Runs:
     """Bookkeeping of runs; every method is one Lua call. Raises RedisUnavailable."""
 
@@ -80,6 +90,7 @@ class Runs:
         self._begin = client.register_script(_BEGIN)
         self._start = client.register_script(_START)
         self._finish = client.register_script(_FINISH)
+        self._give_back = client.register_script(_GIVE_BACK)
         self._counts = client.register_script(_COUNTS)
 
     def begin(self, run_id: str, rows: int, give_up_s: float) -> None:
@@ -94,6 +105,10 @@ class Runs:
         """The run is over; add to the totals, and ring whoever waits on `channel`."""
         flat = [part for item in totals.items() for part in item]
         self._call(self._finish, run_id, self.channel, run_id, *flat)
+
+    def give_back(self, run_id: str, rows: int) -> None:
+        """So many begun rows of the run are free to be claimed again: tell the producer."""
+        self._call(self._give_back, run_id, rows, self.channel, _GIVEN_BACK)
 
     def counts(self) -> RunCounts:
         """The state now; runs that were given up are dropped."""
@@ -112,8 +127,10 @@ class Runs:
         with redis_errors("publish"):
             self._client.publish(self.channel, "wake")
 
-    def listen(self, ring: Callable[[], None], stopped: Callable[[], bool]) -> None:
+    def listen(self, ring: Callable[[bool], None], stopped: Callable[[], bool]) -> None:
         """Call `ring` for each message on `channel` until `stopped()`; blocks.
+
+        It is told whether rows were given back, which may lie behind what was read.
 
         A broken connection is made again after a second: a missed ring costs the
         waiting side one poll.
@@ -122,8 +139,9 @@ class Runs:
         with pubsub, redis_errors("subscribe"):
             pubsub.subscribe(self.channel)
             while not stopped():
-                if pubsub.get_message(timeout=0.5) is not None:
-                    ring()
+                message = pubsub.get_message(timeout=0.5)
+                if message is not None:
+                    ring(message["data"] == _GIVEN_BACK.encode())
 
     def _call(self, script: Any, *arguments: Any) -> Any:
         with redis_errors("keep count of runs"):

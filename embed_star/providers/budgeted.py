@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -31,8 +32,12 @@ class BudgetedProvider:
         *,
         throttled_pause_s: float,
         reserved: bool = False,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`throttled_pause_s` is the pause after a 429 that names none."""
+        """`throttled_pause_s` is the pause after a 429 that names none.
+
+        What `sleep` raises ends the wait for a slot, which is given back.
+        """
         self.name = provider.name
         self.model = provider.model
         self.dimensions = provider.dimensions
@@ -41,11 +46,12 @@ class BudgetedProvider:
         self._estimate_tokens = estimate_tokens
         self._throttled_pause_s = throttled_pause_s
         self._reserved = reserved
+        self._sleep = sleep
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """See `Provider.embed`; it may take as much longer as the budget books ahead."""
         tokens = sum(map(self._estimate_tokens, texts))
-        grant = admit(self._budget, tokens, reserved=self._reserved)
+        grant = admit(self._budget, tokens, reserved=self._reserved, sleep=self._sleep)
         try:
             answer = self._provider.embed(texts)
         except ProviderThrottled as error:
@@ -59,6 +65,10 @@ class BudgetedProvider:
         if answer.quota_pause_s is not None:
             self._budget.pause(answer.quota_pause_s)
         return answer
+
+    def cut(self) -> None:
+        """See `Provider.cut`."""
+        self._provider.cut()
 
     def close(self) -> None:
         """See `Provider.close`."""

@@ -16,7 +16,7 @@ import io
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -55,12 +55,14 @@ class Limits:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Deadline:
     """When a call ends, on the monotonic clock, and how long a silence in it may last."""
 
     ends_at: float
     silence_s: float
+    was_cut: bool = False
+    _sock: Any = None
 
     @classmethod
     def of(cls, limits: Limits) -> Deadline:
@@ -76,7 +78,17 @@ class Deadline:
         left = self.remaining_s()
         if not left:
             raise TimeoutError("the deadline of the call has passed")
+        self._sock = sock
         sock.settimeout(min(self.silence_s, left))
+
+    def cut(self) -> None:
+        """Let the deadline be now, for an operation under way in another thread, too."""
+        self.was_cut, self.ends_at = True, 0.0
+        if isinstance(self._sock, socket.socket):
+            with suppress(OSError):
+                # Not `self._sock.shutdown`: over TLS, that takes the session from under
+                # whoever reads.
+                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
 _current: ContextVar[Deadline | None] = ContextVar("embed_star_deadline", default=None)

@@ -10,7 +10,12 @@ import http.client
 import requests
 import urllib3.exceptions
 
-from embed_star.errors import EmbedStarError, ProviderConfigError, ProviderUnavailable
+from embed_star.errors import (
+    EmbedStarError,
+    ProviderConfigError,
+    ProviderUnavailable,
+    ShuttingDown,
+)
 from embed_star.providers.deadline import Deadline, Limits
 from embed_star.providers.refusals import Endpoint
 
@@ -27,6 +32,8 @@ def failure(
     error: Exception, endpoint: Endpoint, limits: Limits, deadline: Deadline
 ) -> EmbedStarError:
     """The error that `error`, one of `FOREIGN`, is for a call to `endpoint`."""
+    if deadline.was_cut:
+        return ShuttingDown(f"the call to {endpoint.provider} was cut off")
     if isinstance(error, requests.exceptions.InvalidProxyURL):
         return ProviderConfigError("the proxy in HTTP_PROXY or HTTPS_PROXY is not a URL")
     if isinstance(error, requests.exceptions.InvalidURL | urllib3.exceptions.LocationParseError):

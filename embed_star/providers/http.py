@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NamedTuple
 
@@ -22,6 +24,7 @@ from embed_star.errors import (
     InputRejected,
     ProviderProtocolError,
     ProviderUnavailable,
+    ShuttingDown,
 )
 from embed_star.guards.quota import quota_pause
 from embed_star.providers.addresses import check_base_url
@@ -49,7 +52,7 @@ class JsonClient:
     """POSTs JSON below one base URL. Safe to call from several threads.
 
     Raises ConfigError when built with a base URL that cannot be one, and only errors of
-    the ProviderError and ProviderUnavailable branches afterwards.
+    the ProviderError and ProviderUnavailable branches afterwards, or ShuttingDown.
     """
 
     def __init__(
@@ -65,6 +68,17 @@ class JsonClient:
         self._explain = explain
         self._base_url = urldefragauth(endpoint.base_url).rstrip("/")
         self._session = _session(endpoint, pool_size)
+        self._noting = threading.Lock()
+        self._under_way: set[Deadline] = set()
+        self._is_cut = False
+
+    def cut(self) -> None:
+        """End the calls under way, and every later one, with ShuttingDown."""
+        with self._noting:
+            self._is_cut = True
+            under_way = list(self._under_way)
+        for deadline in under_way:
+            deadline.cut()
 
     def close(self) -> None:
         """Close idle connections. May be called more than once."""
@@ -85,7 +99,11 @@ class JsonClient:
         deadline = deadline or self.deadline()
         body = _encode(payload, self.endpoint)
         try:
-            with in_force(deadline), self._send(path, body, deadline) as response:
+            with (
+                self._noted(deadline),
+                in_force(deadline),
+                self._send(path, body, deadline) as response,
+            ):
                 if not 200 <= response.status_code < 300:
                     raise self._refusal(response)
                 content = self._read(response, self._limits.response_bytes)
@@ -94,6 +112,19 @@ class JsonClient:
         except FOREIGN as error:
             raise failure(error, self.endpoint, self._limits, deadline) from None
         return Answer(self._decode(content, media_type), pause_s)
+
+    @contextmanager
+    def _noted(self, deadline: Deadline) -> Iterator[None]:
+        """In the block, `cut` reaches the call."""
+        with self._noting:
+            if self._is_cut:
+                raise ShuttingDown(f"no call to {self.endpoint.provider} begins any more")
+            self._under_way.add(deadline)
+        try:
+            yield
+        finally:
+            with self._noting:
+                self._under_way.discard(deadline)
 
     def _send(self, path: str, body: bytes, deadline: Deadline) -> requests.Response:
         left = max(deadline.remaining_s(), 0.001)  # requests refuses a time-out of 0

@@ -72,6 +72,9 @@ class Local:
             vectors[rows] = model.embed([texts[row] for row in rows], batch_size=len(rows))
         return Embeddings(_normalised(vectors))
 
+    def cut(self) -> None:
+        """A call takes milliseconds: there is nothing to break off."""
+
     def close(self) -> None:
         """Let the model go; a later call loads it again."""
         self._loaded = None

@@ -12,6 +12,7 @@ from embed_star.errors import (
     ProviderProtocolError,
     ProviderThrottled,
     ProviderUnavailable,
+    ShuttingDown,
 )
 from embed_star.events import Emit, ProviderCalled
 from embed_star.providers.base import Embeddings, Provider
@@ -26,6 +27,7 @@ _FAULTS: tuple[tuple[type[Exception], str], ...] = (
     (ProviderConfigError, "config"),
     (ProviderProtocolError, "protocol"),
     (InputRejected, "rejected"),
+    (ShuttingDown, "cut"),
 )
 FAULTS = (*(name for _, name in _FAULTS), BUG)
 """What a call that did not go well is told as. `bug`: an error that no provider may raise."""
@@ -56,6 +58,10 @@ class MeasuredProvider:
         took_s = self._clock() - started
         self._emit(ProviderCalled(OK, len(texts), took_s, answer.tokens))
         return answer
+
+    def cut(self) -> None:
+        """See `Provider.cut`."""
+        self._provider.cut()
 
     def close(self) -> None:
         """See `Provider.close`."""

@@ -76,6 +76,10 @@ class Ollama:
             pause_s,
         )
 
+    def cut(self) -> None:
+        """See `Provider.cut`."""
+        self._client.cut()
+
     def close(self) -> None:
         """See `Provider.close`."""
         self._client.close()

@@ -106,6 +106,10 @@ class OpenAICompatible:
         self._base64 = False
         return self._read(answer, len(texts))
 
+    def cut(self) -> None:
+        """See `Provider.cut`."""
+        self._client.cut()
+
     def close(self) -> None:
         """See `Provider.close`."""
         self._client.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from embed_star.errors import EmbedStarError
-from embed_star.settings import LOCAL_ENV_FILE, LOCK_MARGIN_S, Settings, load_settings
+from embed_star.settings import LOCAL_ENV_FILE, SHUTDOWN_MARGIN_S, Settings, load_settings
 from embed_star.stack.database import Engine
 from embed_star.stack.environment import inherited
 from embed_star.stack.parts import (
@@ -28,6 +28,7 @@ from embed_star.stack.supervisor import RestartPolicy, Supervisor
 
 DATA_DIR = Path(LOCAL_ENV_FILE).parent
 MIGRATE_S = 120.0
+MIGRATE_STOP_S = 10.0
 READY_S = 60.0
 _POLL_S = 0.05
 
@@ -207,7 +208,7 @@ class LocalStack:
         try:
             await_ready(child, lambda: None, MIGRATE_S, lambda: self._stop_requested)
         finally:
-            child.stop(LOCK_MARGIN_S)
+            child.stop(MIGRATE_STOP_S)
             del self._running[MIGRATE]
         if child.returncode != 0:
             said = re.findall(r"^embed-star: (.+)$", child.output(), re.MULTILINE)
@@ -255,7 +256,7 @@ class LocalStack:
 
     def _stop_all(self) -> None:
         # A call to the provider that has begun is paid for: let it end, and be stored.
-        grace_s = self._settings.provider_total_timeout_s + LOCK_MARGIN_S
+        grace_s = self._settings.grace_s + SHUTDOWN_MARGIN_S
         for group in stop_order(self._running):
             children = [self._running[name] for name in group]
             stop_together(children, 0.0 if self._killed else grace_s)

@@ -65,6 +65,7 @@ def test_importing_the_tasks_registers_nothing() -> None:
         ("worker_prefetch_multiplier", 1),
         ("worker_disable_prefetch", True),
         ("broker_connection_retry_on_startup", True),
+        ("broker_channel_error_retry", True),
         ("worker_pool", "threads"),
         ("result_chord_ordered", True),
         ("timezone", "UTC"),

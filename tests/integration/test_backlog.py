@@ -90,7 +90,7 @@ class TestLanes:
         assert backlog.dispatch() == Turn(20, 20)
         assert backlog.dispatch() == Turn(0, 20)
         world.write("fresh", full_name="fresh")
-        assert backlog.dispatch() == Turn(1, 21)
+        assert backlog.dispatch() == Turn(1, 21, gather=True)
         assert recorder.keys[-1] == '"fresh"'
 
     def test_fresh_rows_are_bounded_too(self, make_world: MakeWorld) -> None:

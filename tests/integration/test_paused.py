@@ -196,7 +196,7 @@ class TestTheWayBack:
         assert {one.status for one in world.embed(batch, final=False)} == {Status.DEFERRED}
         assert world.provider.calls == [(PROBE_TEXT,)]
         assert world.locks() == {}
-        assert world.backlog()[0].dispatch() == (0, 2, 30.0)
+        assert world.backlog()[0].dispatch() == Turn(0, 2, 30.0)
 
     def test_a_row_that_breaks_the_provider_does_not_keep_it_paused(
         self, world: World, clock: Clock

@@ -143,7 +143,11 @@ class TestLocksDuringCalls:
             cache=services.cache,
             buyer=Buyer(
                 calls=Calls(
-                    world.provider, NeverOpen(), dimensions=services.space.dimensions, at_once=1
+                    world.provider,
+                    NeverOpen(),
+                    services.grace,
+                    dimensions=services.space.dimensions,
+                    at_once=1,
                 ),
                 cache=services.cache,
                 validator=services.validator,

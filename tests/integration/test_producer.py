@@ -10,10 +10,11 @@ from uuid import UUID
 
 import pytest
 
+from embed_star import producer as producer_module
 from embed_star.errors import StoreUnavailable
 from embed_star.producer import Doorbell
 from tests.conftest import MakeWorld
-from tests.support.running_producer import OFTEN_S, RHYTHM, Bell, Start
+from tests.support.running_producer import NEVER_S, OFTEN_S, RHYTHM, Bell, Start
 from tests.support.servers import PROMPT_S, eventually
 from tests.support.world import World
 
@@ -52,6 +53,33 @@ class TestWakes:
                 world.carry_out(run[0])
         assert world.vectors().keys() == done
         assert max(world.provider.paid.values()) == 1
+
+    def test_seldom_while_rows_wait_for_a_worker(
+        self, world: World, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They gather into one run, which takes one call."""
+        monkeypatch.setattr(producer_module, "GATHER_S", 1.0)
+        producer = start(world, replace(RHYTHM, poll_s=0.001))
+        for key in (0, 1):  # the second finds that nobody has begun the first
+            world.write(key, full_name="x")
+            assert producer.arrivals.next() == str(key)
+        for key in range(2, 6):
+            world.write(key, full_name="x")
+        assert {producer.arrivals.next() for _ in range(4)} == set("2345")
+        assert len(producer.arrivals.runs) == 3
+
+    def test_often_when_a_worker_is_free(
+        self, world: World, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(producer_module, "GATHER_S", NEVER_S)
+        producer = start(world, replace(RHYTHM, poll_s=OFTEN_S))
+        for key in (0, 1):
+            world.write(key, full_name="x")
+            assert producer.arrivals.next() == str(key)
+        world.write(2, full_name="x")
+        for _, run in producer.arrivals.runs:
+            world.carry_out(run[0])
+        assert producer.arrivals.next() == "2"
 
     def test_to_find_rows_whose_locks_ended(self, world: World, start: Start) -> None:
         world.write(1, full_name="x")

@@ -10,10 +10,12 @@ import pytest
 import redis
 
 from embed_star.stack.redis_server import impatient_client
+from embed_star.stack.servers import free_port
 from tests.support.command_line import CELERY, EMBED_STAR, run
 from tests.support.fleet import Fleet, Tenant, log_lines
 from tests.support.flower import flower
 from tests.support.isolation import CHECKOUT
+from tests.support.metrics_page import Scrape
 from tests.support.redis_with import redis_with
 from tests.support.servers import eventually
 
@@ -104,10 +106,17 @@ def refused(admin: redis.Redis) -> list[str]:
 
 @pytest.mark.parametrize("pool", ["threads", "processes"])
 def test_is_enough_for_the_whole_way(pool: str, tenant: Tenant, admin: redis.Redis) -> None:
-    processes = [tenant.worker("-E", "-P", pool), tenant.producer(), tenant.beat()]
+    port = free_port()
+    processes = [
+        tenant.worker("-E", "-P", pool),
+        tenant.producer(),
+        tenant.beat(MONITORING_PORT=str(port)),
+    ]
     tenant.lab.insert(ROWS)
     tenant.lab.await_quiet()
     eventually(lambda: "swept" in processes[0].output(), "beat's sweep has run")
+    eventually(lambda: '"leading"' in processes[1].output(), "the producer has begun")
+    assert Scrape(port).value("source_up", source="redis") == 1
     for argv in COMMANDS if pool == "threads" else ():
         done = run(*argv, env=tenant.env)
         assert done.code == 0, (argv, done.out, done.err)

@@ -16,6 +16,7 @@ from embed_star.stack.stack import LocalStack
 from tests.support.checker import Report, payments
 from tests.support.command_line import celery, embed_star
 from tests.support.lab import QUIET_S, Lab
+from tests.support.metrics_page import Scrape, get
 from tests.support.servers import PROMPT_S, eventually
 from tests.support.whole_stack import PROMPT_RECOVERY, whole_stack
 
@@ -53,6 +54,15 @@ def test_every_row_is_embedded_and_paid_for_once(whole: Whole) -> None:
     assert (report.rows, report.embedded, report.failed) == (ROWS, ROWS, {})
     report.assert_kept()
     assert len(report.paid) == ROWS
+
+
+def test_every_part_is_monitored_on_a_port_of_its_own(whole: Whole) -> None:
+    ports = whole.stack.monitoring_ports
+    assert set(ports) == {"worker1", "worker2", "beat", "producer"}
+    for port in ports.values():
+        assert get(port, "/readyz") == (200, '{"ready": true}\n')
+    workers = [Scrape(ports[name]) for name in ("worker1", "worker2")]
+    assert sum(one.value("rows_total", outcome="embedded") or 0 for one in workers) >= ROWS
 
 
 def test_commands_in_another_terminal_see_it(whole: Whole) -> None:

@@ -17,12 +17,13 @@ from typing import Any, Self
 
 from celery import Celery
 
+from embed_star.services import target_of
 from embed_star.settings import load_settings
 from embed_star.stack.parts import listening_workers
 from embed_star.stack.processes import Child, Command, await_ready, stop_together
 from embed_star.stack.servers import LocalServers
 from embed_star.store.bootstrap import bootstrap
-from embed_star.store.connection import Target
+from embed_star.store.connection import Connection, Target
 from tasks.app import create_app
 from tasks.dispatch import CeleryDispatcher
 from tests.support.command_line import CELERY, EMBED_STAR
@@ -48,10 +49,13 @@ class Tenant:
         self._children: list[Child] = []
         self._make_schema()
 
-    def worker(self, *options: str, **env: str) -> Child:
-        """A `celery worker` that takes tasks; `env` as keyword arguments in capitals."""
+    def worker(self, *options: str, celery: tuple[str, ...] = CELERY, **env: str) -> Child:
+        """A `celery worker` that takes tasks; `env` as keyword arguments in capitals.
+
+        `celery` is the command that runs Celery with our app, for all of these.
+        """
         node = f"worker{_next()}"
-        child = self.start(node, *CELERY, "worker", "-n", f"{node}@%h", *options, **env)
+        child = self.start(node, *celery, "worker", "-n", f"{node}@%h", *options, **env)
         listens = await_ready(
             child,
             lambda: node in listening_workers(self.servers.redis_url) or None,
@@ -60,15 +64,15 @@ class Tenant:
         assert listens, f"the worker ended: {child.describe_end()}\n{child.output()}"
         return child
 
-    def producer(self, **env: str) -> Child:
+    def producer(self, *, embed_star: tuple[str, ...] = EMBED_STAR, **env: str) -> Child:
         """An `embed-star watch`."""
-        return self.start(f"producer{_next()}", *EMBED_STAR, "watch", **env)
+        return self.start(f"producer{_next()}", *embed_star, "watch", **env)
 
-    def beat(self, **env: str) -> Child:
+    def beat(self, *, celery: tuple[str, ...] = CELERY, **env: str) -> Child:
         """A `celery beat`."""
         name = f"beat{_next()}"
         schedule = self.servers.data.folder(name) / "schedule"
-        return self.start(name, *CELERY, "beat", "-s", str(schedule), "--pidfile=", **env)
+        return self.start(name, *celery, "beat", "-s", str(schedule), "--pidfile=", **env)
 
     def start(self, name: str, *argv: str, **env: str) -> Child:
         command = Command(argv, {**os.environ, **self.env, **env})
@@ -88,6 +92,26 @@ class Tenant:
         with self.app() as app:
             return self.lab.services.backlog(CeleryDispatcher(app)).dispatch().dispatched
 
+    def root_target(self) -> Target:
+        """SurrealDB's root user, on this database."""
+        return Target(
+            url=self.settings.db_url,
+            user=self.servers.root_environment["ROOT_DB_USER"],
+            password=self.servers.root_environment["ROOT_DB_PASS"],
+            namespace=self.settings.db_namespace,
+            database=self.settings.db_database,
+            root=True,
+        )
+
+    @contextmanager
+    def plain_connection(self) -> Iterator[Connection]:
+        """A connection of some application's: one that tries nothing again."""
+        connection = Connection(target_of(self.settings))
+        try:
+            yield connection
+        finally:
+            connection.close()
+
     def stop(self) -> None:
         """Stop all processes of this tenant."""
         stop_together([child for child in self._children if not child.ended.is_set()], STOP_S)
@@ -98,15 +122,9 @@ class Tenant:
         self.lab.services.close()
 
     def _make_schema(self) -> None:
-        root = Target(
-            url=self.settings.db_url,
-            user=self.servers.root_environment["ROOT_DB_USER"],
-            password=self.servers.root_environment["ROOT_DB_PASS"],
-            namespace=self.settings.db_namespace,
-            database=self.settings.db_database,
-            root=True,
+        bootstrap(
+            self.root_target(), self.settings.db_user, self.settings.db_pass.get_secret_value()
         )
-        bootstrap(root, self.settings.db_user, self.settings.db_pass.get_secret_value())
         services = self.lab.services
         services.store.migrator.apply()
         services.store.spaces.ensure(services.space, self.settings.text_fields)

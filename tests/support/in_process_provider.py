@@ -54,5 +54,8 @@ class InProcessProvider:
                     vectors[row] = value
         return Embeddings(vectors, tokens=len(texts))
 
+    def cut(self) -> None:
+        """Nothing to break off."""
+
     def close(self) -> None:
         """Nothing to release."""

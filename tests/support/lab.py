@@ -49,7 +49,7 @@ class Lab:
         """So many new rows, each with a text of its own; their keys."""
         keys = list(range(self._next_key, self._next_key + rows))
         self._next_key += rows
-        self.write({key: {**_repo(key), **fields} for key in keys})
+        self.write({key: {**example_row(key), **fields} for key in keys})
         return keys
 
     def write(self, rows: Mapping[Key, Mapping[str, Any]]) -> None:
@@ -71,9 +71,22 @@ class Lab:
         (found,) = self.query("SELECT VALUE id FROM $ids", ids=ids)
         return len(found)
 
+    def pending(self, keys: Iterable[Key]) -> int:
+        """How many records are pending for `keys`."""
+        repos = [RecordID("repo", key) for key in keys]
+        (found,) = self.query(
+            "SELECT VALUE id FROM embedding_outbox WHERE repo IN $repos", repos=repos
+        )
+        return len(found)
+
     def is_quiet(self) -> bool:
         """Whether nothing is pending."""
         return not any(self.services.store.outbox.page(lane, "", 1) for lane in Lane)
+
+    def locks(self) -> int:
+        """How many rows are locked, or were and nobody has unlocked them."""
+        (found,) = self.query("SELECT count() FROM embedding_lock GROUP ALL")
+        return int(found[0]["count"]) if found else 0
 
     def await_quiet(self, timeout_s: float = QUIET_S) -> None:
         eventually(self.is_quiet, "nothing is pending", timeout_s)
@@ -91,7 +104,8 @@ class Lab:
         return Checker(self.services).check(ledger)
 
 
-def _repo(key: int) -> dict[str, Any]:
+def example_row(key: int) -> dict[str, Any]:
+    """The fields of a repo, with a text of its own."""
     return {
         "full_name": f"owner{key % 97}/project{key}",
         "description": f"A project about subject {key}, for people who need number {key * 7919}",

@@ -18,6 +18,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._flows = threading.Event()
         self._flows.set()
+        self._stranded: list[threading.Event] = []
         self._closed = False
         self._sockets: list[socket.socket] = []
         self.accepted = 0
@@ -29,6 +30,13 @@ class Proxy:
 
     def thaw(self) -> None:
         """Let go on, with what was sent meanwhile."""
+        self._flows.set()
+
+    def strand(self) -> None:
+        """As `freeze`, for good, for the connections that there are; new ones are served."""
+        self._flows.clear()
+        self._stranded.append(self._flows)
+        self._flows = threading.Event()
         self._flows.set()
 
     def cut(self) -> None:
@@ -50,7 +58,8 @@ class Proxy:
     ) -> None:
         self._closed = True
         self._listener.close()
-        self._flows.set()
+        for flows in (self._flows, *self._stranded):
+            flows.set()
         self.cut()
 
     def _accept(self) -> None:
@@ -62,14 +71,16 @@ class Proxy:
                 continue
             self.accepted += 1
             self._sockets += [client, server]
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+            for ends in ((client, server), (server, client)):
+                pump = threading.Thread(target=_pump, args=(*ends, self._flows), daemon=True)
+                pump.start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+
+def _pump(source: socket.socket, sink: socket.socket, flows: threading.Event) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            flows.wait()
+            sink.sendall(data)
+    for one in (source, sink):
         with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                self._flows.wait()
-                sink.sendall(data)
-        for one in (source, sink):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+            one.shutdown(socket.SHUT_RDWR)

@@ -89,8 +89,16 @@ class Server:
         if answer is None:
             fault = self._next_fault(texts)
             answer = self._compute(path, request, texts)
-        self._record(path, request, texts, answer.status, fault)
+        self._record(path, request, texts, answer.status, fault or self._spoiled())
         return answer, fault
+
+    def _spoiled(self) -> str | None:
+        """What makes a whole answer useless that is sent without a fault."""
+        script, usual = self.script, self._initial
+        for name in ("dimensions", "model", "count_delta", "indexes"):
+            if getattr(script, name) != getattr(usual, name):
+                return name
+        return None
 
     def _refuse(
         self, path: str, head: bytes, request: dict[str, Any], texts: list[str]

@@ -16,7 +16,7 @@ SOURCES = sorted(
     [*ROOT.glob("embed_star/**/*.py"), *ROOT.glob("tasks/**/*.py"), ROOT / "beat_schedule.py"]
 )
 
-CORE = {"errors", "models", "events"}
+CORE = {"errors", "models", "events", "grace"}
 PURE = {"batching", "text", "validation"}
 PARTS = {"store", "providers", "guards", "cache"}
 USE_CASES = {
@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "models": set(),
     "events": {"models"},
+    "grace": {"errors"},
     "batching": set(),
     "text": {"models"},
     "validation": {"models"},

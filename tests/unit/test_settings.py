@@ -151,6 +151,14 @@ class TestRules:
         assert "VISIBILITY_TIMEOUT_S must be more than twice" in message
         assert settings(monkeypatch, **task, VISIBILITY_TIMEOUT_S="77").visibility_timeout_s == 77
 
+    def test_the_grace_lets_a_call_finish(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert settings(monkeypatch).grace_s == 30 + LOCK_MARGIN_S
+        assert settings(monkeypatch, SHUTDOWN_GRACE_S="0").grace_s == 0
+        assert settings(monkeypatch, SHUTDOWN_GRACE_S="299").grace_s == 299
+        message = refusal(monkeypatch, SHUTDOWN_GRACE_S="300")
+        assert "SHUTDOWN_GRACE_S must be less than VISIBILITY_TIMEOUT_S = 300" in message
+        assert "SHUTDOWN_GRACE_S" in refusal(monkeypatch, SHUTDOWN_GRACE_S="-0.5")
+
     def test_magnitudes_are_in_order(self, monkeypatch: pytest.MonkeyPatch) -> None:
         limits = {"VALIDATE_MAGNITUDE_MIN": "2", "VALIDATE_MAGNITUDE_MAX": "2"}
         assert "VALIDATE_MAGNITUDE_MAX must be more" in refusal(monkeypatch, **limits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from embed_star.errors import (
     ProviderProtocolError,
     ProviderThrottled,
     ProviderUnavailable,
+    ShuttingDown,
 )
 from tests.contract.providers.conftest import DIMENSIONS, KEY, Make
 from tests.support.scripted_provider import ScriptedProvider, vector_for
+from tests.support.servers import eventually
 
 TEXT = "canary text of a row"
 
@@ -150,3 +153,19 @@ def test_no_key_goes_along_a_redirect(make: Make, server: ScriptedProvider) -> N
             make("openai").embed(["x"])
         with pytest.raises(BlockingIOError):
             elsewhere.accept()
+
+
+@pytest.mark.parametrize("fault", ["hang", "drip", "drip_headers"])
+def test_a_call_that_is_cut_ends_at_once(
+    name: str, make: Make, server: ScriptedProvider, fault: str
+) -> None:
+    server.script(fault=fault)
+    provider = make(name)
+    with ThreadPoolExecutor(1) as thread:
+        call = thread.submit(provider.embed, [TEXT])
+        eventually(lambda: server.stats()["concurrent"] == 1, "it is asked")
+        provider.cut()
+        assert isinstance(call.exception(timeout=1.0), ShuttingDown)
+    with pytest.raises(ShuttingDown):
+        provider.embed([TEXT])
+    assert server.stats()["calls"] == 1

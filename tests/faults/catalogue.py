@@ -1,0 +1,105 @@
+"""The table of faults: for each number its cases, and where else it is tried, or why not here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.faults.cases import processes, provider, redis, rows, surrealdb
+from tests.faults.fault import Fault
+
+FAULTS: tuple[Fault, ...] = tuple(
+    sorted(
+        (
+            one
+            for module in (processes, redis, surrealdb, provider, rows)
+            for one in vars(module).values()
+            if isinstance(one, Fault)
+        ),
+        key=lambda one: one.id,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table. `tests` are node ids of tests elsewhere."""
+
+    what: str
+    tests: tuple[str, ...] = ()
+    why_not: str = ""
+    """Why no process is made to suffer it here."""
+
+
+TABLE: dict[int, Row] = {
+    1: Row(
+        "SIGKILL of a pool child in the middle of a call",
+        ("tests/celery/test_worker.py::test_a_killed_pool_child_costs_its_call_only",),
+    ),
+    2: Row("SIGKILL of the whole worker"),
+    3: Row("killed after paying, before the write"),
+    4: Row("killed after the write, before the acknowledgement"),
+    5: Row(
+        "SIGTERM: drain",
+        ("tests/celery/test_worker.py::test_a_worker_that_is_stopped_finishes_its_calls",),
+    ),
+    6: Row("two SIGTERMs, SIGQUIT", why_not="not yet"),
+    7: Row(
+        "a visibility timeout shorter than a task may run",
+        ("tests/unit/test_settings.py::TestRules::test_redis_does_not_hand_out_what_runs",),
+        "The settings refuse it, so no process ever starts with it.",
+    ),
+    8: Row("the same message twice"),
+    9: Row(
+        "Redis restarts without persistence",
+        ("tests/celery/test_broker_restart.py::test_they_live_through_it",),
+    ),
+    10: Row("FLUSHALL in the middle of a chord"),
+    11: Row("Redis out of memory"),
+    12: Row("the broker's Redis evicts keys", why_not="not yet"),
+    13: Row("Sentinel failover that loses writes", why_not="not yet"),
+    14: Row("half-open Redis"),
+    15: Row("SurrealDB killed during a bulk write"),
+    16: Row("SurrealDB slow or half-open", ("tests/integration/test_half_open.py::TestHalfOpen",)),
+    17: Row("write conflicts"),
+    18: Row("SurrealDB's session expires"),
+    19: Row("row edited while in flight"),
+    20: Row("row deleted while in flight"),
+    21: Row("LIVE notification lost, socket cut"),
+    22: Row("429 with Retry-After", ("tests/celery/test_throttled.py",)),
+    23: Row("burst of 500 and 503", ("tests/celery/test_pause.py",)),
+    24: Row("time-out, one byte a second", ("tests/contract/providers/test_connections.py",)),
+    25: Row("reset, truncated body, bad gzip, wrong length"),
+    26: Row("HTML, `{}`, a giant body"),
+    27: Row("NaN, infinity, null, zero, constant vector"),
+    28: Row("wrong dimensions, count or order"),
+    29: Row("the provider answers for another model"),
+    30: Row("401: the key is revoked", ("tests/celery/test_pause.py",)),
+    31: Row("poison row"),
+    32: Row("1 MB description, request over the token limit"),
+    33: Row(
+        "NUL, lone surrogate, right-to-left, 4-byte, empty text",
+        ("tests/contract/providers/test_conformance.py::test_a_lone_surrogate_is_the_texts_fault",),
+        "A lone surrogate cannot be written into SurrealDB, which takes UTF-8 only.",
+    ),
+    34: Row("beat twice, producer twice"),
+    35: Row("leader killed", ("tests/integration/test_leading.py",)),
+    36: Row("clocks off by an hour, daylight saving time"),
+    37: Row("lock holder paused past its lock"),
+    38: Row("rolling deploy: two fleets, two models", why_not="not yet"),
+    39: Row("an old fleet meets the new shape of messages", why_not="not yet"),
+    40: Row(
+        "eight replicas migrate at once, one killed halfway",
+        (
+            "tests/integration/test_migrations.py::TestManyAtOnce::test_eight_processes_apply_each_once",
+            "tests/integration/test_migrations.py::TestManyAtOnce::test_one_killed_half_way_is_continued",
+        ),
+        "No row is under way during a migration; those tests start real processes.",
+    ),
+    41: Row("disk full", why_not="not yet"),
+    42: Row("cache entry corrupt, stale, of another model"),
+    43: Row("a header part of a chord lost"),
+    44: Row("100,000 tasks", why_not="not yet"),
+    45: Row("everything down at start"),
+    46: Row("provider's endpoint unreachable, DNS fails"),
+    47: Row("a user's bulk load while workers run"),
+}

@@ -1,0 +1,126 @@
+"""Starts one of our processes with a bug planted in it, to see that the lab finds it.
+
+python -m tests.faults.planted BUG celery -A embed_star worker …
+python -m tests.faults.planted BUG embed-star watch …
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from embed_star.backlog import Backlog, Turn
+from embed_star.guards.locks import RedisLocks
+from embed_star.producer import Producer
+from embed_star.providers.openai_compatible import OpenAICompatible
+from embed_star.store.connection import Connection
+from embed_star.store.locks import LockTable
+from embed_star.store.pool import Database
+
+
+def acknowledge_early() -> None:
+    """A task is acknowledged when it begins: what dies with its process is handed to nobody."""
+    import tasks.app
+
+    right = tasks.app.configuration
+    wrong = {"task_acks_late": False, "task_reject_on_worker_lost": False}
+    tasks.app.configuration = lambda settings: right(settings) | wrong
+
+
+def settle_early() -> None:
+    """The outbox record goes when its row is claimed, instead of with the vector's write."""
+    right = Backlog._claim
+
+    def claim(backlog: Any, rows: Any, run_id: str) -> Any:
+        won = right(backlog, rows, run_id)
+        database = backlog._outbox._database
+        ids = [list(one) for row in won for one in row.outbox]
+        database.query("DELETE embedding_outbox WHERE record::id(id) IN $ids", ids=ids)
+        return won
+
+    Backlog._claim = claim  # type: ignore[method-assign]
+
+
+def no_fence() -> None:
+    """The bulk write does not look whether the locks are still its own."""
+    _edit_queries(r"IF array::len\(\$held\) != \$count \{ THROW '[^']*' \}", "LET $planted = 0")
+
+
+def trust_live() -> None:
+    """The producer looks only when a notification came: no poll, nothing from the beginning."""
+    heard = [False]
+    next_notification, dispatch = Connection.next_notification, Backlog.dispatch
+
+    def listen(connection: Any, timeout_s: float) -> bool:
+        came = next_notification(connection, timeout_s)
+        heard[0] = heard[0] or came
+        return came
+
+    def look(backlog: Any) -> Turn:
+        if not heard[0]:
+            return Turn(0, 0)
+        heard[0] = False
+        return dispatch(backlog)
+
+    Connection.next_notification = listen  # type: ignore[method-assign]
+    Backlog.dispatch = look  # type: ignore[method-assign]
+    Backlog.rewind = lambda *_: None  # type: ignore[method-assign]
+    Producer._hear_runs = lambda *_: None  # type: ignore[method-assign]
+
+
+def pair_by_position() -> None:
+    """Vectors are taken in the order of the answer, whatever their index says."""
+    OpenAICompatible._in_order = (
+        lambda _, data, count: [  # type: ignore[method-assign]
+            one["embedding"] for one in data[:count]
+        ]
+    )
+
+
+def forget_to_release() -> None:
+    """Locks stay when the work is done."""
+    _edit_queries(r"DELETE \$locks RETURN NONE", "LET $planted = 0")
+    LockTable.release = lambda *_: None  # type: ignore[method-assign]
+    RedisLocks.release = lambda *_: None  # type: ignore[method-assign]
+
+
+def _edit_queries(pattern: str, replacement: str) -> None:
+    right = Database.query
+
+    def query(database: Any, sql: str, **params: Any) -> list[Any]:
+        return right(database, re.sub(pattern, replacement, sql), **params)
+
+    Database.query = query  # type: ignore[method-assign]
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    plant.__name__: plant
+    for plant in (
+        acknowledge_early,
+        settle_early,
+        no_fence,
+        trust_live,
+        pair_by_position,
+        forget_to_release,
+    )
+}
+
+
+def main() -> None:
+    _, bug, program, *arguments = sys.argv
+    BUGS[bug]()
+    sys.argv = [program, *arguments]
+    if program == "celery":
+        from celery.__main__ import main as celery
+
+        celery()
+    else:
+        from embed_star.cli.main import main as embed_star
+
+        embed_star()
+
+
+if __name__ == "__main__":
+    main()
