@@ -245,7 +245,7 @@ class Backlog:
             raise
         log.debug("run_dispatched", run_id=run_id, lane=lane.name, rows=len(won))
         dispatch_s = self._clock() - claimed
-        oldest_ms = min(outbox_store.ulid_ms(ulid) for row in won for _, ulid in row.outbox)
+        oldest_ms = outbox_store.ulid_ms(min(ulid for row in won for _, ulid in row.outbox))
         self._emit(
             RunDispatched(
                 run_id, lane, len(won), len(made), oldest_ms, claimed - started, dispatch_s

@@ -12,6 +12,8 @@ from pathlib import Path
 from prometheus_client import multiprocess, values
 from prometheus_client.core import Metric
 
+from embed_star.errors import ConfigError
+
 _ALIVE = "alive_"
 _TOUCH_S = 1.0
 
@@ -20,8 +22,17 @@ class SharedFiles:
     """Made in the parent, before any metric and any child; removed by it at the end."""
 
     def __init__(self) -> None:
-        """From here on, metrics that this process makes keep their values in the files."""
-        self._folder = tempfile.TemporaryDirectory(prefix="embed_star-metrics-")
+        """From here on, metrics that this process makes keep their values in the files.
+
+        Raises ConfigError when there is no place for them.
+        """
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix="embed_star-metrics-")
+        except OSError as error:
+            raise ConfigError(
+                "no place for the metrics of -P processes: let TMPDIR name a directory that can "
+                f"be written to, or set MONITORING_PORT=0 ({error.strerror})"
+            ) from None
         self.path = Path(self._folder.name)
         self._first_seen: dict[int, float] = {}
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._folder.name  # how the library is told

@@ -343,6 +343,17 @@ def test_a_loop_that_is_blocked_shows(fleet: Fleet) -> None:
     side.tenant.stop()
 
 
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_task_that_does_not_end_shows(fleet: Fleet, pool: str) -> None:
+    side = start(fleet, pool, "-I", "tests.support.blocking")
+    longest_s = side.tenant.settings.visibility_timeout_s
+    with side.tenant.app() as app:
+        app.send_task("tests.block_task", args=[longest_s + 3])
+    side.await_probe("worker", "/livez", 503, '"task": "has been running for')
+    side.await_probe("worker", "/livez", 200)
+    side.tenant.stop()
+
+
 def test_a_port_that_is_taken_ends_a_process_with_one_line(fleet: Fleet, side: Side) -> None:
     port = side.ports["worker"]
     for child in (

@@ -1,10 +1,11 @@
-"""A remote command that stops a worker's consumer loop, as a bug would: `worker -I` this."""
+"""What stops a worker as a bug would, its consumer's loop or a task: `worker -I` this."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
+from celery import shared_task
 from celery.worker.control import control_command
 
 
@@ -12,4 +13,10 @@ from celery.worker.control import control_command
 def block_loop(state: Any, seconds: float) -> None:
     """Block the loop for so long."""
     del state
+    time.sleep(seconds)
+
+
+@shared_task(name="tests.block_task", ignore_result=True)  # type: ignore[untyped-decorator]  # the same
+def block_task(seconds: float) -> None:
+    """A task that takes so long."""
     time.sleep(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
-from embed_star.errors import RedisUnavailable
+from embed_star.errors import ConfigError, RedisUnavailable
 from embed_star.events import (
     CacheRead,
     Event,
@@ -30,6 +31,7 @@ from embed_star.guards.runs import RunCounts
 from embed_star.models import Lane, Outcome, Pending, Space, Status
 from embed_star.observe.fleet import DatabaseFacts, FleetGauges, RedisFacts, scaling_backlog
 from embed_star.observe.metrics import DispatchMetrics, Information, PoolMetrics, WorkerMetrics
+from embed_star.observe.multiprocess import SharedFiles
 from embed_star.providers.measured import FAULTS
 from embed_star.store.outbox import ulid_of_ms
 from embed_star.store.pool import PoolStats
@@ -262,3 +264,9 @@ def test_a_listener_that_fails_costs_nobody_anything() -> None:
     listeners.add(heard.append)
     listeners(CacheRead(1, 2))
     assert heard == [CacheRead(1, 2)]
+
+
+def test_without_a_place_for_the_childrens_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    with pytest.raises(ConfigError, match="TMPDIR"):
+        SharedFiles()
