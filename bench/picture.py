@@ -86,7 +86,16 @@ def _memory(axes: Any, result: Result) -> None:
     names = list(result.samples[0].rss_mb) if result.samples else []
     for name, colour in zip(names, _COLOURS, strict=False):
         ys = [one.rss_mb.get(name, float("nan")) for one in result.samples]
-        axes.plot(xs, ys, color=colour, linewidth=1.5, label=name)
+        axes.plot(xs, ys, color=colour, linewidth=1.5)
+        axes.annotate(
+            name,
+            (xs[-1], ys[-1]),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontsize=8,
+            annotation_clip=False,
+        )
     axes.set_ylabel("memory (RSS), MB")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, ncols=3, loc="upper left")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from embed_star.models import Status
+from embed_star.models import Lane, Status
 from embed_star.producer import LEASE_KEY
 from embed_star.services import Services
 from embed_star.stack.parts import Part, standard_parts
@@ -99,6 +99,36 @@ class Bench:
     def calls_paid(self) -> int:
         """Rows embedded by calls to the provider."""
         return self.services.runs.totals().get(Status.EMBEDDED.value, 0)
+
+    def rebuild_rate(self, keys: Sequence[int]) -> float:
+        """Rows/s from the first claim until the vectors of `keys`, all removed, are back."""
+        store = self.services.store
+        before = store.vectors.count()
+        with self.producer_held():
+            for start in range(0, len(keys), 500):
+                page = keys[start : start + 500]
+                ids = [record(self.services.space.table, key) for key in page]
+                store.database.query("DELETE $ids RETURN NONE", ids=ids)
+                store.outbox.announce([(key, 100) for key in page], Lane.FRESH)
+        started = self.await_claiming()
+        _wait(lambda: store.vectors.count() == before, poll_s=0.02)
+        return len(keys) / (time.perf_counter() - started)
+
+    def edit_back_ms(self, key: int) -> float:
+        """Edit a row, then edit it back: from the second edit to the old vector readable."""
+        query = self.services.store.database.query
+        repo, vector = record("repo", key), record(self.services.space.table, key)
+        ((old,),) = query("SELECT VALUE text_hash FROM $id", id=vector)
+        ((was,),) = query("SELECT VALUE description FROM $id", id=repo)
+        edit = "UPDATE $id SET description = $text RETURN NONE"
+        look = "SELECT VALUE text_hash FROM $id"
+        query(edit, id=repo, text=f"another text of {key}")
+        _wait(lambda: query(look, id=vector)[0] not in ([], [old]))
+        time.sleep(0.02)  # let the run's last messages pass: the stack is to be idle
+        started = time.perf_counter()
+        query(edit, id=repo, text=was)
+        _wait(lambda: query(look, id=vector)[0] == [old], poll_s=0.0005)
+        return (time.perf_counter() - started) * 1000
 
     def bare_insert_rate(self, rows: int) -> float:
         """Rows/s of plain bulk INSERTs of vectors, one connection, nothing else running."""

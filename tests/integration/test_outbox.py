@@ -110,7 +110,7 @@ class TestPages:
         monkeypatch.setattr(Connection, "query", listen)
         world.store.outbox.page(Lane.FRESH, A, 3)
         (sql,) = asked
-        assert "embedding_outbox:[" in sql
+        assert "[$lane, $after]>..[$lane, $last]" in sql
         assert sql.endswith("LIMIT $rows")
         assert "ORDER" not in sql
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from uuid import UUID
 
-from embed_star.models import Key
+from embed_star.models import Key, Lane
 from embed_star.store.codec import record
 from embed_star.store.ranges import records_after
 from tests.support.world import World
@@ -50,3 +50,19 @@ def test_a_page_costs_the_same_however_long_the_rest_is(world: World) -> None:
         return min(taken)
 
     assert fastest_s(0) < 10 * fastest_s(3980) + 0.005
+
+
+def test_a_page_of_the_outbox_costs_the_same_however_long_it_is(world: World) -> None:
+    outbox, rows = world.store.outbox, "FOR $i IN 0..10000 { CREATE embedding_outbox CONTENT "
+    first = {}
+    for length in (10_000, 40_000):
+        while outbox.counts()[Lane.BACKFILL] < length:
+            world.query(rows + "{ id: [1, rand::ulid()], repo: repo:1, size: 3 } RETURN NONE }")
+        taken = []
+        for _ in range(5):
+            began = time.perf_counter()
+            assert len(outbox.page(Lane.BACKFILL, "", 10)) == 10
+            assert outbox.is_longer(Lane.BACKFILL, 100)
+            taken.append(time.perf_counter() - began)
+        first[length] = min(taken)
+    assert first[40_000] < 2 * first[10_000] + 0.005
