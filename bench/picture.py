@@ -56,8 +56,9 @@ def _rates(axes: Any, result: Result) -> None:
         xs = [(bin_ + 0.5) * _BIN_S for bin_ in range(last + 1)]
         axes.plot(xs, [counts[n] / _BIN_S for n in range(last + 1)], color=colour, label=label)
     axes.set_ylabel("rows/s")
+    axes.set_title("rows that need a vector", loc="left", fontsize=9)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, ncols=2, loc="lower center")
+    _legend(axes)
 
 
 def _freshness(axes: Any, result: Result) -> None:
@@ -67,8 +68,8 @@ def _freshness(axes: Any, result: Result) -> None:
     axes.scatter(
         [one.written_s for one in result.fresh],
         [one.took_s for one in result.fresh],
-        s=2,
-        alpha=0.15,
+        s=3,
+        alpha=0.25,
         color=_COLOURS[0],
         linewidths=0,
     )
@@ -76,9 +77,10 @@ def _freshness(axes: Any, result: Result) -> None:
     for q, colour in ((0.5, _COLOURS[2]), (0.95, _COLOURS[1]), (0.99, _COLOURS[4])):
         ys = [quantile(bins[n], q) for n in sorted(bins)]
         axes.plot(xs, ys, color=colour, linewidth=1.3, label=f"p{q * 100:.0f}")
-    axes.set_ylabel("row written → vector readable, s")
+    axes.set_ylabel("freshness, s")
+    axes.set_title("a dot: one row, from written to its vector readable", loc="left", fontsize=9)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, ncols=3, loc="upper right")
+    _legend(axes)
 
 
 def _memory(axes: Any, result: Result) -> None:
@@ -97,5 +99,15 @@ def _memory(axes: Any, result: Result) -> None:
             fontsize=8,
             annotation_clip=False,
         )
-    axes.set_ylabel("memory (RSS), MB")
+    axes.set_ylabel("resident memory, MB")
+    axes.set_title(
+        "processes: the database and Redis hold ever more vectors, a worker its last 4,096",
+        loc="left",
+        fontsize=9,
+    )
     axes.set_ylim(bottom=0)
+
+
+def _legend(axes: Any) -> None:
+    """Above the axes, where it hides nothing."""
+    axes.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
