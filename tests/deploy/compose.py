@@ -77,13 +77,14 @@ class LocalProject:
         by_name = {child.name: child for child in self._children}
         return [by_name[service] for service in services]
 
-    def run(self, service: str, *argv: str, **env: str) -> Finished:
+    def run(self, service: str, *argv: str, stdin: str = "", **env: str) -> Finished:
         """Run a service's command, or another one in its place, to its end."""
         chosen = list(argv) or self.argv(service)
         done = subprocess.run(
             chosen,
             env={**self.environment(service), **env},
             cwd=self.folder,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=START_S,

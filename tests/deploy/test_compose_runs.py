@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import shlex
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ import redis
 from embed_star.settings import Settings, load_settings
 from embed_star.stack.processes import Child
 from tests.deploy.compose import LocalProject, settings_of
+from tests.deploy.tools import CHECKOUT
 from tests.support.isolation import isolated
 from tests.support.lab import Lab
 from tests.support.scripted_provider import ScriptedProvider
@@ -74,6 +78,31 @@ def test_rows_are_embedded(lab: Lab) -> None:
     lab.await_quiet()
 
 
+def readme_commands() -> list[tuple[str, list[str]]]:
+    """Service and command of each `docker compose exec` that README.md shows."""
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(
+        r"^\$ docker compose exec (?:-T )?(\w+) (embed-star .*)$", text, re.MULTILINE
+    )
+    return [(service, shlex.split(command)) for service, command in lines]
+
+
+def test_the_readmes_commands_work(stack: LocalProject, lab: Lab) -> None:
+    """In their order: rows go in, and are found by meaning."""
+    commands = readme_commands()
+    assert [words[1] for _, words in commands] == ["import", "status", "search"]
+    for service, (_, *words) in commands:
+        shown = ""
+        if "<" in words:
+            words, (_, file) = words[: words.index("<")], words[words.index("<") :]
+            shown = (CHECKOUT / file).read_text()
+        argv = [sys.executable, "-m", "embed_star.cli.main", *words]
+        done = stack.run(service, *argv, stdin=shown)
+        assert done.code == 0, done.err
+        lab.await_quiet()
+    assert "celery/celery" in done.out
+
+
 def test_vectors_are_cached_in_the_other_redis(stack: LocalProject, lab: Lab) -> None:
     made = settings(stack, "worker")
     assert made.redis_url != made.cache_url
@@ -91,8 +120,6 @@ def _vector_keys(lab: Lab) -> Iterator[str]:
 
 
 def test_the_doctor_finds_nothing(stack: LocalProject) -> None:
-    import sys
-
     report = stack.run("worker", sys.executable, "-m", "embed_star.cli.main", "doctor", "--json")
     assert report.code == 0, report.out + report.err
     assert all(check["ok"] for check in json.loads(report.out).values())

@@ -448,5 +448,18 @@ class TestTruth:
         assert exporter["containers"][0]["args"] == compose["celery-exporter"]["command"]
 
 
+def test_the_readmes_commands_name_what_is_there(single: list[Manifest]) -> None:
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if "kubectl" in line]
+    assert len(lines) >= 10
+    for path in re.findall(r"(?:-k |--from-file=|python3 )(\S+)", "\n".join(lines)):
+        # deploy/secrets is made by the command before.
+        assert (CHECKOUT / path).exists() or path == "deploy/secrets", path
+    there = {(one["kind"].lower(), one["metadata"]["name"]) for one in single}
+    there |= {("deploy", name) for kind, name in there if kind == "deployment"}
+    for kind, name in re.findall(r"\b(deploy|deployment|service|job)/(\w+)", "\n".join(lines)):
+        assert (kind, name) in there | {("deploy", "secrets"), ("deploy", "grafana")}, (kind, name)
+
+
 def test_the_yaml_is_tidy() -> None:
     check("yamllint", "--strict", "k8s", "deploy/flower", "deploy/redis")
