@@ -9,8 +9,10 @@ from typing import Any
 from kombu.transport import redis as kombu_redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tasks.intake import IntakeChannel
 
-class Channel(kombu_redis.Channel):
+
+class Channel(IntakeChannel):
     """A channel that says of its closed connection that it is closed.
 
     Kombu 5.7.0 asks the connection for its host name while a channel is closed after the

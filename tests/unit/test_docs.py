@@ -31,6 +31,8 @@ OTHER_VARIABLES = dict.fromkeys(
     ("SURREAL_BIN", "SURREAL_USER", "SURREAL_PASS"), "embed_star/stack/database.py"
 ) | {"FLOWER_ENABLE_EVENTS": "docker-compose.yml"}
 """What is no setting, and the file that reads it."""
+LIBRARIES_VARIABLES = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}
+"""What OpenSSL and requests read."""
 TARGETS = set(re.findall(r"^([a-z][\w-]*):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
 NOT_SHELL = {"surql", "sql", "json", "yaml", "toml", "python", "text", "mermaid"}
 SHELL_ENDS = {"|", "||", "&&", ";", "&", ">", ">>"}
@@ -108,7 +110,7 @@ def setting_faults(code: Code) -> Iterator[str]:
     named = {span.partition("=")[0] for span in code.spans}
     named |= {name for text in code.all for name in re.findall(r"\b([A-Z]\w*)=", text)}
     for name in sorted(filter(VARIABLE.fullmatch, named)):
-        if name not in SETTINGS and name not in OTHER_VARIABLES:
+        if name not in SETTINGS | LIBRARIES_VARIABLES | OTHER_VARIABLES.keys():
             yield f"no setting: {name}"
 
 
