@@ -15,7 +15,7 @@ help:
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  throughput and latency, on this machine"
 	@echo "make load   rows at a steady rate for two minutes; a table and a picture"
-	@echo "make check-deploy   image, Compose, Kubernetes, rules, dashboards"
+	@echo "make check-deploy   image, Compose, Kubernetes, rules, dashboards, runbooks"
 	@echo "make secrets        the passwords for Compose and Kubernetes, in deploy/secrets/"
 	@echo "make pin-images     add digests to the images that are named by tag"
 	@echo "make lock   renew the lock file (needs uv)"
@@ -33,7 +33,7 @@ demo: $(STAMP)
 	@$(BIN)/embed-star demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest --ignore=tests/deploy --ignore=tests/faults
+	@$(BIN)/python -m pytest --ignore=tests/deploy --ignore=tests/runbooks --ignore=tests/faults
 
 # SEEDS=200 is the long run; FIRST_SEED=17 SEEDS=1 replays one mixture; ONLY is pytest's -k.
 SEEDS ?= 20
@@ -70,7 +70,7 @@ load: $(STAMP)
 	@touch $@
 
 check-deploy: $(STAMP) .tools/.installed
-	@$(BIN)/python -m pytest tests/deploy
+	@$(BIN)/python -m pytest tests/deploy tests/runbooks
 
 secrets:
 	@$(PYTHON) deploy/make_secrets.py

@@ -43,9 +43,11 @@ class Panel:
     maximum: float | None = None
 
 
-def stat(title: str, description: str, unit: str, query: str, steps: Steps = ()) -> Panel:
+def stat(
+    title: str, description: str, unit: str, query: str, steps: Steps = (), height: int = 4
+) -> Panel:
     """One number, now."""
-    return Panel(title, description, unit, {title: query}, "stat", 4, 4, steps=steps)
+    return Panel(title, description, unit, {title: query}, "stat", 4, height, steps=steps)
 
 
 def quantiles(metric: str, matchers: str = "") -> dict[str, str]:
@@ -224,18 +226,21 @@ COST = [
         "At PROVIDER_PRICE_PER_MILLION_TOKENS.",
         "currencyUSD",
         "sum(increase(embed_star_provider_cost_dollars_total[24h]))",
+        height=6,
     ),
     stat(
         "Tokens, 24 hours",
         "As the provider counted them.",
         "short",
         "sum(increase(embed_star_provider_tokens_total[24h]))",
+        height=6,
     ),
     stat(
         "Saved, 24 hours",
         "Rows brought up to date without a call.",
         "short",
         "sum(increase(embed_star_reembeddings_avoided_total[24h]))",
+        height=6,
     ),
     Panel(
         "Tokens",
@@ -243,7 +248,7 @@ COST = [
         "cps",
         {"{{provider}} {{model}}": rate("embed_star_provider_tokens_total", "provider, model")},
         width=6,
-        height=4,
+        height=6,
     ),
     Panel(
         "Spending",
@@ -254,7 +259,7 @@ COST = [
             + rate("embed_star_provider_cost_dollars_total", "provider, model")
         },
         width=6,
-        height=4,
+        height=6,
     ),
 ]
 

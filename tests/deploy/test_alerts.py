@@ -73,11 +73,11 @@ def test_what_is_recorded_is_used() -> None:
     assert {name for name in RECORDS if name not in used} == set()
 
 
-def test_rules_and_cases_name_metrics_that_exist() -> None:
+def test_rules_cases_and_runbooks_name_metrics_that_exist() -> None:
     """As docs/metrics.md lists them, which a test of its own holds to what is exposed."""
     documented = metrics_named((CHECKOUT / "docs/metrics.md").read_text(encoding="utf-8"))
     documented |= {f"{name}_bucket" for name in documented if name.endswith("_seconds")}
-    files = [*RULES, *CASES]
+    files = [*RULES, *CASES, *(CHECKOUT / "docs/runbooks").glob("*.md")]
     # Names of tasks and of rule groups look the same.
     named = {name for path in files for name in metrics_named(_without_names(path.read_text()))}
     assert named - documented == set()

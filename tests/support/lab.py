@@ -47,9 +47,14 @@ class Lab:
 
     def insert(self, rows: int, **fields: Any) -> list[int]:
         """So many new rows, each with a text of its own; their keys."""
+        keys = self.reserve(rows)
+        self.write({key: {**example_row(key), **fields} for key in keys})
+        return keys
+
+    def reserve(self, rows: int) -> list[int]:
+        """So many keys that `insert` will not take."""
         keys = list(range(self._next_key, self._next_key + rows))
         self._next_key += rows
-        self.write({key: {**example_row(key), **fields} for key in keys})
         return keys
 
     def write(self, rows: Mapping[Key, Mapping[str, Any]]) -> None:

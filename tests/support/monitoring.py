@@ -57,7 +57,7 @@ def get_json(url: str) -> Any:
 
 def metrics_named(text: str) -> set[str]:
     """Every word in `text` that is one of our metrics, by its look."""
-    return set(re.findall(r"\bembed_star_[a-z_]+", text))
+    return set(re.findall(r"\bembed_star_[a-z_]*[a-z]\b", text))
 
 
 def queries_of(dashboard: Mapping[str, Any]) -> Iterator[str]:
@@ -67,3 +67,9 @@ def queries_of(dashboard: Mapping[str, Any]) -> Iterator[str]:
             yield target["expr"]
     for annotation in dashboard["annotations"]["list"]:
         yield annotation["expr"]
+
+
+def metrics_of(expression: str) -> set[str]:
+    """The metrics, recorded ones too, that an expression asks for."""
+    plain = re.sub(r'"[^"]*"|\[[^]]*\]|\b(?:by|on)\s*\([^)]*\)', "", expression)
+    return set(re.findall(r"\b[a-z]+[_:][a-z_:0-9]+\b(?!\s*\()", plain))

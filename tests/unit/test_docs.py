@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 README = CHECKOUT / "README.md"
 DOCUMENTS = [
     path
-    for path in (README, CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md")))
+    for path in (README, CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").rglob("*.md")))
     if path.exists()
 ]
 
@@ -73,7 +73,10 @@ def words_after(program: str, text: str) -> Iterator[list[str]]:
 
 
 def options_of(command: click.Command) -> set[str]:
-    return {"--help"}.union(*([*param.opts, *param.secondary_opts] for param in command.params))
+    """Its options, and those of its subcommands."""
+    own = {"--help"}.union(*([*param.opts, *param.secondary_opts] for param in command.params))
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return own.union(*map(options_of, below))
 
 
 def command_named(name: str) -> click.Command:
