@@ -158,6 +158,7 @@ class TestRoundTrip:
         }
         assert after.reconcile() == 0
         back = make_world()  # the model is changed back
+        back.provider.rejects = world.provider.rejects
         back.reconcile()
         back.settle()
         assert back.provider.paid == {}
