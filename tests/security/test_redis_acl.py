@@ -121,7 +121,8 @@ def test_is_enough_for_the_whole_way(pool: str, tenant: Tenant, admin: redis.Red
         done = run(*argv, env=tenant.env)
         assert done.code == 0, (argv, done.out, done.err)
     tenant.stop()
-    assert refused(admin) == []
+    # The doctor asks whether Redis keeps anything on disk, and does without the answer.
+    assert set(refused(admin)) <= {"embed_star: command config|get"}
     for process in processes:
         assert process.returncode == 0, process.output()
         assert not [one for one in log_lines(process) if one["level"] in ("error", "critical")]
