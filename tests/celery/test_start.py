@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import redis
 
 from embed_star.errors import StoreUnavailable
+from embed_star.settings import SHUTDOWN_MARGIN_S
 from embed_star.stack.processes import Child
 from tests.support.command_line import CELERY, embed_star
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines
@@ -97,3 +99,23 @@ def test_a_redis_that_is_full(fleet: Fleet) -> None:
     tenant.lab.report().assert_kept()
     for child in (worker, producer):
         assert not child.ended.is_set(), f"{child.describe_end()}\n{child.output()[-3000:]}"
+
+
+def test_what_waits_for_its_servers_can_be_stopped(fleet: Fleet) -> None:
+    tenant = fleet.tenant()
+    for server in ("redis", "surrealdb"):
+        fleet.servers.stop_server(server)
+    grace = {"SHUTDOWN_GRACE_S": "1"}
+    worker = tenant.start("worker", *CELERY, "worker", "-n", "worker@%h", **grace)
+    beat, producer = tenant.beat(**grace), tenant.producer(**grace)
+    children = (worker, beat, producer)
+    for child in children:
+        eventually(lambda child=child: logs(child, "not_ready"), "it waits", STOP_S)
+    eventually(lambda: "Trying again in" in worker.output(), "so does its consumer", STOP_S)
+    for child in children:
+        child.terminate()
+    began = time.monotonic()
+    for child in children:
+        assert child.ended.wait(STOP_S)
+        assert time.monotonic() - began < 1.0 + SHUTDOWN_MARGIN_S, child.output()[-3000:]
+        assert child.returncode == 0, f"{child.describe_end()}\n{child.output()[-3000:]}"

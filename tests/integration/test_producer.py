@@ -38,6 +38,20 @@ class TestWakes:
             world.services.runs.wake()
             assert producer.arrivals.next() == str(key)
 
+    def test_when_rows_are_given_back_which_lie_behind(self, world: World, start: Start) -> None:
+        producer = start(world)
+        assert producer.led.wait(PROMPT_S)
+        channel = world.services.runs.channel
+        eventually(lambda: world.services.redis.pubsub_numsub(channel)[0][1] == 1, "it listens")
+        world.write(1, full_name="x")
+        world.services.runs.wake()
+        assert producer.arrivals.next() == "1"
+        ((_, (batch,)),) = producer.arrivals.runs
+        world.lose(batch)
+        world.services.runs.give_back(batch.run_id, 1)
+        assert producer.arrivals.next() == "1"
+        assert world.services.runs.counts().in_flight == 1  # of the new run
+
     def test_and_goes_on_with_what_there_was_no_room_for(
         self, make_world: MakeWorld, start: Start
     ) -> None:
