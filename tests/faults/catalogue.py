@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.faults.cases import processes, provider, redis, rows, surrealdb
+from tests.faults.cases import disk, failover, processes, provider, redis, rows, surrealdb
 from tests.faults.fault import Fault
 
 FAULTS: tuple[Fault, ...] = tuple(
     sorted(
         (
             one
-            for module in (processes, redis, surrealdb, provider, rows)
+            for module in (processes, redis, failover, surrealdb, provider, rows, disk)
             for one in vars(module).values()
             if isinstance(one, Fault)
         ),
@@ -68,7 +68,7 @@ TABLE: dict[int, Row] = {
         "Each process warns at its start, and `embed-star doctor` fails. An evicted message is "
         "a lost one, which is fault 10.",
     ),
-    13: Row("Sentinel failover that loses writes", why_not="not yet"),
+    13: Row("Sentinel failover that loses writes"),
     14: Row("half-open Redis", ("tests/celery/test_broker_restart.py::test_redis_is_half_open",)),
     15: Row("SurrealDB killed during a bulk write"),
     16: Row("SurrealDB slow or half-open", ("tests/integration/test_half_open.py::TestHalfOpen",)),
@@ -107,7 +107,7 @@ TABLE: dict[int, Row] = {
         ),
         "No row is under way during a migration; those tests start real processes.",
     ),
-    41: Row("disk full", why_not="not yet"),
+    41: Row("disk full"),
     42: Row("cache entry corrupt, stale, of another model"),
     43: Row("a header part of a chord lost"),
     44: Row(

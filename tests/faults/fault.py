@@ -68,9 +68,6 @@ class Fault:
     """Of the workers' command line."""
     env: Mapping[str, str] = field(default_factory=dict)
 
-    broken: str = ""
-    """What is known to be wrong still: the case may fail."""
-
     @property
     def id(self) -> str:
         return f"{self.number:02}-{self.steps.__name__}"

@@ -40,7 +40,7 @@ def settle_early() -> None:
         database.query("DELETE embedding_outbox WHERE record::id(id) IN $ids", ids=ids)
         return won
 
-    Backlog._claim = claim  # type: ignore[method-assign]
+    _replace(Backlog, "_claim", claim)
 
 
 def no_fence() -> None:
@@ -64,26 +64,26 @@ def trust_live() -> None:
         heard[0] = False
         return dispatch(backlog)
 
-    Connection.next_notification = listen  # type: ignore[method-assign]
-    Backlog.dispatch = look  # type: ignore[method-assign]
-    Backlog.rewind = lambda *_: None  # type: ignore[method-assign]
-    Producer._hear_runs = lambda *_: None  # type: ignore[method-assign]
+    _replace(Connection, "next_notification", listen)
+    _replace(Backlog, "dispatch", look)
+    _replace(Backlog, "rewind", lambda *_: None)
+    _replace(Producer, "_hear_runs", lambda *_: None)
 
 
 def pair_by_position() -> None:
     """Vectors are taken in the order of the answer, whatever their index says."""
-    OpenAICompatible._in_order = (
-        lambda _, data, count: [  # type: ignore[method-assign]
-            one["embedding"] for one in data[:count]
-        ]
+    _replace(
+        OpenAICompatible,
+        "_in_order",
+        lambda _, data, count: [one["embedding"] for one in data[:count]],
     )
 
 
 def forget_to_release() -> None:
     """Locks stay when the work is done."""
     _edit_queries(r"DELETE \$locks RETURN NONE", "LET $planted = 0")
-    LockTable.release = lambda *_: None  # type: ignore[method-assign]
-    RedisLocks.release = lambda *_: None  # type: ignore[method-assign]
+    _replace(LockTable, "release", lambda *_: None)
+    _replace(RedisLocks, "release", lambda *_: None)
 
 
 def _edit_queries(pattern: str, replacement: str) -> None:
@@ -92,7 +92,12 @@ def _edit_queries(pattern: str, replacement: str) -> None:
     def query(database: Any, sql: str, **params: Any) -> list[Any]:
         return right(database, re.sub(pattern, replacement, sql), **params)
 
-    Database.query = query  # type: ignore[method-assign]
+    _replace(Database, "query", query)
+
+
+def _replace(owner: type, name: str, planted: Callable[..., Any]) -> None:
+    assert hasattr(owner, name), f"{owner.__name__} has no {name} any more"
+    setattr(owner, name, planted)
 
 
 BUGS: dict[str, Callable[[], None]] = {

@@ -15,16 +15,18 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
+import pytest
 import redis
 
 from embed_star.stack.processes import Child, stop_together
+from embed_star.stack.redis_server import find_redis_server
 from tests.faults.fault import BATCH_ROWS, WORKER_CALLS, Fault
 from tests.faults.user import User
 from tests.support.command_line import CELERY, EMBED_STAR
 from tests.support.fleet import Fleet, Tenant, log_lines
 from tests.support.lab import Lab
 from tests.support.scripted_provider import ScriptedProvider
-from tests.support.servers import eventually
+from tests.support.servers import eventually, find_surreal
 from tests.support.toxiproxy import Link, Toxiproxy
 
 KEY = "sk-canary-f3a9c1"
@@ -72,6 +74,13 @@ class Arena:
     """Servers that the cases of a session share, one after the other."""
 
     def __init__(self, folder: Path) -> None:
+        # On our own PATH for as long as the arena's servers are looked up.
+        with pytest.MonkeyPatch.context() as patch:
+            for variable, value in _hardened(folder).items():
+                patch.setenv(variable, value)
+            self._make(folder)
+
+    def _make(self, folder: Path) -> None:
         self.fleet = Fleet(folder, memory=False)
         self.toxiproxy = Toxiproxy()
 
@@ -94,6 +103,23 @@ class Arena:
             self.fleet.__exit__(kind, error, trace)
         finally:
             self.toxiproxy.__exit__(kind, error, trace)
+
+
+def _hardened(folder: Path) -> dict[str, str]:
+    """The environment in which Redis and SurrealDB are found as programs that ignore SIGXFSZ.
+
+    A file that may not grow is then an error to them, as a full disk is (`cases/disk.py`).
+    """
+    programs = {
+        "redis-server": find_redis_server(os.environ),
+        "surreal": find_surreal(),
+    }
+    for name, program in programs.items():
+        script = folder / name
+        script.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec '{program}' \"$@\"\n")
+        script.chmod(0o755)
+    path = os.pathsep.join([str(folder), os.environ.get("PATH", "")])
+    return {"PATH": path, "SURREAL_BIN": str(folder / "surreal")}
 
 
 class Scene:
@@ -278,9 +304,12 @@ class Scene:
 
     def secrets(self) -> list[str]:
         """What must be in no log."""
-        password = urlsplit(self.servers.redis_url).password or ""
         root_password = self.servers.root_environment["ROOT_DB_PASS"]
-        return [KEY, self.tenant.env["DB_PASS"], password, root_password]
+        return [KEY, self.tenant.env["DB_PASS"], self.redis_password, root_password]
+
+    @property
+    def redis_password(self) -> str:
+        return urlsplit(self.servers.redis_url).password or ""
 
     def _alive(self, kind: str) -> list[Process]:
         return [

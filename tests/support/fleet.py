@@ -75,11 +75,15 @@ class Tenant:
         return self.start(name, *celery, "beat", "-s", str(schedule), "--pidfile=", **env)
 
     def start(self, name: str, *argv: str, **env: str) -> Child:
-        command = Command(argv, {**os.environ, **self.env, **env})
+        command = Command(argv, {**self.inherited(), **env})
         guardian = self.servers.guardian
         child = Child(name, command, self.servers.data.log(name), guardian)
         self._children.append(child)
         return child
+
+    def inherited(self) -> dict[str, str]:
+        """The environment of every process of this tenant."""
+        return {**os.environ, **self.env}
 
     @contextmanager
     def app(self) -> Iterator[Celery]:

@@ -149,13 +149,7 @@ def write_delayed(scene: Scene) -> Steps:
     yield Step.MENDED
 
 
-@fault(
-    45,
-    "everything is down when they start",
-    workers=0,
-    producers=0,
-    broken="a producer ends when SurrealDB is down at its start",
-)
+@fault(45, "everything is down when they start", workers=0, producers=0)
 def all_down_at_start(scene: Scene) -> Steps:
     """Down for the processes, that is: every link refuses."""
     started = scene.start_unconnected("worker", "producer", "beat")
