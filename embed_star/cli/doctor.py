@@ -18,6 +18,7 @@ from embed_star.guards.connection import (
 )
 from embed_star.services import Services
 from embed_star.settings import load_settings
+from embed_star.terminal import shown
 
 
 @click.command()
@@ -34,11 +35,11 @@ def command(as_json: bool) -> None:
         }
         results = {name: _run(check) for name, check in checks.items()}
     if as_json:
-        shown = {name: {"ok": ok, "detail": text} for name, (ok, text) in results.items()}
-        click.echo(json.dumps(shown, indent=2))
+        found = {name: {"ok": ok, "detail": text} for name, (ok, text) in results.items()}
+        click.echo(json.dumps(found, indent=2))
     else:
         for name, (ok, text) in results.items():
-            click.echo(f"{'ok  ' if ok else 'FAIL'}  {name:9} {text}")
+            click.echo(shown(f"{'ok  ' if ok else 'FAIL'}  {name:9} {text}"))
     if not all(ok for ok, _ in results.values()):
         sys.exit(1)
 

@@ -20,6 +20,7 @@ from embed_star.reasons import REASONS, reason_of
 from embed_star.services import open_store
 from embed_star.settings import load_settings
 from embed_star.store.failures import Failure, Failures
+from embed_star.terminal import shown
 
 _PAGE_ROWS = 500
 
@@ -64,7 +65,7 @@ def _list(as_json: bool, limit: int, reason: str | None) -> None:
             if as_json:
                 click.echo(json.dumps(_json(failure)))
             cells = (_shown(failure.key), failure.reason, str(failure.attempts), _when(failure))
-            rows.add_row(*map(Text, cells))
+            rows.add_row(*map(Text, map(shown, cells)))
         if not as_json:
             Console().print(rows if rows.row_count else "no row has failed")
 
@@ -97,7 +98,7 @@ def show(key: str, as_json: bool) -> None:
         "text hash": failure.text_hash or "none",
         "space": failure.space,
     }.items():
-        rows.add_row(name, Text(value))
+        rows.add_row(name, Text(shown(value)))
     Console().print(rows)
 
 

@@ -23,6 +23,7 @@ from embed_star.github import StarredClient
 from embed_star.importing import BadLine, Row, read_rows, to_row
 from embed_star.models import Lane
 from embed_star.settings import Settings, load_settings
+from embed_star.terminal import shown
 
 PAGE_ROWS = 500
 PAGE_CHARS = 8 * 1024 * 1024
@@ -244,7 +245,7 @@ def _why(error: Exception) -> str:
 
 def _report(summary: Summary, as_json: bool) -> None:
     for line in summary.bad_lines:
-        click.echo(f"{summary.source}:{line.line}: {line.reason}", err=True)
+        click.echo(shown(f"{summary.source}:{line.line}: {line.reason}"), err=True)
     if summary.bad > len(summary.bad_lines):
         click.echo(f"and {summary.bad - len(summary.bad_lines):,} more", err=True)
     if as_json:

@@ -13,6 +13,7 @@ import click
 
 from embed_star import __version__
 from embed_star.errors import ConfigError, EmbedStarError
+from embed_star.terminal import shown
 
 COMMANDS = {
     "up": "run Redis, SurrealDB, producer, worker and beat on this machine",
@@ -60,10 +61,10 @@ def main(argv: list[str] | None = None) -> Any:
     try:
         cli.main(args=argv, prog_name="embed-star", standalone_mode=True)
     except ConfigError as error:
-        click.echo(f"embed-star: {error}", err=True)
+        click.echo(shown(f"embed-star: {error}"), err=True)
         sys.exit(2)
     except EmbedStarError as error:
-        click.echo(f"embed-star: {error}", err=True)
+        click.echo(shown(f"embed-star: {error}"), err=True)
         sys.exit(1)
 
 

@@ -17,6 +17,7 @@ from embed_star.search import Filters
 from embed_star.services import Services
 from embed_star.settings import load_settings
 from embed_star.store.vectors import Hit
+from embed_star.terminal import shown
 
 
 @click.command()
@@ -32,7 +33,8 @@ def command(query: str, k: int, language: str | None, min_stars: int | None, as_
         services.store.check()
         hits = services.search.find(query, k, Filters(language, min_stars))
     if as_json:
-        click.echo(json.dumps([_json(hit) for hit in hits], indent=2, ensure_ascii=False))
+        found = json.dumps([_json(hit) for hit in hits], indent=2, ensure_ascii=False)
+        click.echo(shown(found, keep="\n"))
     elif hits:
         Console().print(table(hits))
     else:

@@ -15,6 +15,7 @@ from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.services import Services
 from embed_star.settings import load_settings
 from embed_star.status import Report, report
+from embed_star.terminal import shown
 
 
 @click.command()
@@ -42,7 +43,7 @@ def _table_or_problem(services: Services) -> RenderableType:
     try:
         return table(_look(services))
     except StoreUnavailable as error:
-        return Text(str(error))
+        return Text(shown(str(error)))
 
 
 def _look(services: Services) -> Report:
@@ -75,15 +76,15 @@ def table(found: Report) -> Table:
         rows.add_row(f"pending, {lane}", f"{count:,}{since}")
     rows.add_row("in flight", "unknown" if found.in_flight is None else f"{found.in_flight:,}")
     for reason, count in found.failed.items():
-        rows.add_row(f"failed, {reason}", f"{count:,}")
+        rows.add_row(Text(shown(f"failed, {reason}")), f"{count:,}")
     if found.done is not None:
         rows.add_row("cache", _cache(found.done))
     if found.provider_phase not in (None, "closed"):
         rows.add_row("provider", f"paused; it is tried in {found.provider_retry_in_s:.0f} s")
     names = "unknown" if found.workers is None else ", ".join(found.workers) or "none answers"
-    rows.add_row("workers", names)
+    rows.add_row("workers", Text(shown(names)))
     for problem in found.problems:
-        rows.add_row("problem", problem)
+        rows.add_row("problem", Text(shown(problem)))
     return rows
 
 

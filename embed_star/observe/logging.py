@@ -6,7 +6,9 @@ import logging
 import sys
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from embed_star.terminal import shown
 
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -24,11 +26,11 @@ def configure(level: str, log_format: str) -> None:
     Called again, it replaces what it had set.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    renderer: Processor = (
-        structlog.dev.ConsoleRenderer()
+    renderers: list[Processor] = (
+        [_escape, structlog.dev.ConsoleRenderer()]
         if console
         # JSON escapes line ends and control characters: one event stays one line.
-        else structlog.processors.JSONRenderer(sort_keys=False)
+        else [structlog.processors.JSONRenderer(sort_keys=False)]
     )
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -43,7 +45,7 @@ def configure(level: str, log_format: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                renderer,
+                *renderers,
             ],
         )
     )
@@ -52,3 +54,11 @@ def configure(level: str, log_format: str) -> None:
     root.setLevel(level)
     for noisy in ("urllib3", "websockets", "kombu", "amqp"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def _escape(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """For a terminal; other values than strings are shown by their `repr`, which escapes."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = shown(value, keep="\n\t" if name in ("exception", "stack") else "")
+    return event
