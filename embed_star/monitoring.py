@@ -22,13 +22,8 @@ from embed_star.events import Event, Listeners
 from embed_star.models import Lane
 from embed_star.observe.fleet import DatabaseFacts, FleetGauges, RedisFacts
 from embed_star.observe.health import Live, Missing, Pulse, Readiness, liveness
-from embed_star.observe.metrics import (
-    PREFIX,
-    BeforeScrape,
-    DispatchMetrics,
-    Information,
-    PoolMetrics,
-)
+from embed_star.observe.metrics import PREFIX, DispatchMetrics
+from embed_star.observe.process import BeforeScrape, Information, PoolMetrics
 from embed_star.observe.server import MonitoringServer
 from embed_star.services import Services
 from embed_star.settings import Settings

@@ -18,8 +18,9 @@ from embed_star.errors import ConfigError
 from embed_star.events import TaskPutOff
 from embed_star.guards.queues import ENQUEUED_AT
 from embed_star.observe.health import Pulse
-from embed_star.observe.metrics import BeforeScrape, DispatchMetrics, PoolMetrics, WorkerMetrics
+from embed_star.observe.metrics import CallMetrics, DispatchMetrics, RowMetrics
 from embed_star.observe.multiprocess import SharedFiles
+from embed_star.observe.process import BeforeScrape, PoolMetrics
 from embed_star.observe.server import MonitoringServer
 from embed_star.services import Services
 from embed_star.settings import Settings
@@ -127,14 +128,10 @@ class WorkerMonitoring:
     def _make_metrics(self, registry: CollectorRegistry, services: Services) -> None:
         listeners = ServiceTask.listeners_of(self._app)
         listeners.add(DispatchMetrics(registry))
-        listeners.add(
-            WorkerMetrics(
-                registry,
-                services.space,
-                dollars_per_million_tokens=self._settings.dollars_per_million_tokens,
-                tasks=tuple(name for name in self._app.tasks if name.startswith("embed_star.")),
-            )
-        )
+        price = self._settings.dollars_per_million_tokens
+        listeners.add(CallMetrics(registry, services.space, dollars_per_million_tokens=price))
+        ours = [name for name in self._app.tasks if name.startswith("embed_star.")]
+        listeners.add(RowMetrics(registry, ours))
         self._pool = PoolMetrics(registry)
 
     def _missing_consumer(self) -> dict[str, str]:

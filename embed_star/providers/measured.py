@@ -19,9 +19,10 @@ from embed_star.providers.base import Embeddings, Provider
 
 OK = "ok"
 BUG = "bug"
+THROTTLED = "throttled"
 
 _FAULTS: tuple[tuple[type[Exception], str], ...] = (
-    (ProviderThrottled, "throttled"),  # before what it is a kind of
+    (ProviderThrottled, THROTTLED),  # before what it is a kind of
     (ProviderUnavailable, "unavailable"),
     (ProviderAuthError, "auth"),
     (ProviderConfigError, "config"),

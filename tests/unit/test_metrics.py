@@ -14,6 +14,7 @@ from prometheus_client.core import Metric
 from embed_star.errors import ConfigError, RedisUnavailable
 from embed_star.events import (
     CacheRead,
+    Emit,
     Event,
     Listeners,
     ProviderCalled,
@@ -30,8 +31,9 @@ from embed_star.guards.queues import QueueState
 from embed_star.guards.runs import RunCounts
 from embed_star.models import Lane, Outcome, Pending, Space, Status
 from embed_star.observe.fleet import DatabaseFacts, FleetGauges, RedisFacts, scaling_backlog
-from embed_star.observe.metrics import DispatchMetrics, Information, PoolMetrics, WorkerMetrics
+from embed_star.observe.metrics import CallMetrics, DispatchMetrics, RowMetrics
 from embed_star.observe.multiprocess import SharedFiles
+from embed_star.observe.process import Information, PoolMetrics
 from embed_star.providers.measured import FAULTS
 from embed_star.store.outbox import ulid_of_ms
 from embed_star.store.pool import PoolStats
@@ -65,14 +67,11 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def worker(registry: CollectorRegistry) -> WorkerMetrics:
-    return WorkerMetrics(
-        registry,
-        SPACE,
-        dollars_per_million_tokens=0.5,
-        tasks=("embed_star.embed_batch",),
-        wall_clock=lambda: NOW_S,
-    )
+def worker(registry: CollectorRegistry) -> Emit:
+    listeners = Listeners()
+    listeners.add(CallMetrics(registry, SPACE, dollars_per_million_tokens=0.5))
+    listeners.add(RowMetrics(registry, ["embed_star.embed_batch"], wall_clock=lambda: NOW_S))
+    return listeners
 
 
 def fleet_gauges(
@@ -92,9 +91,7 @@ def outcome(status: Status, *ages_s: float, lane: Lane = Lane.FRESH) -> Outcome:
 
 
 class TestWorker:
-    def test_a_call_that_went_well(
-        self, registry: CollectorRegistry, worker: WorkerMetrics
-    ) -> None:
+    def test_a_call_that_went_well(self, registry: CollectorRegistry, worker: Emit) -> None:
         worker(ProviderCalled("ok", texts=10, seconds=0.2, tokens=4_000_000))
         assert value(registry, "provider_requests_total", **MODEL, outcome="ok") == 1
         assert value(registry, "provider_tokens_total", **MODEL) == 4_000_000
@@ -105,7 +102,7 @@ class TestWorker:
 
     @pytest.mark.parametrize("fault", FAULTS)
     def test_a_call_that_did_not(
-        self, registry: CollectorRegistry, worker: WorkerMetrics, fault: str
+        self, registry: CollectorRegistry, worker: Emit, fault: str
     ) -> None:
         worker(ProviderCalled(fault, texts=10, seconds=0.2))
         assert value(registry, "provider_requests_total", **MODEL, outcome=fault) == 1
@@ -114,19 +111,19 @@ class TestWorker:
         assert value(registry, "rate_limits_total", provider="openai") == throttled
         assert value(registry, "provider_tokens_total", **MODEL) == 0
 
-    def test_vectors_judged(self, registry: CollectorRegistry, worker: WorkerMetrics) -> None:
+    def test_vectors_judged(self, registry: CollectorRegistry, worker: Emit) -> None:
         worker(VectorsJudged(7, Counter(zeros=2, constant=1)))
         assert value(registry, "embeddings_total", **MODEL) == 7
         assert value(registry, "embedding_validations_total", result="ok") == 7
         assert value(registry, "embedding_validations_total", result="zeros") == 2
         assert value(registry, "embeddings_errors_total", type="invalid") == 3
 
-    def test_the_cache(self, registry: CollectorRegistry, worker: WorkerMetrics) -> None:
+    def test_the_cache(self, registry: CollectorRegistry, worker: Emit) -> None:
         worker(CacheRead(hits=3, misses=4))
         assert value(registry, "cache_hits_total") == 3
         assert value(registry, "cache_misses_total") == 4
 
-    def test_rows(self, registry: CollectorRegistry, worker: WorkerMetrics) -> None:
+    def test_rows(self, registry: CollectorRegistry, worker: Emit) -> None:
         worker(
             RowsWritten(
                 [
@@ -157,7 +154,7 @@ class TestWorker:
         assert value(registry, "freshness_seconds_sum", lane="fresh") == pytest.approx(40.0)
         assert value(registry, "freshness_seconds_bucket", lane="backfill", le="0.25") == 1
 
-    def test_retries(self, registry: CollectorRegistry, worker: WorkerMetrics) -> None:
+    def test_retries(self, registry: CollectorRegistry, worker: Emit) -> None:
         worker(TaskPutOff("embed_star.embed_batch"))
         assert value(registry, "retry_attempts_total", task="embed_star.embed_batch") == 1
 
@@ -239,7 +236,7 @@ class TestFleet:
 
 
 def test_the_page_has_what_is_exposed_and_the_other_way_round(
-    registry: CollectorRegistry, worker: WorkerMetrics
+    registry: CollectorRegistry, worker: Emit
 ) -> None:
     registry.register(Information(SPACE))
     registry.register(fleet_gauges())
