@@ -8,7 +8,9 @@ or gauge here; nothing else works there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -23,7 +25,7 @@ from embed_star.events import (
     TaskPutOff,
     VectorsJudged,
 )
-from embed_star.models import Lane, Outcome, Space, Status
+from embed_star.models import Lane, OutboxId, Space, Status
 from embed_star.providers.measured import FAULTS, OK, THROTTLED
 from embed_star.store.outbox import ulid_ms
 from embed_star.validation import REASONS
@@ -132,7 +134,7 @@ class RowMetrics:
             buckets=FRESHNESS_BUCKETS_S,
             registry=registry,
         )
-        self._freshness = {lane: freshness.labels(lane.name.lower()) for lane in Lane}
+        self._freshness = {int(lane): freshness.labels(lane.name.lower()) for lane in Lane}
         self._put_off = counter("retry_attempts", "Tasks put off to be tried again", "task")
         for task in tasks:  # 0 from the start: a first one is an increase
             self._put_off.labels(task)
@@ -151,16 +153,18 @@ class RowMetrics:
 
     def _written(self, event: RowsWritten) -> None:
         now_s = self._wall_clock()
+        tally = Counts(outcome.status for outcome in event.outcomes)
+        for status, rows in tally.items():
+            self._rows[status].inc(rows)
+        self._avoided.inc(sum(tally[status] for status in WITHOUT_A_CALL))
         for outcome in event.outcomes:
-            self._rows[outcome.status].inc()
             if outcome.status in WITH_A_VECTOR:
-                self._observe_freshness(outcome, now_s)
-        self._avoided.inc(sum(one.status in WITHOUT_A_CALL for one in event.outcomes))
+                self._observe_freshness(outcome.row.outbox, now_s)
 
-    def _observe_freshness(self, outcome: Outcome, now_s: float) -> None:
-        lane, ulid = min(outcome.row.outbox, key=lambda entry: entry[1])
+    def _observe_freshness(self, outbox: Sequence[OutboxId], now_s: float) -> None:
+        lane, ulid = min(outbox, key=itemgetter(1)) if len(outbox) > 1 else outbox[0]
         # The database's clock may be ahead of ours.
-        self._freshness[Lane(lane)].observe(max(0.0, now_s - ulid_ms(ulid) / 1000))
+        self._freshness[lane].observe(max(0.0, now_s - ulid_ms(ulid) / 1000))
 
 
 class DispatchMetrics:
