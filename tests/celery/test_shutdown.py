@@ -201,10 +201,11 @@ def test_a_batch_that_waits_for_the_budget_ends_at_once(tenant: Tenant) -> None:
 
 
 def test_a_producer_in_mid_claim_lets_the_standby_lead(tenant: Tenant) -> None:
-    tenant.lab.insert(2000)
-    first = tenant.producer(BATCH_SIZE="1", CHORD_BATCHES="1")
+    first = tenant.producer(BATCH_SIZE="1", CHORD_BATCHES="100")
+    eventually(lambda: "leading" in events(first), "one leads", STOP_S)
     second = tenant.producer()
-    eventually(lambda: "standing_by" in events(second), "one stands by", STOP_S)
+    eventually(lambda: "standing_by" in events(second), "the other one stands by", STOP_S)
+    tenant.lab.insert(2000)
     eventually(lambda: tenant.lab.services.runs.counts().in_flight > 0, "it claims", STOP_S)
     send(first, signal.SIGTERM)
     eventually(lambda: "leading" in events(second), "the other one leads", 3.0)
