@@ -25,6 +25,7 @@ from embed_star.models import Batch, Lane, Pending, Space
 from embed_star.store import outbox as outbox_store
 from embed_star.store.locks import LockTable
 from embed_star.store.outbox import Outbox
+from embed_star.store.space_watch import SpaceWatch
 
 log = structlog.get_logger(__name__)
 
@@ -119,6 +120,7 @@ class Backlog:
         breaker: Breaker,
         dispatcher: Dispatcher,
         space: Space,
+        space_watch: SpaceWatch,
         pace: Pace,
         budget: Budget,
         grace: Grace,
@@ -133,6 +135,7 @@ class Backlog:
         self._breaker = breaker
         self._dispatcher = dispatcher
         self._space = space
+        self._space_watch = space_watch
         self._pace = pace
         self._budget = budget
         self._grace = grace
@@ -151,16 +154,23 @@ class Backlog:
         """
         self._after = dict.fromkeys(Lane, "")
 
+    def is_retired(self) -> bool:
+        """Whether another space is the active one. Raises StoreUnavailable."""
+        return self._space_watch.is_retired()
+
     def dispatch(self) -> Turn:
         """Claim and enqueue what there is room for; nothing while the provider is paused.
 
-        Ends after the run that it is at when the process is to end.
+        Nothing either when the space is retired. Ends after the run that it is at when the
+        process is to end.
 
         When it may be tried again, one batch goes out, whose worker does that. Raises
         RedisUnavailable and StoreUnavailable. Whatever was claimed and not enqueued by
         then is given back, or ends with its locks.
         """
         counts = self._runs.counts()
+        if self.is_retired():
+            return Turn(0, counts.in_flight)
         rate = self._throughput.update(counts.finished_total)
         breaker = self._breaker.state()
         paused, self._paused = self._paused, breaker.phase is not Phase.CLOSED

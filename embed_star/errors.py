@@ -19,7 +19,9 @@
     ├── StoreError               SurrealDB answered, and the answer is an error
     │   ├── StoreAuthError       wrong user, password or rights
     │   ├── AlreadyExists        a record with that id is there
-    │   └── FenceLost            a lock of this run is no longer this run's
+    │   ├── FenceLost            a lock of this run is no longer this run's
+    │   └── SpaceRetired         another space is the active one
+    ├── AnotherSpace             a message for workers with other settings
     └── ProviderError            the provider answered, and trying again is no help
         ├── ProviderAuthError    401, 403: the key
         ├── ProviderConfigError  404, another model, other dimensions: the settings
@@ -116,6 +118,14 @@ class AlreadyExists(StoreError):
 
 class FenceLost(StoreError):
     """At least one lock that this run relied on no longer carries its token."""
+
+
+class SpaceRetired(StoreError):
+    """A write into a space that is no longer the active one."""
+
+
+class AnotherSpace(EmbedStarError):
+    """A message is of another space, which is the active one: not this worker's to answer."""
 
 
 class ProviderError(EmbedStarError):

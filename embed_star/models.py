@@ -16,7 +16,8 @@ from typing import Any
 from uuid import UUID
 
 MESSAGE_VERSION = 1
-"""Version of the shape of task messages; a reader refuses any other."""
+"""Version of the shape of task messages. A reader puts back what is of any other, for
+workers that know it; what is added within a version, it overlooks."""
 
 Key = Any
 """The key of a SurrealDB record: int, str, UUID, or a list/dict of those."""
@@ -123,7 +124,7 @@ class Pending:
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Pending:
-        key, outbox = value
+        key, outbox, *_ = value
         return cls(key_from_json(key), tuple((int(lane), str(ulid)) for lane, ulid in outbox))
 
 
@@ -197,7 +198,7 @@ class Outcome:
     def from_json(cls, value: Sequence[Any]) -> Outcome:
         """Raises ValueError when `value` is not an outcome."""
         try:
-            key, outbox, status, text_hash, flags, reason = value
+            key, outbox, status, text_hash, flags, reason, *_ = value
             return cls(
                 Pending.from_json((key, outbox)),
                 Status(status),

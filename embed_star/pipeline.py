@@ -20,6 +20,7 @@ from embed_star import text
 from embed_star.cache import Vector, VectorCache
 from embed_star.errors import (
     AlreadyExists,
+    AnotherSpace,
     EmbedStarError,
     FenceLost,
     ProviderError,
@@ -28,6 +29,7 @@ from embed_star.errors import (
     ProviderUnavailable,
     RedisUnavailable,
     ShuttingDown,
+    SpaceRetired,
     TransientError,
 )
 from embed_star.events import Emit, RowsLeft, RowsWritten, nobody
@@ -37,6 +39,7 @@ from embed_star.models import Batch, Key, Outcome, Pending, Space, Status, key_t
 from embed_star.purchase import Buyer
 from embed_star.store.locks import LockTable
 from embed_star.store.repos import Repos, RepoState
+from embed_star.store.space_watch import SpaceWatch
 from embed_star.store.vectors import BulkWrite, FailureWrite, Vectors, VectorWrite
 
 log = structlog.get_logger(__name__)
@@ -115,6 +118,7 @@ class Embedder:
         cache: VectorCache,
         buyer: Buyer,
         space: Space,
+        space_watch: SpaceWatch,
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -125,6 +129,7 @@ class Embedder:
         self._cache = cache
         self._buyer = buyer
         self._space = space
+        self._space_watch = space_watch
         self._limits = limits
         self._clock = clock
 
@@ -137,12 +142,14 @@ class Embedder:
         waiting are unlocked at once. Raises TransientError only when not `final`, and not
         for a pause; what was paid for is in the cache by then. Raises ProviderThrottled,
         `final` or not, for a wait that the rows' locks were extended over: to be tried
-        again after it, which is no failed attempt.
+        again after it, which is no failed attempt. Batches of a retired space are unlocked
+        and DEFERRED; raises AnotherSpace for one that others are to embed.
         """
-        if batch.space != self._space.name:
-            log.warning("batch_of_another_space", space=batch.space, rows=len(batch.rows))
-            return _all(batch.rows, Status.DEFERRED, "another space")
         try:
+            if _is_over(self._space_watch, self._space, batch.space):
+                log.info("batch_of_a_retired_space", rows=len(batch.rows))
+                self._unlock([row.key for row in batch.rows], batch.run_id)
+                return _all(batch.rows, Status.DEFERRED, "space retired")
             return self._embed(batch, final)
         except ProviderThrottled as error:
             wait_s = error.retry_after_s
@@ -260,12 +267,13 @@ class Embedder:
         keys = [row.key for row in rows]
         wait_s = error.retry_in_s if isinstance(error, ProviderPaused) else 0.0
         log.info("rows_wait", reason=str(error), rows=len(keys), retry_in_s=wait_s)
-        # Not given back, they end by themselves. The database's first: it counts.
-        with suppress(EmbedStarError):
-            self._lock_table.release(keys, held.run_id)
-            self._locks.release(keys, held.run_id)
-            if isinstance(error, ShuttingDown):
+        self._unlock(keys, held.run_id)
+        if isinstance(error, ShuttingDown):
+            with suppress(EmbedStarError):
                 self._runs.give_back(held.run_id, len(keys))
+
+    def _unlock(self, keys: Sequence[Key], run_id: str) -> None:
+        _unlock(self._lock_table, self._locks, keys, run_id)
 
     def _keep_locks(self, batch: Batch) -> None:
         keys = [row.key for row in batch.rows]
@@ -293,6 +301,8 @@ class Storer:
         lock_table: LockTable,
         runs: Runs,
         cache: VectorCache,
+        space: Space,
+        space_watch: SpaceWatch,
         clock: Callable[[], float] = time.monotonic,
         emit: Emit = nobody,
     ) -> None:
@@ -301,19 +311,32 @@ class Storer:
         self._lock_table = lock_table
         self._runs = runs
         self._cache = cache
+        self._space = space
+        self._space_watch = space_watch
         self._clock = clock
         self._emit = emit
 
-    def store(self, run_id: str, outcomes: Sequence[Outcome]) -> Counter[Status]:
+    def store(
+        self, run_id: str, outcomes: Sequence[Outcome], space: str | None = None
+    ) -> Counter[Status]:
         """Write the outcomes of one run; rows by what became of them in the end.
 
         Twice, or late, changes nothing: rows whose lock is no longer the run's are left
         to whoever holds them. Raises TransientError; what is written then stays written.
+        `space` names the run's. Rows of a retired one are unlocked and DEFERRED; raises
+        AnotherSpace for a run that others are to store.
         """
         settled = [one for one in outcomes if one.status not in _LEFT_PENDING]
         tally = Counter(one.status for one in outcomes if one.status in _LEFT_PENDING)
-        for start in range(0, len(settled), STORE_ROWS):
-            tally += self._store_some(run_id, settled[start : start + STORE_ROWS])
+        try:
+            if _is_over(self._space_watch, self._space, space or self._space.name):
+                raise SpaceRetired("the run's space is retired")
+            for start in range(0, len(settled), STORE_ROWS):
+                tally += self._store_some(run_id, settled[start : start + STORE_ROWS])
+        except SpaceRetired:
+            log.info("run_of_a_retired_space", rows=len(settled))
+            _unlock(self._lock_table, self._locks, [one.row.key for one in settled], run_id)
+            tally[Status.DEFERRED] += len(outcomes) - sum(tally.values())
         self._emit(RowsLeft(tally[Status.DEFERRED], tally[Status.LOST]))
         self._finish(run_id, settled, tally)
         return tally
@@ -365,6 +388,24 @@ class Storer:
         except RedisUnavailable as error:
             # All is written. The locks end by themselves; the producer polls.
             log.warning("run_not_reported", reason=str(error))
+
+
+def _is_over(watch: SpaceWatch, mine: Space, space: str) -> bool:
+    """Whether nobody needs work of `space` any more, since it is retired.
+
+    Raises AnotherSpace when it is this process that is: the work is for others.
+    """
+    retired = watch.is_retired(at_once=space != mine.name)
+    if retired and space != mine.name:
+        raise AnotherSpace(f"the message is of the space {space}, and this worker's is retired")
+    return retired or space != mine.name
+
+
+def _unlock(lock_table: LockTable, locks: LockLayer, keys: Sequence[Key], run_id: str) -> None:
+    """Let rows be claimed again at once; if that fails, when their locks end."""
+    with suppress(EmbedStarError):  # the database's first: it counts
+        lock_table.release(keys, run_id)
+        locks.release(keys, run_id)
 
 
 _LEFT_PENDING = frozenset({Status.DEFERRED, Status.LOST})

@@ -175,6 +175,9 @@ class Producer:
 
     def _turn(self) -> float:
         """One look at the backlog; how long to wait for a ring after it, in seconds."""
+        if self._backlog.is_retired():
+            self._make_way()
+            return self._rhythm.poll_s
         if not self._lease.hold():
             self._set_leading(False)
             if not self._standing_by:
@@ -216,6 +219,13 @@ class Producer:
         elif self._leading and not leading:
             log.warning("leadership_lost")
         self._leading = leading
+
+    def _make_way(self) -> None:
+        """Let a producer of the active space lead, at once."""
+        if self._leading:
+            self._leading = False
+            self._lease.give_up()
+            self._runs.wake()
 
     def _step_down(self) -> None:
         try:

@@ -26,6 +26,7 @@ from embed_star.guards import breaker, connection
 from embed_star.guards.breaker import Breaker, FallbackBreaker, NeverOpen, Thresholds
 from embed_star.guards.budget import Budget
 from embed_star.guards.budget import Limits as RateLimits
+from embed_star.guards.dead_letters import DeadLetters
 from embed_star.guards.local_breaker import LocalBreaker
 from embed_star.guards.local_budget import LocalBudget
 from embed_star.guards.locks import RedisLocks
@@ -53,6 +54,7 @@ from embed_star.store.outbox import Outbox
 from embed_star.store.pool import Database, Pool
 from embed_star.store.records import Records
 from embed_star.store.repos import Repos
+from embed_star.store.space_watch import SpaceWatch
 from embed_star.store.spaces import Spaces
 from embed_star.store.vectors import Vectors
 from embed_star.validation import Validator
@@ -146,6 +148,10 @@ class Store:
         return Marks(self.database)
 
     @cached_property
+    def space_watch(self) -> SpaceWatch:
+        return SpaceWatch(self.database, self.space)
+
+    @cached_property
     def spaces(self) -> Spaces:
         return Spaces(self.database)
 
@@ -211,6 +217,10 @@ class Services:
     def queues(self) -> Queues:
         settings = self.settings
         return Queues(self.redis, prefix_of(settings.db_namespace, settings.db_database))
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        return DeadLetters(self.redis, self.redis_prefix)
 
     @cached_property
     def provider(self) -> Provider:
@@ -305,6 +315,7 @@ class Services:
             runs=self.runs,
             cache=self.cache,
             buyer=self.make_buyer(),
+            space_watch=self.store.space_watch,
             space=self.space,
             limits=Limits(
                 text_max_tokens=settings.text_max_tokens,
@@ -335,6 +346,8 @@ class Services:
             lock_table=self.store.locks,
             runs=self.runs,
             cache=self.cache,
+            space=self.space,
+            space_watch=self.store.space_watch,
             emit=self.emit,
         )
 
@@ -359,6 +372,7 @@ class Services:
             breaker=self.breaker,
             dispatcher=dispatcher,
             space=self.space,
+            space_watch=self.store.space_watch,
             pace=Pace(
                 batch_rows=settings.batch_size,
                 batch_tokens=settings.batch_max_tokens,

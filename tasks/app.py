@@ -12,7 +12,18 @@ from embed_star.guards import queues
 from embed_star.guards.queues import EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE
 from embed_star.observe import logging as observe_logging
 from embed_star.settings import Settings
-from tasks import broker, embed, lifecycle, monitoring, results, shutdown, store, sweep, tracing
+from tasks import (
+    broker,
+    embed,
+    lifecycle,
+    monitoring,
+    results,
+    shutdown,
+    stand_by,
+    store,
+    sweep,
+    tracing,
+)
 from tasks.base import SHOWN_CHARS, ServiceTask
 
 SPARE_THREADS = 2
@@ -30,6 +41,7 @@ def create_app(settings: Settings) -> Celery:
     for module in (embed, store, sweep):
         module.register(app, settings)
     lifecycle.connect(app, settings)
+    stand_by.connect(app, (EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE))
     monitoring.connect(app, settings)
     tracing.connect(app, settings)
     shutdown.connect(app)

@@ -34,7 +34,9 @@ class CeleryDispatcher:
             )
             for batch in batches
         ]
-        body = self._store.s(run_id=run_id).set(priority=priority, headers={"run_id": run_id})
+        body = self._store.s(run_id=run_id, space=batches[0].space).set(
+            priority=priority, headers={"run_id": run_id}
+        )
         with _publishing("a run"):
             chord(header)(body)
 

@@ -9,10 +9,11 @@ from celery import Celery
 from celery.exceptions import Retry
 from celery.utils.time import get_exponential_backoff_interval
 
-from embed_star.errors import ProviderThrottled, TransientError
+from embed_star.errors import AnotherSpace, ProviderThrottled, TransientError
 from embed_star.models import Batch
 from embed_star.settings import Settings
 from tasks.base import ServiceTask
+from tasks.put_back import put_back
 
 log = structlog.get_logger(__name__)
 
@@ -30,30 +31,43 @@ def register(app: Celery, settings: Settings) -> None:
         max_retries=settings.retry_max,
         rate_limit=settings.embed_rate_limit or None,
     )
-    def embed_batch(task: ServiceTask, message: dict[str, Any]) -> dict[str, Any]:
+    def embed_batch(
+        task: ServiceTask,
+        message: dict[str, Any],
+        **_: Any,  # what a later version adds
+    ) -> dict[str, Any]:
         """Embed a batch; one outcome a row.
 
         Retries on transient errors, and never fails: an error in a header task would
         cost the whole chord its body. What is not settled stays pending in the database.
         A throttled batch comes back when the provider says, and has not used an attempt.
+        One that is of another version or space is put back for others.
         """
         try:
             batch = Batch.from_json(message)
         except ValueError as error:
-            log.error("message_refused", reason=str(error))
-            return {"outcomes": []}
+            return _put_back(task, error)
         embedder = task.services.embedder
         if not task.request.retries:
             embedder.started(batch)
         final = attempts(task) >= settings.retry_max
         try:
             outcomes = embedder.embed(batch, final=final)
+        except AnotherSpace as error:
+            return _put_back(task, error)
         except TransientError as error:
             raise again(task, settings, error) from error
         except Exception:  # a bug of ours: its rows stay pending, its chord goes on
             log.exception("batch_failed", rows=len(batch.rows))
             outcomes = []
         return {"outcomes": [outcome.to_json() for outcome in outcomes]}
+
+
+def _put_back(task: ServiceTask, error: Exception) -> dict[str, Any]:
+    retry = put_back(task, str(error))
+    if retry is not None:
+        raise retry
+    return {"outcomes": []}
 
 
 def attempts(task: ServiceTask) -> int:

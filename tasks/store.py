@@ -7,9 +7,11 @@ from typing import Any
 import structlog
 from celery import Celery
 
+from embed_star.errors import AnotherSpace
 from embed_star.models import Outcome
 from embed_star.settings import Settings
 from tasks.base import ServiceTask, retries
+from tasks.put_back import put_back
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +26,29 @@ def register(app: Celery, settings: Settings) -> None:
         ignore_result=True,
         **retries(settings),
     )
-    def store_embeddings(task: ServiceTask, parts: Any, run_id: str) -> None:
+    def store_embeddings(
+        task: ServiceTask,
+        parts: Any,
+        run_id: str,
+        space: str | None = None,
+        **_: Any,  # what a later version adds
+    ) -> None:
         """Write what the batches of run `run_id` found. Twice, or late, changes nothing."""
-        # Celery makes a chain of a chord with one header: its result comes unwrapped.
-        results = [parts] if isinstance(parts, dict) else parts
-        outcomes = [Outcome.from_json(one) for part in results for one in part["outcomes"]]
-        tally = task.services.storer.store(run_id, outcomes)
+        try:
+            tally = task.services.storer.store(run_id, _outcomes(parts), space)
+        except (ValueError, AnotherSpace) as error:
+            retry = put_back(task, str(error))
+            if retry is not None:
+                raise retry from error
+            return
         log.info("run_stored", **{status.value: rows for status, rows in tally.items() if rows})
+
+
+def _outcomes(parts: Any) -> list[Outcome]:
+    """Raises ValueError for what a later version made of it."""
+    # Celery makes a chain of a chord with one header: its result comes unwrapped.
+    results = [parts] if isinstance(parts, dict) else parts
+    try:
+        return [Outcome.from_json(one) for part in results for one in part["outcomes"]]
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"not the results of a run: {error}") from error

@@ -58,8 +58,12 @@ def register(app: Celery, settings: Settings) -> None:
     )
     def reconcile(task: ServiceTask) -> None:
         """Do a slice of the walk when one is due and the backfill lane has room."""
-        reconciler = task.services.reconciler
-        if not reconciler.due(settings.reconcile_interval_s) or not reconciler.backlog_is_short():
+        services = task.services
+        reconciler = services.reconciler
+        idle = services.store.space_watch.is_retired() or not reconciler.due(
+            settings.reconcile_interval_s
+        )
+        if idle or not reconciler.backlog_is_short():
             return
         progress = reconciler.begin()
         until = time.monotonic() + RECONCILE_SLICE_S

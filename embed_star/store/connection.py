@@ -25,6 +25,7 @@ from websockets.typing import Subprotocol
 from embed_star.errors import (
     AlreadyExists,
     FenceLost,
+    SpaceRetired,
     StoreAuthError,
     StoreError,
     StoreUnavailable,
@@ -34,6 +35,9 @@ from embed_star.store import codec
 
 FENCE = "embed_star: fence lost"
 """What our transactions THROW when a lock is no longer the run's."""
+
+RETIRED = "embed_star: space retired"
+"""What they THROW when the space is no longer the active one."""
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 _NOT_THE_CAUSE = ("was not executed", "Cannot COMMIT: the transaction was aborted")
@@ -237,6 +241,8 @@ def error_of(message: str) -> Exception:
     line = (message.splitlines() or [""])[0][:300]
     if FENCE in message:
         return FenceLost("a lock of this run is no longer this run's")
+    if RETIRED in message:
+        return SpaceRetired("another space is the active one")
     if "can be retried" in message or "Transaction conflict" in message:
         return WriteConflict(f"SurrealDB: {line}")
     if "already exists" in message:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embed_star.models import Key, OutboxId, Space, key_text
 from embed_star.store.codec import VectorBytes, record
-from embed_star.store.connection import FENCE
+from embed_star.store.connection import FENCE, RETIRED
 from embed_star.store.pool import Database
 from embed_star.store.ranges import records_after
 
@@ -73,14 +73,17 @@ class Vectors:
         self._table = space.table  # [a-z0-9_] by construction
 
     def apply(self, write: BulkWrite) -> None:
-        """Do all of `write` in one transaction, fenced by the run's locks.
+        """Do all of `write` in one transaction, fenced by the run's locks and the space.
 
-        Raises FenceLost, having changed nothing, when one of the locks does not carry
-        the run's token: late and repeated writes end there. The locks go with the write.
+        Raises SpaceRetired, having changed nothing, when another space is the active one:
+        its outbox records are not for us to consume. Raises FenceLost, having changed
+        nothing, when one of the locks does not carry the run's token: late and repeated
+        writes end there. The locks go with the write.
         A plain INSERT after a DELETE is twice as fast as UPSERT or ON DUPLICATE KEY.
         """
         run = [
             "BEGIN",
+            f"IF (SELECT VALUE state FROM $space) != ['active'] {{ THROW '{RETIRED}' }}",
             "LET $held = (SELECT VALUE id FROM $locks WHERE token = $owner)",
             f"IF array::len($held) != $count {{ THROW '{FENCE}' }}",
         ]
@@ -184,6 +187,7 @@ class Vectors:
         now = datetime.now(UTC)
         return {
             "owner": write.run_id,
+            "space": record("embedding_space", self._space.name),
             "count": len(write.locks),
             "locks": [record("embedding_lock", key) for key in write.locks],
             "outbox": [record("embedding_outbox", list(one)) for one in write.outbox],

@@ -157,6 +157,7 @@ class TestLocksDuringCalls:
                 clock=clock,
             ),
             space=services.space,
+            space_watch=services.store.space_watch,
             limits=Limits(1000, call_s=35.0, lock_ttl_s=45.0, defer_max_s=30.0),
             clock=clock,
         )

@@ -173,6 +173,7 @@ INTERPOLATED = {
     "TABLE": "a constant",
     "INDEX": "a constant",
     "FENCE": "a constant",
+    "RETIRED": "a constant",
     "_LAST": "a constant",
     "_LOCKS": "a constant",
     "_VECTORS": "a constant",
