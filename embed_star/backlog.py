@@ -53,6 +53,8 @@ class Pace:
 
     batch_rows: int
     batch_tokens: int
+    text_tokens: int
+    """A text is cut there: a longer one costs no more."""
     chord_batches: int
     max_in_flight_rows: int
     window_s: float
@@ -244,7 +246,7 @@ class Backlog:
                 won,
                 max_rows=self._pace.batch_rows,
                 max_cost=self._pace.batch_tokens,
-                cost=lambda row: row.size // text.BYTES_PER_TOKEN + 1,
+                cost=self._estimate,
             )
         ]
         try:
@@ -262,6 +264,10 @@ class Backlog:
             )
         )
         return len(won)
+
+    def _estimate(self, row: Pending) -> int:
+        """Tokens of the row's text, roughly: what is sent is measured again (see `purchase`)."""
+        return min(row.size // text.BYTES_PER_TOKEN + 1, self._pace.text_tokens)
 
     def _claim(self, rows: Sequence[Pending], run_id: str) -> list[Pending]:
         """Those of `rows` won in both layers. The database's layer is the one that counts."""

@@ -27,6 +27,7 @@
         ├── ProviderConfigError  404, another model, other dimensions: the settings
         ├── ProviderProtocolError  an answer that is no embeddings answer
         ├── InputRejected        400, 413, 422: something in these texts
+        │   └── InputTooLong         it says that one has too many tokens
         └── InputSuspected       it fails at these texts, and not at another
 
 Foreign errors (websockets, redis, requests) are mapped once, where they enter.
@@ -146,6 +147,10 @@ class ProviderProtocolError(ProviderError):
 
 class InputRejected(ProviderError):
     """The provider refused these texts (400, 413, 422); some of them may be fine."""
+
+
+class InputTooLong(InputRejected):
+    """The provider refused these texts since one of them is too long for the model."""
 
 
 class InputSuspected(ProviderError):

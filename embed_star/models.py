@@ -189,9 +189,11 @@ class Outcome:
     heals: bool = False
     """Whether a failure of another text or space is recorded."""
     reason: str = ""
+    cut: bool = False
+    """Whether the text was longer than what was embedded of it."""
 
     def to_json(self) -> list[Any]:
-        flags = int(self.replaces) + 2 * int(self.heals)
+        flags = int(self.replaces) + 2 * int(self.heals) + 4 * int(self.cut)
         return [*self.row.to_json(), self.status.value, self.text_hash, flags, self.reason]
 
     @classmethod
@@ -206,6 +208,7 @@ class Outcome:
                 bool(flags & 1),
                 bool(flags & 2),
                 str(reason),
+                bool(flags & 4),
             )
         except (TypeError, OverflowError) as error:
             raise ValueError(f"not an outcome: {error}") from error

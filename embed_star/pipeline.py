@@ -71,6 +71,7 @@ class _Work:
     state: RepoState
     text: str
     hash: str
+    cut: bool = False
 
     def outcome(self, status: Status, reason: str = "") -> Outcome:
         return Outcome(
@@ -80,6 +81,7 @@ class _Work:
             replaces=self.state.stored_hash is not None,
             heals=self.state.recorded,
             reason=reason,
+            cut=self.cut,
         )
 
 
@@ -196,8 +198,10 @@ class Embedder:
             return _Work(row, state, "", "").outcome(known, "unreadable")
         if state.values is None:
             return Outcome(row, Status.GONE)
-        rendered = text.render(state.values, self._limits.text_max_tokens)
-        work = _Work(row, state, rendered, text.text_hash(rendered))
+        whole = text.whole(state.values)
+        rendered = text.cut(whole, self._limits.text_max_tokens)
+        cut = len(rendered) < len(whole)
+        work = _Work(row, state, rendered, text.text_hash(rendered), cut)
         if work.hash == state.settled_hash:
             return work.outcome(Status.UNCHANGED)
         if not rendered:
@@ -423,7 +427,7 @@ def _bulk_write(run_id: str, outcomes: Sequence[Outcome], found: Mapping[str, Ve
     return BulkWrite(
         run_id=run_id,
         vectors=[
-            VectorWrite(one.row.key, np.asarray(found[one.text_hash]), one.text_hash)
+            VectorWrite(one.row.key, np.asarray(found[one.text_hash]), one.text_hash, one.cut)
             for one in renewed
         ],
         stale=[one.row.key for one in (*renewed, *failed) if one.replaces]

@@ -18,7 +18,7 @@ from embed_star import text
 from embed_star.batching import batches, halves
 from embed_star.cache import VectorCache
 from embed_star.calls import Calls
-from embed_star.errors import InputRejected, InputSuspected, ProviderUnavailable
+from embed_star.errors import InputRejected, InputSuspected, InputTooLong, ProviderUnavailable
 from embed_star.events import Emit, VectorsJudged, nobody
 from embed_star.guards.suspects import Suspects
 from embed_star.validation import Validator
@@ -80,24 +80,24 @@ class Purchase:
     def _ask(self, group: Sequence[Item]) -> None:
         try:
             self._call(group)
-        except InputRejected:
-            self._halve_refused(group)
+        except InputRejected as error:
+            self._halve_refused(group, error)
         except InputSuspected:
             self._halve_suspected(group)
 
-    def _halve_refused(self, group: Sequence[Item]) -> None:
+    def _halve_refused(self, group: Sequence[Item], why: InputRejected) -> None:
         """Embed what can be of `group`, which was refused as a whole.
 
         One such text among n is found in 2·log₂n + 1 calls at most, the first included.
         """
         if len(group) == 1:
-            self.refused[group[0][0]] = "rejected"
+            self.refused[group[0][0]] = _reason_of(why)
             return
         left, right = halves(group)
         try:
             self._call(left)
-        except InputRejected:
-            self._halve_refused(left)
+        except InputRejected as error:
+            self._halve_refused(left, error)
             self._ask(right)
         except InputSuspected:
             self._halve_suspected(left)
@@ -105,7 +105,10 @@ class Purchase:
         else:
             # So it is in the right half, which need not be asked as a whole again; but a
             # text that is left over is asked alone: there may only have been too many.
-            (self._halve_refused if len(right) > 1 else self._ask)(right)
+            if len(right) > 1:
+                self._halve_refused(right, why)
+            else:
+                self._ask(right)
 
     def _halve_suspected(self, group: Sequence[Item]) -> None:
         """Embed what can be of `group`, at which the provider failed.
@@ -130,8 +133,8 @@ class Purchase:
         while True:
             try:
                 self._call([item])
-            except InputRejected:
-                self.refused[one] = "rejected"
+            except InputRejected as error:
+                self.refused[one] = _reason_of(error)
             except InputSuspected as error:
                 failures, reason = suspects.add(one), error.reason
                 if not self.buyer.calls.is_beyond_chance(failures):
@@ -154,3 +157,7 @@ class Purchase:
         if good:
             self.buyer.cache.put_many(good)
         self.refused |= {one: reason for one, reason in verdicts if reason}
+
+
+def _reason_of(error: InputRejected) -> str:
+    return "too_long" if isinstance(error, InputTooLong) else "rejected"

@@ -33,6 +33,11 @@ REASONS = {
         "the provider refused its text (HTTP 400, 413 or 422)",
         f"{_TEXT}, or lower TEXT_MAX_TOKENS if it is too long for the model",
     ),
+    "too_long": Reason(
+        "the provider says that its text has too many tokens for the model, though it was cut at "
+        "TEXT_MAX_TOKENS estimated ones",
+        "lower TEXT_MAX_TOKENS, which embeds every row anew, or shorten the row's text",
+    ),
     "crashes_provider": Reason(
         "asked for this text alone, the provider broke off or timed out, time after time, and "
         "answered another text in between",

@@ -71,7 +71,7 @@ def space_of(settings: Settings) -> Space:
         provider=settings.embedding_provider,
         model=settings.model,
         dimensions=settings.dimensions,
-        text_version=text.text_version(settings.text_fields, settings.text_max_tokens),
+        text_version=text.text_version(settings.text_fields, settings.text_tokens),
     )
 
 
@@ -318,7 +318,7 @@ class Services:
             space_watch=self.store.space_watch,
             space=self.space,
             limits=Limits(
-                text_max_tokens=settings.text_max_tokens,
+                text_max_tokens=settings.text_tokens,
                 call_s=call_s_of(settings),
                 lock_ttl_s=settings.lock_ttl_s,
                 defer_max_s=settings.defer_max_s,
@@ -358,7 +358,7 @@ class Services:
             provider=self.budgeted_provider(reserved=True),
             cache=self.cache,
             validator=self.validator,
-            max_tokens=self.settings.text_max_tokens,
+            max_tokens=self.settings.text_tokens,
         )
 
     def backlog(self, dispatcher: Dispatcher) -> Backlog:
@@ -376,6 +376,7 @@ class Services:
             pace=Pace(
                 batch_rows=settings.batch_size,
                 batch_tokens=settings.batch_max_tokens,
+                text_tokens=settings.text_tokens,
                 chord_batches=settings.chord_batches,
                 max_in_flight_rows=settings.max_in_flight_rows,
                 window_s=settings.in_flight_window_s,
@@ -415,7 +416,7 @@ class Services:
             vectors=self.store.vectors,
             outbox=self.store.outbox,
             cursors=self.store.cursors,
-            text_max_tokens=self.settings.text_max_tokens,
+            text_max_tokens=self.settings.text_tokens,
             page_rows=self.settings.reconcile_page_rows,
         )
 

@@ -25,6 +25,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from embed_star.context_lengths import text_tokens
 from embed_star.errors import ConfigError
 
 ProviderName = Literal["ollama", "openai", "together", "local"]
@@ -471,6 +472,11 @@ class Settings(_FromEnvironment):
     def dimensions(self) -> int:
         """The length of a vector in force."""
         return self.embedding_dimensions or DEFAULT_MODELS[self.embedding_provider][1]
+
+    @property
+    def text_tokens(self) -> int:
+        """Estimated tokens at which texts are cut: TEXT_MAX_TOKENS, or what the model reads."""
+        return text_tokens(self.model, self.text_max_tokens)
 
     @property
     def requests_per_minute(self) -> int:

@@ -28,8 +28,13 @@ def render(values: Sequence[Any], max_tokens: int) -> str:
     commas, NUL characters dropped. Cut at `max_tokens` estimated tokens, always at the
     same place. Empty when there is nothing to say.
     """
+    return cut(whole(values), max_tokens)
+
+
+def whole(values: Sequence[Any]) -> str:
+    """The text before it is cut; see `render`."""
     lines = (_line(value) for value in values)
-    return cut("\n".join(line for line in lines if line), max_tokens)
+    return "\n".join(line for line in lines if line)
 
 
 def cut(text: str, max_tokens: int) -> str:

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from embed_star.errors import (
     EmbedStarError,
     InputRejected,
+    InputTooLong,
     ProviderAuthError,
     ProviderConfigError,
     ProviderThrottled,
@@ -37,6 +38,13 @@ _NO_MODEL = re.compile(
     r"(the )?model\b.{0,200}?\b(does not exist|not found|is not available)"
     r"|(/embeddings: )?invalid model\b"
     r"|unable to access non-serverless model",
+    re.IGNORECASE,
+)
+_TOO_LONG = re.compile(
+    # OpenAI, vLLM; Ollama; TEI
+    r"this model's maximum context length is\b"
+    r"|(the )?input (length )?exceeds (the )?(maximum )?context length"
+    r"|`?inputs?`? must have less than \d+ tokens",
     re.IGNORECASE,
 )
 _BAD_KEY = re.compile(
@@ -127,6 +135,11 @@ def error_for(refusal: Refusal, endpoint: Endpoint, wait_s: float | None = None)
         return ProviderAuthError(
             f"{label} refused access (HTTP {status}); check {_key_name(endpoint)}"
         )
+    if status in (400, 413, 422) and ("context_length_exceeded" in words or _is_too_long(refusal)):
+        return InputTooLong(
+            f"{label} says that a text is too long for {endpoint.model} (HTTP {status}); "
+            "lower TEXT_MAX_TOKENS"
+        )
     return _plain(status, endpoint, wait_s)
 
 
@@ -149,6 +162,10 @@ def _plain(status: int, endpoint: Endpoint, wait_s: float | None) -> EmbedStarEr
 
 def _no_model(refusal: Refusal) -> bool:
     return refusal.param == "model" or bool(_NO_MODEL.match(refusal.message))
+
+
+def _is_too_long(refusal: Refusal) -> bool:
+    return bool(_TOO_LONG.match(refusal.message))
 
 
 def _bad_key(refusal: Refusal) -> bool:

@@ -28,6 +28,8 @@ class VectorWrite:
     key: Key
     vector: NDArray[np.float32]
     text_hash: str
+    cut: bool = False
+    """Whether the text is longer than what was embedded of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,7 @@ class Vectors:
                     "text_hash": one.text_hash,
                     "run": write.run_id,
                     "embedded_at": now,
+                    **({"cut": True} if one.cut else {}),
                 }
                 for one in write.vectors
             ],

@@ -63,6 +63,7 @@ def _world(servers: LocalServers, redis_url: str) -> Iterator[World]:
     world = World(load_settings(_env_file=None, reconcile_page_rows=2, **values))
     for name in ("celery/celery", "rq/rq", "pallets/flask"):
         world.write(name, full_name=name, language="Python")
+    world.write("pallets/flask", description="too long " * 3_000)
     world.write("no/text", stargazers_count=1)
     world.settle()
     world.write("being/embedded", full_name="being/embedded")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
-from embed_star.errors import ProviderUnavailable
+from embed_star.errors import InputTooLong, ProviderUnavailable
 from embed_star.models import Status
-from tests.conftest import DIMENSIONS
+from embed_star.text import estimate_tokens
+from tests.conftest import DIMENSIONS, MakeWorld
 from tests.support.world import World
 
 
@@ -78,6 +80,54 @@ class TestAPoisonRow:
         tally = world.carry_out(batch)
         assert tally == {Status.CACHED: 4, Status.EMBEDDED: 3, Status.FAILED: 1}
         assert max(provider.paid.values()) == 1
+        world.assert_current()
+
+
+class TestALongText:
+    def test_is_cut_always_at_the_same_place_and_marked(self, make_world: MakeWorld) -> None:
+        world = make_world(text_max_tokens=100)
+        world.write("long", full_name="a" * 301)
+        world.write("fits", full_name="a" * 300 + "\n")
+        world.settle()
+        assert world.provider.calls == [("a" * 300,)]  # one text, to the model
+        assert world.vectors()['"long"']["cut"] is True
+        assert "cut" not in world.vectors()['"fits"']
+        world.write("long", full_name="a" * 400)
+        world.settle()
+        assert len(world.provider.calls) == 1
+        world.write("long", full_name="b")
+        world.settle()
+        assert "cut" not in world.vectors()['"long"']
+        world.assert_current()
+
+    def test_is_cut_where_the_model_reads_less(self, make_world: MakeWorld) -> None:
+        world = make_world(embedding_provider="ollama", embedding_model="mxbai-embed-large:335m")
+        world.write(1, full_name="a" * 10_000)
+        world.settle()
+        assert world.provider.calls == [("a" * 512 * 3,)]
+        assert world.vectors()["1"]["cut"] is True
+
+    def test_is_set_aside_with_that_reason(self, world: World) -> None:
+        world.write_many(5)
+        world.write(3, full_name="long")
+
+        def during(texts: Sequence[str]) -> None:
+            if "long" in texts:
+                raise InputTooLong("400")
+
+        world.provider.during = during
+        assert world.carry_out(world.claim()) == {Status.EMBEDDED: 4, Status.FAILED: 1}
+        assert world.failures()["3"]["reason"] == "too_long"
+        world.assert_current()
+
+    def test_of_other_letters_never_makes_a_request_too_large(self, make_world: MakeWorld) -> None:
+        """The database counts characters, and those of Chinese are three bytes each."""
+        world = make_world(batch_max_tokens=1000)
+        for key in range(9):
+            world.write(key, full_name=str(key) + "\u8a9e" * 300)
+        world.settle()
+        assert all(sum(map(estimate_tokens, call)) <= 1000 for call in world.provider.calls)
+        assert len(world.provider.calls) >= 3
         world.assert_current()
 
 

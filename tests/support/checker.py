@@ -165,7 +165,7 @@ class Checker:
         settings = self._services.settings
         fields = "[" + ", ".join(settings.text_fields) + "]"
         return {
-            key_text(row["id"].id): text.render(row["f"], settings.text_max_tokens)
+            key_text(row["id"].id): text.render(row["f"], settings.text_tokens)
             for row in self._rows("repo", f"id, {fields} AS f")
         }
 

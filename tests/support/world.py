@@ -109,7 +109,7 @@ class World:
     def text_of(self, **fields: Any) -> str:
         """The text of a repo with these fields."""
         values = [fields.get(name) for name in self.settings.text_fields]
-        return text.render(values, self.settings.text_max_tokens)
+        return text.render(values, self.settings.text_tokens)
 
     def claim(self) -> Batch:
         """All that is pending, claimed as one run of one batch; its rows in key order.

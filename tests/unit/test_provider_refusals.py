@@ -12,6 +12,7 @@ import pytest
 from embed_star.errors import (
     EmbedStarError,
     InputRejected,
+    InputTooLong,
     ProviderAuthError,
     ProviderConfigError,
     ProviderThrottled,
@@ -134,3 +135,24 @@ def test_a_refusals_words_are_not_in_its_repr() -> None:
     refusal = Refusal.of(400, json.dumps({"error": "text of a row"}).encode())
     assert refusal.message == "text of a row"
     assert "text of a row" not in repr(refusal)
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("This model's maximum context length is 8192 tokens, however you requested 9000", ""),
+        ("the input length exceeds the context length", ""),
+        ("`inputs` must have less than 512 tokens. Given: 700", ""),
+        ("too much", "context_length_exceeded"),
+    ],
+)
+def test_a_text_that_is_too_long(message: str, code: str) -> None:
+    body = json.dumps({"error": {"message": message, "code": code}}).encode()
+    error = error_for(Refusal.of(400, body), ENDPOINT)
+    assert isinstance(error, InputTooLong)
+    assert "TEXT_MAX_TOKENS" in str(error)
+
+
+def test_a_text_that_only_speaks_of_length() -> None:
+    body = json.dumps({"error": {"message": "refused: the input exceeds the context length"}})
+    assert type(error_for(Refusal.of(400, body.encode()), ENDPOINT)) is InputRejected

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def test_each_code_in_the_sources_has_words_and_a_place_in_the_docs() -> None:
     sources = {
         "validation.py": r'reasons\[.*\] = "(\w+)"',
-        "purchase.py": r'refused\[.*\] = "(\w+)"',
+        "purchase.py": r'"(rejected|too_long)"',
         "pipeline.py": r'"(empty_text|unreadable)"',
         "calls.py": r'"(\w+_(?:provider|answer))"',
         "store/outbox.py": r"reason = '(\w+)'",
