@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import backup, load
+from bench import backup, blame, load
 from bench.scraping import scraped
 from bench.soak import soak
 from bench.stack import Bench, Shape, quantile, running
@@ -176,6 +176,8 @@ BENCHES = {
     "cached": cached,
     "monitoring": monitoring,
     "soak": soak,
+    "limit": blame.limit,
+    "poison": blame.poison,
 }
 USUAL = ("instant", "slow", "freshness", "cached")
 """The soak takes minutes, and what metrics cost matters when they change."""

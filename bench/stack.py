@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Shape:
     true_vectors: bool = False
     """Each text has its own vector, and the provider keeps a ledger: for the checker."""
     beat: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Others than the usual ones."""
 
 
 class Bench:
@@ -172,6 +174,7 @@ def running(shape: Shape) -> Iterator[Bench]:
             "LOG_LEVEL": "WARNING",
             "LOG_FORMAT": "json",
             **({} if shape.monitored else {"MONITORING_PORT": "0"}),
+            **shape.settings,
         }
         stack = LocalStack(
             Path(folder) / "data",

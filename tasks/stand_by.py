@@ -54,9 +54,23 @@ def _watch(app: Celery, consumer: Any, queues: Sequence[str], stopped: threading
             taken = [name for name in queues if name in consumer.app.amqp.queues.consume_from]
             log.warning("takes_no_messages", queues=taken)
             for name in taken:
-                consumer.call_soon(consumer.cancel_task_queue, name)
+                consumer.call_soon(_leave, consumer, name)
         elif taken and not retired:
             log.info("takes_messages_again", queues=taken)
             for name in taken:
-                consumer.call_soon(consumer.add_task_queue, name)
+                consumer.call_soon(_take, consumer, name)
             taken = []
+
+
+def _leave(consumer: Any, queue: str) -> None:
+    """Without a connection, the next one is made without the queue."""
+    consumer.app.amqp.queues.deselect(queue)
+    if consumer.task_consumer is not None:
+        consumer.cancel_task_queue(queue)
+
+
+def _take(consumer: Any, queue: str) -> None:
+    queues = consumer.app.amqp.queues
+    queues.select_add(queues[queue])
+    if consumer.task_consumer is not None:
+        consumer.add_task_queue(queue)

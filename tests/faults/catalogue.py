@@ -86,7 +86,14 @@ TABLE: dict[int, Row] = {
     28: Row("wrong dimensions, count or order"),
     29: Row("the provider answers for another model"),
     30: Row("401: the key is revoked", ("tests/celery/test_pause.py",)),
-    31: Row("poison row"),
+    31: Row(
+        "poison row",
+        (
+            "tests/integration/test_crashing_rows.py::TestOneRow",
+            "tests/integration/test_crashing_rows.py::TestNobodyIsBlamed",
+            "tests/celery/test_pause.py::test_rows_that_break_the_provider_keep_no_others_from_it",
+        ),
+    ),
     32: Row("1 MB description, request over the token limit"),
     33: Row(
         "NUL, lone surrogate, right-to-left, 4-byte, empty text",
@@ -97,8 +104,22 @@ TABLE: dict[int, Row] = {
     35: Row("leader killed", ("tests/integration/test_leading.py",)),
     36: Row("clocks off by an hour, daylight saving time"),
     37: Row("lock holder paused past its lock"),
-    38: Row("rolling deploy: two fleets, two models", why_not="not yet"),
-    39: Row("an old fleet meets the new shape of messages", why_not="not yet"),
+    38: Row(
+        "rolling deploy: two fleets, two models",
+        (
+            "tests/celery/test_rolling_deploy.py::test_a_change_of_model_under_load",
+            "tests/celery/test_rolling_deploy.py::test_and_back",
+        ),
+        "Those tests start two fleets, of two workers and a producer each.",
+    ),
+    39: Row(
+        "an old fleet meets the new shape of messages",
+        (
+            "tests/celery/test_rolling_deploy.py::test_a_message_of_a_newer_version_is_put_back_with_a_delay",
+            "tests/celery/test_rolling_deploy.py::test_a_message_that_nobody_understands_ends_set_aside",
+        ),
+        "Those tests start a worker.",
+    ),
     40: Row(
         "eight replicas migrate at once, one killed halfway",
         (
