@@ -19,6 +19,12 @@ MESSAGE_VERSION = 1
 """Version of the shape of task messages. A reader puts back what is of any other, for
 workers that know it; what is added within a version, it overlooks."""
 
+
+def has_version(message: Any) -> bool:
+    """Whether `message` may be one of ours, of whatever version."""
+    return isinstance(message, Mapping) and type(message.get("v")) is int
+
+
 Key = Any
 """The key of a SurrealDB record: int, str, UUID, or a list/dict of those."""
 

@@ -10,7 +10,7 @@ from celery.exceptions import Retry
 from celery.utils.time import get_exponential_backoff_interval
 
 from embed_star.errors import AnotherSpace, ProviderThrottled, TransientError
-from embed_star.models import Batch
+from embed_star.models import Batch, has_version
 from embed_star.settings import Settings
 from tasks.base import ServiceTask
 from tasks.put_back import put_back
@@ -46,6 +46,9 @@ def register(app: Celery, settings: Settings) -> None:
         try:
             batch = Batch.from_json(message)
         except ValueError as error:
+            if not has_version(message):
+                log.error("message_refused", reason="not a message of ours")
+                return {"outcomes": []}
             return _put_back(task, error)
         embedder = task.services.embedder
         if not task.request.retries:
