@@ -575,7 +575,8 @@ def _fault(error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return (
             f"{name} is not set ({Settings.model_fields[name.lower()].description}): put it into "
-            "the environment or a .env file here, or run this where `embed-star up` is running"
+            "the environment, a .env file here or a file in SECRETS_DIR, or run this where "
+            "`embed-star up` is running"
         )
     text = str(error["msg"]).removeprefix("Value error, ")
     return f"{name} {text[0].lower()}{text[1:]}"

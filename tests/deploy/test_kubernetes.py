@@ -457,8 +457,11 @@ def test_the_readmes_commands_name_what_is_there(single: list[Manifest]) -> None
         assert (CHECKOUT / path).exists() or path == "deploy/secrets", path
     there = {(one["kind"].lower(), one["metadata"]["name"]) for one in single}
     there |= {("deploy", name) for kind, name in there if kind == "deployment"}
-    for kind, name in re.findall(r"\b(deploy|deployment|service|job)/(\w+)", "\n".join(lines)):
-        assert (kind, name) in there | {("deploy", "secrets"), ("deploy", "grafana")}, (kind, name)
+    # Not paths such as deploy/secrets: those are checked above.
+    for kind, name in re.findall(
+        r" (deploy|deployment|service|job)/([\w-]+)(?= |$)", "\n".join(lines)
+    ):
+        assert (kind, name) in there, (kind, name)
 
 
 def test_the_yaml_is_tidy() -> None:
