@@ -182,7 +182,8 @@ class Fleet:
 
 def log_lines(child: Child) -> list[dict[str, Any]]:
     """The JSON lines that the process has logged (a worker prints its banner, too)."""
-    lines = [line for line in child.output().splitlines() if line.startswith("{")]
+    whole = child.output().rpartition("\n")[0]  # the last line may be half written
+    lines = [line for line in whole.splitlines() if line.startswith("{")]
     return [json.loads(line) for line in lines]
 
 
