@@ -135,6 +135,7 @@ def _restart_redis(scene: Scene, strike: Strike) -> Callable[[], None]:
 def _restart_surrealdb(scene: Scene, strike: Strike) -> Callable[[], None]:
     scene.servers.stop_server("surrealdb", grace_s=0)
     scene.servers.start_server("surrealdb")
+    scene.lab.services.store.database.pool.recycle()  # our own connections broke, too
     return _nothing
 
 
@@ -175,7 +176,7 @@ KINDS: dict[str, Kind] = {
     "a message is lost": _lose_message,
     "messages are repeated": _repeat_messages,
     "503": _script({"fail_next": 0}, fail_next=-1, status=503),
-    "429": _script({}, fail_next=1, status=429, retry_after="1"),
+    "429": _script({"fail_next": 0}, fail_next=1, status=429, retry_after="1"),
     "the key is refused": _script({"fail_next": 0}, fail_next=-1, status=401),
     "answers break off": _script({"fault": None}, fault="truncated"),
     "answers drip": _script({"fault": None}, fault="drip"),

@@ -62,8 +62,8 @@ class Link:
 
     def mend(self) -> None:
         """As it was made. Connections that were silenced break."""
-        for toxic in self._toxiproxy.call("GET", f"/proxies/{self._name}")["toxics"]:
-            self._toxiproxy.call("DELETE", f"/proxies/{self._name}/toxics/{toxic['name']}")
+        for toxic in self._toxics():
+            self._toxiproxy.call("DELETE", f"/proxies/{self._name}/toxics/{toxic}")
         self._change(enabled=True)
 
     def lead_to(self, port: int) -> None:
@@ -74,10 +74,16 @@ class Link:
         """Break every connection, for good."""
         self._toxiproxy.call("DELETE", f"/proxies/{self._name}")
 
+    def _toxics(self) -> list[str]:
+        found = self._toxiproxy.call("GET", f"/proxies/{self._name}")["toxics"]
+        return [one["name"] for one in found]
+
     def _change(self, **fields: Any) -> None:
         self._toxiproxy.call("POST", f"/proxies/{self._name}", **fields)
 
     def _poison(self, kind: str, direction: str, **attributes: int) -> None:
+        if f"{kind}_{direction}" in self._toxics():  # two faults at once that do the same
+            return
         self._toxiproxy.call(
             "POST",
             f"/proxies/{self._name}/toxics",
