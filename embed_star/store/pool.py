@@ -63,9 +63,13 @@ class Pool:
             return replace(self._stats, idle=len(self._idle))
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """Borrow a connection for the length of a `with`."""
-        connection = self._acquire()
+    def connection(self, *, fresh: bool = False) -> Iterator[Connection]:
+        """Borrow a connection for the length of a `with`.
+
+        A `fresh` one has just signed in, and the idle ones are closed, since they may be
+        as old as the one that was refused.
+        """
+        connection = self._acquire(fresh)
         try:
             yield connection
         except (StoreError, WriteConflict) as error:
@@ -102,14 +106,15 @@ class Pool:
             self._closed = True
         self.recycle()
 
-    def _acquire(self) -> Connection:
+    def _acquire(self, fresh: bool) -> Connection:
         stale: list[Connection] = []
         with self._changed:
             self._wait_for_room()
             connection = None
             while self._idle and connection is None:
                 candidate = self._idle.pop()  # the most recently used: the rest can age out
-                if candidate.broken or self._clock() - candidate.created > self._max_age_s:
+                too_old = self._clock() - candidate.created > self._max_age_s
+                if fresh or too_old or candidate.broken:
                     stale.append(candidate)
                 else:
                     connection = candidate
@@ -193,7 +198,7 @@ class Database:
         attempt = 0
         while True:
             try:
-                return self._once(sql, params)
+                return self._once(sql, params, fresh=signed_in_again)
             except WriteConflict:
                 attempt += 1
                 if attempt > self._conflict_retries:
@@ -203,12 +208,11 @@ class Database:
                 if signed_in_again:
                     raise
                 signed_in_again = True
-                self.pool.recycle()
 
     def close(self) -> None:
         """Close the pool."""
         self.pool.close()
 
-    def _once(self, sql: str, params: Mapping[str, Any]) -> list[Any]:
-        with self.pool.connection() as connection:
+    def _once(self, sql: str, params: Mapping[str, Any], *, fresh: bool) -> list[Any]:
+        with self.pool.connection(fresh=fresh) as connection:
             return connection.query(sql, params)

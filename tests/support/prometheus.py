@@ -115,6 +115,9 @@ class Prometheus:
 
     def _sees_all(self) -> bool:
         try:
-            return {one["metric"]["job"] for one in self.query("up == 1")} == set(self._jobs)
+            # While it reads its files, it answers 503, which is not JSON.
+            if not requests.get(f"{self.url}/-/ready", timeout=10).ok:
+                return False
         except requests.ConnectionError:
             return False
+        return {one["metric"]["job"] for one in self.query("up == 1")} == set(self._jobs)
