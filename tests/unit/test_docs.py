@@ -167,7 +167,8 @@ def test_a_document_names_what_exists(path: Path) -> None:
 
 def test_other_variables_are_read_where_it_says() -> None:
     for name, file in OTHER_VARIABLES.items():
-        assert re.search(rf'"{name}"|\b{name}:', (CHECKOUT / file).read_text(encoding="utf-8"))
+        read = rf'"{name}"|\b{name}:|\$\({name}\)'
+        assert re.search(read, (CHECKOUT / file).read_text(encoding="utf-8"))
 
 
 @pytest.fixture
