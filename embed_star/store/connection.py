@@ -40,6 +40,7 @@ RETIRED = "embed_star: space retired"
 """What they THROW when the space is no longer the active one."""
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
+_REFUSALS = ("permission", "authenticat", "not allowed", "session has expired")
 _NOT_THE_CAUSE = ("was not executed", "Cannot COMMIT: the transaction was aborted")
 
 
@@ -248,6 +249,6 @@ def error_of(message: str) -> Exception:
     if "already exists" in message:
         return AlreadyExists(f"SurrealDB: {line}")
     lowered = message.lower()
-    if "permission" in lowered or "authenticat" in lowered or "not allowed" in lowered:
+    if any(words in lowered for words in _REFUSALS):
         return StoreAuthError(f"SurrealDB refused: {line}")
     return StoreError(f"SurrealDB: {line}")

@@ -160,6 +160,7 @@ class TestErrors:
             ("Database record `a:1` already exists", AlreadyExists),
             ("IAM error: Not enough permissions", StoreAuthError),
             ("There was a problem with authentication", StoreAuthError),
+            ("The session has expired", StoreAuthError),
             ("Parse error: Unexpected token\n  | secret text of a row", StoreError),
             ("", StoreError),
         ],
@@ -210,7 +211,7 @@ class TestTheSession:
         def expired(self: Connection, *arguments: object, **more: object) -> object:
             if not refused:
                 refused.append(self)
-                raise StoreAuthError("SurrealDB refused: The session has expired")
+                raise error_of("The session has expired")  # in the words of 3.3.5
             return query(self, *arguments, **more)  # type: ignore[arg-type]
 
         monkeypatch.setattr(Connection, "query", expired)
