@@ -172,7 +172,7 @@ def test_no_leader(open_book: OpenBook) -> None:
     case = open_book("no-leader")
     locks = case.lab.services.locks
     assert locks.acquire([LEASE_KEY], "one that hangs", 300.0) == [True]
-    case.worker(MONITORING_PORT="0")
+    case.tenant.worker(MONITORING_PORT="0")
     case.tenant.producer(MONITORING_PORT=str(case.port))
     eventually(lambda: is_listening(case.port), "it answers", 30.0)
     case.pend()
