@@ -98,5 +98,5 @@ class TestInjection:
         assert world.failures()['"x"']["reason"] == token
         assert world.store.failures.by_reason() == {token: 1}
         world.store.failures.release(["x"])
-        assert world.failures() == {}
+        assert world.store.failures.by_reason() == {}
         assert len(world.outbox()) == 2
