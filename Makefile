@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test faults faults-report tools lint bench load check-deploy secrets pin-images lock clean
+.PHONY: help demo test faults faults-report tools lint bench load check-deploy runbooks secrets pin-images lock clean
 
 help:
 	@echo "make demo   the whole way on example data: no Docker, no key"
@@ -15,7 +15,8 @@ help:
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  throughput and latency, on this machine"
 	@echo "make load   rows at a steady rate for two minutes; a table and a picture"
-	@echo "make check-deploy   image, Compose, Kubernetes, rules, dashboards, runbooks"
+	@echo "make check-deploy   image, Compose, Kubernetes, rules, dashboards"
+	@echo "make runbooks       the commands of each runbook, typed on a real stack"
 	@echo "make secrets        the passwords for Compose and Kubernetes, in deploy/secrets/"
 	@echo "make pin-images     add digests to the images that are named by tag"
 	@echo "make lock   renew the lock file (needs uv)"
@@ -70,7 +71,10 @@ load: $(STAMP)
 	@touch $@
 
 check-deploy: $(STAMP) .tools/.installed
-	@$(BIN)/python -m pytest tests/deploy tests/runbooks
+	@$(BIN)/python -m pytest tests/deploy tests/runbooks/test_index.py
+
+runbooks: $(STAMP)
+	@$(BIN)/python -m pytest tests/runbooks
 
 secrets:
 	@$(PYTHON) deploy/make_secrets.py
