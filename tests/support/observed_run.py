@@ -14,6 +14,7 @@ from surrealdb.data.types.record_id import RecordID
 from embed_star.stack.servers import free_port
 from tests.support.fleet import Fleet, Tenant
 from tests.support.prometheus import Prometheus
+from tests.support.servers import eventually
 
 SETTINGS = {
     "BATCH_SIZE": "10",
@@ -77,12 +78,17 @@ class Story:
         self._provider.script(requests_per_minute=0)
         self._write_for(0.5)
         self._provider.script(fail_next=-1, status=503)
+        eventually(self._is_paused, "the provider is paused", 60.0)
         self._write_for(1)
         self._provider.script(fail_next=0)
         self._write_for(1)
         self._write_again(rows=round(self._part_s * ROWS_S / 4))
         self._write_for(1)
         self._lab.await_quiet(300.0)
+
+    def _is_paused(self) -> bool:
+        self._write_for(0.1)  # only calls can fail
+        return self._lab.services.breaker.state().retry_in_s > 0
 
     def _write_for(self, parts: float) -> None:
         """Fresh rows, ten a second."""
