@@ -73,9 +73,9 @@ class Story:
         self._lab.insert(max(12, round(self._part_s)), description=f"an {POISON} row")
         self._write_for(0.5)
         # It bears less than it says.
-        self._provider.script(requests_per_minute=600)
+        self._provider.script(fail_next=3, status=429, retry_after="1")
         self._write_for(1)
-        self._provider.script(requests_per_minute=0)
+        self._provider.script(fail_next=0)
         self._write_for(0.5)
         self._provider.script(fail_next=-1, status=503)
         eventually(self._is_paused, "the provider is paused", 60.0)
