@@ -36,13 +36,13 @@ demo: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/python -m pytest --ignore=tests/deploy --ignore=tests/runbooks --ignore=tests/faults
 
-# SEEDS=200 is the long run; FIRST=17 SEEDS=1 replays one mixture; ONLY is pytest's -k.
+# SEEDS=200 is the long run; FIRST_SEED=17 SEEDS=1 replays one mixture; ONLY is pytest's -k.
 SEEDS ?= 20
-FIRST ?= 0
+FIRST_SEED ?= 0
 JOBS ?= 3
 ONLY ?=
 faults: $(STAMP) tools
-	@$(BIN)/python -m tests.faults --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS) --only "$(ONLY)"
+	@$(BIN)/python -m tests.faults --seeds $(SEEDS) --first $(FIRST_SEED) --jobs $(JOBS) --only "$(ONLY)"
 
 faults-report: $(STAMP)
 	@$(BIN)/python -m tests.faults --report

@@ -21,5 +21,5 @@ def test_mixture(arena: Arena, seed: int) -> None:
     with Scene(arena, mixture(seed), seed) as scene:
         result = run(scene)
     results.record(result)
-    replay = f"make faults SEEDS=1 FIRST={seed} ONLY=seed"
+    replay = f"make faults SEEDS=1 FIRST_SEED={seed} ONLY=seed"
     assert not result.violations, f"{result.name}\n{result.violations}\nagain: {replay}"
