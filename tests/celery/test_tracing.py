@@ -84,7 +84,8 @@ def test_one_trace_from_the_change_of_a_row_to_its_vector(
     assert write.parent_id == body.span_id
     assert write.attributes["rows"] == 10
     assert run.began_s <= named["claim"][0].began_s <= named["dispatch"][0].began_s
-    assert max(one.ended_s for one in named["embed_batch"]) <= body.began_s + 0.001
+    # Not the header's spans: Celery releases the body while the last of them is still open.
+    assert max(one.ended_s for one in named["provider_call"]) <= body.began_s
     services = {one.name: one.service for one in spans}
     assert services["run"] == services["claim"] == "embed-star-producer"
     assert services["provider_call"] == services["write"] == "embed-star-worker"

@@ -146,6 +146,9 @@ def test_the_checker_sees_what_is_wrong(whole: Whole) -> None:
         assert [one.split()[0] for one in found] == [key]
     with pytest.raises(AssertionError, match="1 lost: 0 has neither"):
         report.assert_kept(paid_again=paid_again, hits=2)
-    ledger = [{"paid": True, "texts": ["once", "twice"]}, {"paid": True, "texts": ["twice"]}]
+    ledger = [
+        {"paid": True, "fault": None, "texts": ["once", "twice"]},
+        {"paid": True, "fault": None, "texts": ["twice"]},
+    ]
     with pytest.raises(AssertionError, match="1 inputs paid again, at most 0 may be"):
         Report(0, 0, {}, 0, 0, payments(ledger)).assert_kept()
