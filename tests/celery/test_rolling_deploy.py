@@ -86,8 +86,9 @@ def test_a_change_of_model_under_load(fleet: Fleet, old: Tenant) -> None:
 
 def test_and_back(fleet: Fleet, old: Tenant) -> None:
     """The old fleet was left running, and goes on."""
-    worker = old.worker()
-    old.producer()
+    worker, producer = old.worker(), old.producer()
+    # One that only starts after the migration refuses to.
+    eventually(lambda: bool(events(producer, "leading")), "it leads")
     new = migrated(fleet, old, f"{old.settings.model}-new")
     eventually(lambda: bool(events(worker, "takes_no_messages")), "it stands by")
     keys = old.lab.insert(20)
