@@ -85,29 +85,33 @@ class Calls:
         when nobody may call, be it since this call failed; InputSuspected when the
         provider failed and then answered our own text, which is not held against it;
         ShuttingDown when the process ends before the call begins or in the middle of it;
-        else what the provider raises.
+        else what the provider raises. To be called within a `slot`.
         """
-        with self._slot():
-            while True:
-                self._grace.check()
-                before_each()
-                admission = self._breaker.admit()
-                if not admission.allowed:
-                    raise ProviderPaused("the provider is paused", admission.retry_in_s)
-                if admission.probe:
-                    self._probe(admission)
-                    continue
-                try:
-                    return self._ask(admission, texts)
-                except InputRejected:
-                    self._breaker.abandon(admission)
-                    raise
-                except _Failed as failed:
-                    error = failed.error
-                self._find_whose_fault(admission, error, before_each)
+        while True:
+            self._grace.check()
+            before_each()
+            admission = self._breaker.admit()
+            if not admission.allowed:
+                raise ProviderPaused("the provider is paused", admission.retry_in_s)
+            if admission.probe:
+                self._probe(admission)
+                continue
+            try:
+                return self._ask(admission, texts)
+            except InputRejected:
+                self._breaker.abandon(admission)
+                raise
+            except _Failed as failed:
+                error = failed.error
+            self._find_whose_fault(admission, error, before_each)
 
     @contextmanager
-    def _slot(self) -> Iterator[None]:
+    def slot(self) -> Iterator[None]:
+        """One of the places for a call, waited for; raises ShuttingDown when the process ends.
+
+        To be left when what was paid for is kept: a process that is killed then loses no
+        more than so many calls' worth.
+        """
         self._grace.acquire(self._at_once)
         try:
             yield

@@ -174,6 +174,16 @@ class Embedder:
             log.warning("run_not_counted", reason=str(error))
 
     def _embed(self, batch: Batch, final: bool) -> list[Outcome]:
+        while True:
+            try:
+                return self._embed_held(batch, final)
+            except FenceLost as error:
+                # Fewer each time, so it ends. What was paid for is in the cache.
+                log.warning("locks_lost", reason=str(error), run_id=batch.run_id)
+
+    def _embed_held(self, batch: Batch, final: bool) -> list[Outcome]:
+        """As `embed`, of the rows whose locks are the run's. Raises FenceLost, nothing paid
+        for them, when some are another run's by the time the provider is to be called."""
         asked = self._clock()
         states = self._repos.load([row.key for row in batch.rows], batch.run_id)
         outcomes: dict[str, Outcome] = {}
@@ -255,11 +265,17 @@ class Embedder:
         return _Bought(purchase.refused, waiting, why, paused)
 
     def _outlast_call(self, held: _Held) -> None:
-        """See to it that no lock ends while the provider is being waited for."""
+        """See to it that no lock ends while the provider is being waited for.
+
+        Raises FenceLost when one is no longer the run's: this process stood still for
+        longer than locks last, and whoever holds the row now pays for it.
+        """
         now = self._clock()
         if held.until - now > self._limits.call_s + 1:
             return
-        self._lock_table.extend(held.keys, held.run_id, self._limits.lock_ttl_s)
+        mine = self._lock_table.extend(held.keys, held.run_id, self._limits.lock_ttl_s)
+        if not all(mine):
+            raise FenceLost(f"{mine.count(False)} of {len(mine)} locks are another run's now")
         self._extend_in_redis(held.keys, held.run_id)
         held.until = now + self._limits.lock_ttl_s
 

@@ -21,6 +21,7 @@ from embed_star.calls import Calls
 from embed_star.errors import InputRejected, InputSuspected, InputTooLong, ProviderUnavailable
 from embed_star.events import Emit, VectorsJudged, nobody
 from embed_star.guards.suspects import Suspects
+from embed_star.providers.base import Vectors
 from embed_star.validation import Validator
 
 log = structlog.get_logger(__name__)
@@ -145,11 +146,14 @@ class Purchase:
             return
 
     def _call(self, group: Sequence[Item]) -> None:
-        """One call for `group`; what the validator refuses is noted."""
+        """One call for `group`; what came of it is kept before another may begin."""
         if self.buyer.clock() > self.until:
             raise ProviderUnavailable("the batch takes too long and goes on later")
-        vectors = self.buyer.calls.embed([one for _, one in group], self.before_each)
-        hashes = [one for one, _ in group]
+        with self.buyer.calls.slot():
+            vectors = self.buyer.calls.embed([one for _, one in group], self.before_each)
+            self._keep([one for one, _ in group], vectors)
+
+    def _keep(self, hashes: Sequence[str], vectors: Vectors) -> None:
         reasons = self.buyer.validator.judge(vectors)
         self.buyer.emit(VectorsJudged(reasons.count(""), Counter(filter(None, reasons))))
         verdicts = list(zip(hashes, reasons, strict=True))

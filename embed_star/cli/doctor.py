@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import click
 
+from embed_star.calls import PROBE_TEXT
 from embed_star.errors import EmbedStarError, SchemaError
 from embed_star.guards.connection import (
     EVICTS,
@@ -73,5 +74,5 @@ def _redis(services: Services) -> str:
 
 
 def _provider(services: Services) -> str:
-    vectors = services.provider.embed(["embed_star doctor"]).vectors
+    vectors = services.provider.embed([PROBE_TEXT]).vectors
     return f"{services.space.provider} {services.space.model}: {vectors.shape[1]} dimensions"

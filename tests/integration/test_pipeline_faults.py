@@ -26,6 +26,7 @@ from embed_star.pipeline import Embedder, Limits
 from embed_star.purchase import Buyer
 from embed_star.services import Services
 from embed_star.store.locks import LockTable
+from embed_star.text import text_hash
 from tests.conftest import MakeWorld
 from tests.support.world import World
 
@@ -114,6 +115,39 @@ class TestLongCalls:
         world.assert_current()
 
 
+def make_embedder(
+    world: World, clock: Clock, lock_table: LockTable, call_s: float = 35.0
+) -> Embedder:
+    """That of `world`, one call at a time, with this time and these locks."""
+    services = world.services
+    return Embedder(
+        repos=services.store.repos,
+        locks=services.locks,
+        lock_table=lock_table,
+        runs=services.runs,
+        cache=services.cache,
+        buyer=Buyer(
+            calls=Calls(
+                world.provider,
+                NeverOpen(),
+                services.grace,
+                dimensions=services.space.dimensions,
+                at_once=1,
+            ),
+            cache=services.cache,
+            validator=services.validator,
+            suspects=Suspects(services.redis, services.redis_prefix),
+            batch_max_tokens=10_000,
+            most_s=1000.0,
+            clock=clock,
+        ),
+        space=services.space,
+        space_watch=services.store.space_watch,
+        limits=Limits(1000, call_s=call_s, lock_ttl_s=45.0, defer_max_s=30.0),
+        clock=clock,
+    )
+
+
 class TestLocksDuringCalls:
     """However long the calls before took, no lock ends under the next one."""
 
@@ -135,32 +169,7 @@ class TestLocksDuringCalls:
                 extended.append(clock.now_s)
                 return super().extend(keys, token, ttl_s)
 
-        embedder = Embedder(
-            repos=services.store.repos,
-            locks=services.locks,
-            lock_table=Watched(services.store.database),
-            runs=services.runs,
-            cache=services.cache,
-            buyer=Buyer(
-                calls=Calls(
-                    world.provider,
-                    NeverOpen(),
-                    services.grace,
-                    dimensions=services.space.dimensions,
-                    at_once=1,
-                ),
-                cache=services.cache,
-                validator=services.validator,
-                suspects=Suspects(services.redis, services.redis_prefix),
-                batch_max_tokens=10_000,
-                most_s=1000.0,
-                clock=clock,
-            ),
-            space=services.space,
-            space_watch=services.store.space_watch,
-            limits=Limits(1000, call_s=35.0, lock_ttl_s=45.0, defer_max_s=30.0),
-            clock=clock,
-        )
+        embedder = make_embedder(world, clock, Watched(services.store.database))
         began: list[float] = []
 
         def call(_: object) -> None:
@@ -196,6 +205,50 @@ class TestLocksDuringCalls:
         (state,) = world.store.repos.load([1], batch.run_id)
         assert state.lock_left_s is not None
         assert state.lock_left_s > 30
+
+
+class TestLocksThatEndBeforeTheCall:
+    """A process that stands still for longer than locks last, its rows loaded."""
+
+    def embed(self, world: World, lost: Sequence[Key], meanwhile: Sequence[str]) -> list[Status]:
+        """Embed all; `lost` are another run's, and `meanwhile` paid for, before the call."""
+        batch = world.claim()
+        services = world.services
+
+        class Late(LockTable):
+            def extend(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
+                if not taken:
+                    taken.extend(lost)
+                    world.lose(batch, *lost)
+                    assert services.store.locks.acquire(lost, "another run", 45.0)
+                    for one in meanwhile:
+                        vectors = world.provider.embed([one]).vectors
+                        services.cache.put_many({text_hash(one): vectors[0]})
+                return super().extend(keys, token, ttl_s)
+
+        taken: list[Key] = []
+        late = Late(services.store.database)
+        embedder = make_embedder(world, Clock(), late, call_s=60.0)  # looked at before each call
+        return [one.status for one in embedder.embed(batch)]
+
+    def test_rows_of_another_run_are_not_paid_for(self, world: World) -> None:
+        world.write_many(4)
+        found = self.embed(world, [0, 1, 2], [])
+        assert found == [Status.LOST] * 3 + [Status.EMBEDDED]
+        assert world.provider.calls == [(world.text_of(full_name="owner/name3"),)]
+
+    def test_none_is_left(self, world: World) -> None:
+        world.write_many(2)
+        assert self.embed(world, [0, 1], []) == [Status.LOST] * 2
+        assert world.provider.calls == []
+
+    def test_what_was_paid_for_meanwhile_is_not_paid_for_again(self, world: World) -> None:
+        """Two rows of one text, and the other run had the first."""
+        for key in range(2):
+            world.write(key, full_name="twin")
+        twin = world.text_of(full_name="twin")
+        assert self.embed(world, [0], [twin]) == [Status.LOST, Status.CACHED]
+        assert world.provider.calls == [(twin,)]
 
 
 class TestOutages:

@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.faults.fault import BATCH_ROWS, IN_FLIGHT, Step, Steps, fault
+from tests.faults.fault import BATCH_ROWS, IN_FLIGHT, WORKER_CALLS, Step, Steps, fault
 from tests.faults.scene import Scene
 from tests.support.servers import eventually
 
@@ -107,12 +107,13 @@ def leader_killed(scene: Scene) -> Steps:
 
 @fault(37, "the holder of locks is paused past their end", again=IN_FLIGHT, hits=1)
 def holder_paused(scene: Scene) -> Steps:
-    scene.under_way(calls=4)
+    """It has calls under way, and rows loaded that wait for a place."""
+    scene.under_way(calls=2 * WORKER_CALLS)
     paused = scene.workers[0]
     scene.pause(paused)
     began = time.monotonic()
     scene.usual()
-    keys = scene.user.keys[-4 * BATCH_ROWS :]
+    keys = scene.user.keys[-2 * BATCH_ROWS :]
     for key in keys:
         scene.user.edit(key)
     yield Step.BROKEN
