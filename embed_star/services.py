@@ -159,8 +159,13 @@ class Store:
     def migrator(self) -> Migrator:
         return Migrator(self.database, read_migrations(find_directory()))
 
-    def check(self) -> None:
-        """Raise SchemaError, saying what to run, unless the schema fits this code."""
+    def check(self, *, to_write: bool = True) -> None:
+        """Raise SchemaError, saying what to run, unless the schema fits this code.
+
+        Raises StoreAuthError when the user may not write, and is to.
+        """
+        if to_write:
+            self.database.check_rights()
         self.migrator.check()
         self.spaces.check(self.space)
 
@@ -421,7 +426,7 @@ class Services:
         )
 
     def check(self) -> None:
-        """Raise SchemaError unless the schema fits; say so when Redis may drop queued work.
+        """As `Store.check`; say so when Redis may drop queued work.
 
         Raises StoreUnavailable. A Redis that is away is no reason not to start.
         """
@@ -468,8 +473,8 @@ class Services:
 
 
 @contextmanager
-def open_store(settings: Settings) -> Iterator[Store]:
-    """The store alone, its schema checked."""
+def open_store(settings: Settings, *, to_write: bool = True) -> Iterator[Store]:
+    """The store alone, checked as by `Store.check`."""
     with Services(settings) as services:
-        services.store.check()
+        services.store.check(to_write=to_write)
         yield services.store

@@ -45,7 +45,7 @@ def command(directory: Path, no_vectors: bool, as_json: bool) -> None:
     """
     vectors = not no_vectors
     with Services(load_settings()) as services, bar() as progress:
-        services.store.check()
+        services.store.check(to_write=False)
         total = sum(services.saver.totals(vectors=vectors).values())
         task = progress.add_task("saving", total=total)
         started = time.monotonic()

@@ -57,7 +57,7 @@ def list_(as_json: bool, limit: int, reason: str | None) -> None:
 
 def _list(as_json: bool, limit: int, reason: str | None) -> None:
     _check_reason(reason)
-    with open_store(load_settings()) as store:
+    with open_store(load_settings(), to_write=False) as store:
         rows = Table(box=None, padding=(0, 2, 0, 0))
         for column in ("repo", "reason", "attempts", "last tried"):
             rows.add_column(column)
@@ -78,7 +78,7 @@ def show(key: str, as_json: bool) -> None:
 
     KEY is the row's key as `list` prints it, or a record id such as repo:42.
     """
-    with open_store(load_settings()) as store:
+    with open_store(load_settings(), to_write=False) as store:
         failure = _find(store.failures, key)
     if as_json:
         words = reason_of(failure.reason)._asdict()

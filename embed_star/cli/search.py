@@ -30,7 +30,7 @@ def command(query: str, k: int, language: str | None, min_stars: int | None, as_
     """Find repositories whose description means what QUERY says."""
     settings = load_settings()
     with Services(settings) as services:
-        services.store.check()
+        services.store.check(to_write=False)
         hits = services.search.find(query, k, Filters(language, min_stars))
     if as_json:
         found = json.dumps([_json(hit) for hit in hits], indent=2, ensure_ascii=False)

@@ -25,7 +25,7 @@ def command(as_json: bool, watch: bool) -> None:
     """Say how far the embedding of all repos is."""
     settings = load_settings()
     with Services(settings) as services:
-        services.store.check()
+        services.store.check(to_write=False)
         if not watch:
             found = _look(services)
             _print(found, as_json)

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from surrealdb.data.types.record_id import RecordID
 
-from embed_star.errors import AlreadyExists, WriteConflict
+from embed_star.errors import AlreadyExists, StoreAuthError, WriteConflict
 from embed_star.models import Key, key_text
 from embed_star.store.codec import record
-from embed_star.store.pool import Database
+from embed_star.store.pool import MAY_ONLY_READ, Database
 
 TABLE = "embedding_lock"
 _ROUNDS = 3
@@ -29,7 +29,8 @@ class LockTable:
     def acquire(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
         """Take the free ones among `keys` for `token`; whether each was won.
 
-        A page where all are free, the usual case, is one statement.
+        A page where all are free, the usual case, is one query. Raises StoreAuthError when
+        the user may only read.
         """
         won: set[str] = set()
         free = list(keys)
@@ -79,12 +80,17 @@ class LockTable:
 
     def _create(self, keys: Sequence[Key], token: str, ttl_s: float) -> None:
         if keys:
-            self._database.query(
-                "CREATE $ids SET token = $owner, expires = time::now() + $ttl RETURN NONE",
-                ids=_ids(keys),
+            ids = _ids(keys)
+            _, written = self._database.query(
+                "CREATE $ids SET token = $owner, expires = time::now() + $ttl RETURN NONE; "
+                "RETURN $one.token",
+                ids=ids,
+                one=ids[0],
                 owner=token,
                 ttl=timedelta(seconds=ttl_s),
             )
+            if written is None:  # and no error: the user has lost the right to write
+                raise StoreAuthError(MAY_ONLY_READ)
 
     def _free_among(self, keys: Sequence[Key]) -> list[Key]:
         _, taken = self._database.query(

@@ -13,6 +13,11 @@ from typing import Any
 from embed_star.errors import PoolTimeout, StoreAuthError, StoreError, WriteConflict
 from embed_star.store.connection import Connection, Target
 
+MAY_ONLY_READ = (
+    "the database user may read and not write: give it the role EDITOR, as "
+    "`embed-star migrate --bootstrap` does"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
@@ -208,6 +213,17 @@ class Database:
                 if signed_in_again:
                     raise
                 signed_in_again = True
+
+    def check_rights(self) -> None:
+        """Raise StoreAuthError when the user may only read.
+
+        SurrealDB drops what such a user writes and answers as if it were written. It
+        refuses aloud only what defines or removes something: here, a table that never is.
+        """
+        try:
+            self.query("REMOVE TABLE IF EXISTS embedding_rights")
+        except StoreAuthError as error:
+            raise StoreAuthError(MAY_ONLY_READ) from error
 
     def close(self) -> None:
         """Close the pool."""

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from embed_star.errors import StoreAuthError, StoreError
-from embed_star.services import target_of
+from embed_star.services import Services, target_of
 from embed_star.settings import load_settings
 from embed_star.stack.servers import LocalServers
 from embed_star.store.connection import Connection
 from tests.conftest import MakeSettings, fresh_database, root_target
+from tests.support.command_line import CELERY, EMBED_STAR, embed_star, run
 
 BEYOND = """\
 USE NS other
@@ -144,3 +145,55 @@ def test_no_lesser_role_can_do_the_work(surreal: LocalServers) -> None:
         connection.query("DEFINE TABLE y")
     connection.close()
     root.close()
+
+
+class TestAUserThatMayOnlyRead:
+    """Its writes do nothing and raise nothing: that is noticed before anything is built on them."""
+
+    @pytest.fixture
+    def env(self, surreal: LocalServers, redis_url: str) -> dict[str, str]:
+        """Of a migrated database, and a reader on it."""
+        values = {**fresh_database(surreal), "redis_url": redis_url, "embedding_provider": "local"}
+        owner = Services(load_settings(_env_file=None, **values))
+        owner.store.migrator.apply()
+        owner.store.spaces.ensure(owner.space, owner.settings.text_fields)
+        owner.close()
+        root = Connection(root_target(surreal, values["db_database"]))
+        root.query("DEFINE USER reader ON DATABASE PASSWORD 'reader' ROLES VIEWER")
+        root.close()
+        return {**values, "db_user": "reader", "db_pass": "reader"}
+
+    @pytest.fixture
+    def services(self, env: dict[str, str]) -> Iterator[Services]:
+        services = Services(load_settings(_env_file=None, **env))
+        yield services
+        services.close()
+
+    def test_is_refused_where_rows_are_written(self, services: Services) -> None:
+        with pytest.raises(StoreAuthError, match="role EDITOR"):
+            services.store.check()
+
+    def test_may_look(self, services: Services) -> None:
+        services.store.check(to_write=False)
+        assert services.store.failures.by_reason() == {}
+
+    def test_claims_nothing(self, services: Services) -> None:
+        """Also when it lost its rights while the process ran."""
+        with pytest.raises(StoreAuthError, match="role EDITOR"):
+            services.store.locks.acquire([1], "run", 45.0)
+
+    @pytest.mark.parametrize(
+        "command", ["reconcile", "failures retry --all", "import -", "migrate"]
+    )
+    def test_is_told_by_commands(self, env: dict[str, str], command: str) -> None:
+        given = {name.upper(): value for name, value in env.items()}
+        done = embed_star(*command.split(), env=given, stdin=b'{"id": 1, "full_name": "a/b"}')
+        done.assert_one_sentence("role EDITOR")
+
+    @pytest.mark.parametrize("process", [[*EMBED_STAR, "watch"], [*CELERY, "worker"]], ids=len)
+    def test_ends_a_process_that_starts(self, env: dict[str, str], process: list[str]) -> None:
+        given = {name.upper(): value for name, value in env.items()}
+        done = run(*process, env={**given, "MONITORING_PORT": "0"})
+        assert done.code == 1
+        assert done.err.splitlines()[-1].startswith("embed-star: the database user may read")
+        assert "Traceback" not in done.out + done.err
