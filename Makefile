@@ -71,7 +71,7 @@ load: $(STAMP)
 	@touch $@
 
 check-deploy: $(STAMP) .tools/.installed
-	@$(BIN)/python -m pytest tests/deploy tests/runbooks/test_index.py
+	@$(BIN)/python -m pytest tests/deploy tests/runbooks
 
 runbooks: $(STAMP)
 	@$(BIN)/python -m pytest tests/runbooks
