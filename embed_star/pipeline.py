@@ -61,6 +61,8 @@ class Limits:
     lock_ttl_s: float
     defer_max_s: float
     """The longest that a throttled batch is tried again after."""
+    redelivered_s: float
+    """Redis hands out a message again when it is not acknowledged for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +168,17 @@ class Embedder:
             log.warning("batch_deferred", reason=str(error), rows=len(batch.rows))
             return _all(batch.rows, Status.DEFERRED, type(error).__name__)
 
-    def started(self, batch: Batch) -> None:
-        """Note that `batch` has left the queue; without Redis, nothing is noted."""
+    def started(self, batch: Batch, message: str, *, rows: int) -> bool:
+        """Note that `message` has left the queue, with `rows` of its rows for the first time.
+
+        False when it had before: this is a copy, and whoever has the other is paying for it.
+        Without Redis nothing is noted, and none is known to be a copy.
+        """
         try:
-            self._runs.start(batch.run_id, len(batch.rows))
+            return self._runs.start(batch.run_id, rows, message, self._limits.redelivered_s)
         except RedisUnavailable as error:
             log.warning("run_not_counted", reason=str(error))
+            return True
 
     def _embed(self, batch: Batch, final: bool) -> list[Outcome]:
         while True:

@@ -327,6 +327,7 @@ class Services:
                 call_s=call_s_of(settings),
                 lock_ttl_s=settings.lock_ttl_s,
                 defer_max_s=settings.defer_max_s,
+                redelivered_s=settings.visibility_timeout_s,
             ),
         )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 from celery import Celery
-from celery.exceptions import Retry
+from celery.exceptions import Ignore, Retry
 from celery.utils.time import get_exponential_backoff_interval
 
 from embed_star.errors import AnotherSpace, ProviderThrottled, TransientError
@@ -41,7 +41,8 @@ def register(app: Celery, settings: Settings) -> None:
         Retries on transient errors, and never fails: an error in a header task would
         cost the whole chord its body. What is not settled stays pending in the database.
         A throttled batch comes back when the provider says, and has not used an attempt.
-        One that is of another version or space is put back for others.
+        One that is of another version or space is put back for others. A copy of a
+        message that is being worked at is left, without a part of it in the chord.
         """
         try:
             batch = Batch.from_json(message)
@@ -51,8 +52,9 @@ def register(app: Celery, settings: Settings) -> None:
                 return {"outcomes": []}
             return _put_back(task, error)
         embedder = task.services.embedder
-        if not task.request.retries:
-            embedder.started(batch)
+        if _is_copy(task, batch):
+            log.warning("copy_ignored", rows=len(batch.rows))
+            raise Ignore
         final = attempts(task) >= settings.retry_max
         try:
             outcomes = embedder.embed(batch, final=final)
@@ -64,6 +66,18 @@ def register(app: Celery, settings: Settings) -> None:
             log.exception("batch_failed", rows=len(batch.rows))
             outcomes = []
         return {"outcomes": [outcome.to_json() for outcome in outcomes]}
+
+
+def _is_copy(task: ServiceTask, batch: Batch) -> bool:
+    """Whether another worker has begun this very message, and has not lost it since.
+
+    Redis has a message twice when its answer to the publisher was lost. A message that is
+    handed out again because a worker died says so.
+    """
+    request = task.request
+    rows = 0 if request.retries else len(batch.rows)
+    begun = task.services.embedder.started(batch, f"{request.id}:{request.retries}", rows=rows)
+    return not begun and not (request.delivery_info or {}).get("redelivered")
 
 
 def _put_back(task: ServiceTask, error: Exception) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
+from uuid import uuid4
 
 import redis
 
@@ -28,7 +29,7 @@ class RunCounts:
 
 
 # KEYS: ends (zset run → ms when it is given up), rows, queued (hashes run → rows), totals,
-# begins (zset run → ms)
+# begins (zset run → ms), started (hash of the run's messages that were begun → by whom)
 _BEGIN = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -38,15 +39,21 @@ redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[5], now, ARGV[1])
 """
 _START = """
+if redis.call('HSETNX', KEYS[6], ARGV[3], ARGV[4]) == 0 then
+  return redis.call('HGET', KEYS[6], ARGV[3]) == ARGV[4] and 1 or 0
+end
+redis.call('PEXPIRE', KEYS[6], ARGV[5])
 if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
   redis.call('HINCRBY', KEYS[3], ARGV[1], -ARGV[2])
 end
+return 1
 """
 _FINISH = """
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('DEL', KEYS[6])
 for i = 4, #ARGV, 2 do redis.call('HINCRBY', KEYS[4], ARGV[i], ARGV[i + 1]) end
 redis.call('PUBLISH', ARGV[2], ARGV[3])
 """
@@ -86,6 +93,7 @@ class Runs:
         self._client = client
         names = ("ends", "rows", "queued", "totals", "begins")
         self._keys = [f"{prefix}runs:{name}" for name in names]
+        self._started = f"{prefix}runs:started:"
         self.channel = f"{prefix}runs:finished"
         self._begin = client.register_script(_BEGIN)
         self._start = client.register_script(_START)
@@ -97,9 +105,15 @@ class Runs:
         """A run of `rows` was claimed; after `give_up_s` it no longer counts."""
         self._call(self._begin, run_id, rows, round(give_up_s * 1000))
 
-    def start(self, run_id: str, rows: int) -> None:
-        """A worker has begun `rows` rows of the run."""
-        self._call(self._start, run_id, rows)
+    def start(self, run_id: str, rows: int, message: str, keep_s: float) -> bool:
+        """A worker has begun `rows` more rows of the run, which came in `message`.
+
+        False, and they are not counted again, when that message was begun before: this is
+        known until the run is over, or for `keep_s`.
+        """
+        caller = uuid4().hex  # whose call may be sent again when its answer is lost
+        keep_ms = round(keep_s * 1000)
+        return bool(self._call(self._start, run_id, rows, message, caller, keep_ms))
 
     def finish(self, run_id: str, totals: Mapping[str, int]) -> None:
         """The run is over; add to the totals, and ring whoever waits on `channel`."""
@@ -144,5 +158,6 @@ class Runs:
                     ring(message["data"] == _GIVEN_BACK.encode())
 
     def _call(self, script: Any, *arguments: Any) -> Any:
+        run_id = arguments[0] if arguments else ""
         with redis_errors("keep count of runs"):
-            return script(keys=self._keys, args=list(arguments))
+            return script(keys=[*self._keys, self._started + run_id], args=list(arguments))

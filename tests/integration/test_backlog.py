@@ -129,7 +129,7 @@ class TestInFlight:
         backlog, recorder = world.backlog()
         assert backlog.dispatch().dispatched == 8  # two runs
         assert backlog.dispatch().dispatched == 0
-        world.services.embedder.started(recorder.batches[0])
+        world.services.embedder.started(recorder.batches[0], "one", rows=2)
         assert backlog.dispatch().dispatched == 2
 
     def test_counts_rows_that_are_being_worked_on(self, make_world: MakeWorld) -> None:
@@ -137,8 +137,8 @@ class TestInFlight:
         world.store.repos.upsert([(n, {"full_name": f"n{n}"}) for n in range(50)], lane=1)
         backlog, recorder = world.backlog()
         assert backlog.dispatch() == Turn(20, 20)
-        for batch in recorder.batches:
-            world.services.embedder.started(batch)
+        for number, batch in enumerate(recorder.batches):
+            world.services.embedder.started(batch, str(number), rows=len(batch.rows))
         assert world.services.runs.counts().queued == 0
         assert backlog.dispatch() == Turn(0, 20)
 

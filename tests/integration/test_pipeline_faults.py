@@ -143,7 +143,7 @@ def make_embedder(
         ),
         space=services.space,
         space_watch=services.store.space_watch,
-        limits=Limits(1000, call_s=call_s, lock_ttl_s=45.0, defer_max_s=30.0),
+        limits=Limits(1000, call_s=call_s, lock_ttl_s=45.0, defer_max_s=30.0, redelivered_s=600.0),
         clock=clock,
     )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import pytest
 from surrealdb.data.types.record_id import RecordID
 
 from embed_star.models import Lane, Status
@@ -81,13 +84,59 @@ class TestStoring:
         batch = world.claim()
         runs = world.services.runs
         assert (runs.counts().in_flight, runs.counts().queued) == (3, 3)
-        world.services.embedder.started(batch)
+        assert world.services.embedder.started(batch, "its message", rows=3)
         assert (runs.counts().in_flight, runs.counts().queued) == (3, 0)
         world.carry_out(batch)
         counts = runs.counts()
         assert (counts.in_flight, counts.queued, counts.finished_total) == (0, 0, 3)
         assert runs.totals() == {"embedded": 3, "finished": 3}
         assert world.services.locks.acquire([0, 1, 2], "next", 60.0) == [True] * 3
+
+
+class TestACopyOfAMessage:
+    def test_is_known_until_the_run_is_over(self, world: World) -> None:
+        world.write_many(3)
+        batch = world.claim()
+        started, runs = world.services.embedder.started, world.services.runs
+        found = [started(batch, one, rows=1) for one in ("a", "b", "a", "b", "c")]
+        assert found == [True, True, False, False, True]
+        assert runs.counts().queued == 0  # a copy was not counted again
+        world.carry_out(batch)
+        assert not world.services.redis.keys("*:runs:started:*")
+
+    def test_is_forgotten_with_a_run_that_never_ends(self, make_world: MakeWorld) -> None:
+        world = make_world(visibility_timeout_s=120)
+        world.write(1, full_name="x")
+        batch = world.claim()
+        assert world.services.embedder.started(batch, "a", rows=1)
+        (name,) = cast("list[bytes]", world.services.redis.keys("*:runs:started:*"))
+        assert 119 <= cast("int", world.services.redis.ttl(name)) <= 120
+
+    def test_a_call_that_is_sent_again_is_none(self, world: World) -> None:
+        """As the client does when the answer is lost."""
+        world.write(1, full_name="x")
+        batch, redis = world.claim(), world.services.redis
+        execute, sent = redis.execute_command, []
+
+        def twice(*arguments: Any, **options: Any) -> Any:
+            sent.append(arguments)
+            execute(*arguments, **options)
+            return execute(*arguments, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(redis, "execute_command", twice)
+            assert world.services.embedder.started(batch, "a", rows=1)
+        assert sent
+        assert not world.services.embedder.started(batch, "a", rows=1)
+
+    def test_is_not_known_without_redis(self, make_world: MakeWorld) -> None:
+        """It would be paid for twice then, rather than not at all."""
+        world = make_world()
+        world.write(1, full_name="x")
+        batch = world.claim()
+        cut_off = make_world(redis_url="redis://127.0.0.1:1/0").services.embedder
+        assert cut_off.started(batch, "a", rows=1)
+        assert cut_off.started(batch, "a", rows=1)
 
 
 class TestEditedInFlight:
