@@ -270,14 +270,12 @@ class Backlog:
         return min(row.size // text.BYTES_PER_TOKEN + 1, self._pace.text_tokens)
 
     def _claim(self, rows: Sequence[Pending], run_id: str) -> list[Pending]:
-        """Those of `rows` won in both layers. The database's layer is the one that counts."""
+        """Those of `rows` won in both layers. The database's layer is the one that counts.
+
+        Raises RedisUnavailable, nothing claimed in the database: nothing could be enqueued.
+        """
         ttl_s = self._pace.lock_ttl_s
-        keys = [row.key for row in rows]
-        try:
-            first = self._locks.acquire(keys, run_id, ttl_s)
-        except RedisUnavailable as error:
-            log.warning("redis_locks_unavailable", reason=str(error))
-            first = [True] * len(rows)
+        first = self._locks.acquire([row.key for row in rows], run_id, ttl_s)
         maybe = [row for row, mine in zip(rows, first, strict=True) if mine]
         if len(maybe) < len(rows):
             self._emit(RowsContended("redis", len(rows) - len(maybe)))
@@ -296,10 +294,11 @@ class Backlog:
 
     def _give_back(self, rows: Sequence[Pending], run_id: str) -> None:
         # If the run was enqueued all the same, its tasks find the locks gone.
+        keys = [row.key for row in rows]
         with suppress(Exception):
-            self._lock_table.release([row.key for row in rows], run_id)
-        self._release_redis(rows, run_id)
-        with suppress(RedisUnavailable):
+            self._lock_table.release(keys, run_id)
+        with suppress(RedisUnavailable):  # each call may take its whole time-out
+            self._locks.release(keys, run_id)
             self._runs.finish(run_id, {})
 
     def _release_redis(self, rows: Sequence[Pending], run_id: str) -> None:

@@ -158,7 +158,7 @@ class Settings(_FromEnvironment):
     # Redis
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis of queues and locks")
     cache_url: str = Field("", description="Redis of the vector cache; empty: REDIS_URL")
-    redis_timeout_s: Seconds = Field(5.0, description="deadline for one Redis command")
+    redis_timeout_s: Seconds = Field(5.0, description="deadline for one Redis command; tried twice")
 
     # Provider
     embedding_provider: ProviderName = Field("local", description="who computes the vectors")

@@ -14,13 +14,17 @@ from embed_star.errors import RedisUnavailable
 
 
 def connect(url: str, timeout_s: float) -> redis.Redis:
-    """A thread-safe client with a pool of its own; connects when first used."""
+    """A thread-safe client with a pool of its own; connects when first used.
+
+    What fails is tried once more, as the connection may have been dropped while it was
+    idle: a command takes twice `timeout_s` at most.
+    """
     return redis.Redis.from_url(
         url,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         health_check_interval=30,
-        retry=Retry(ExponentialWithJitterBackoff(cap=0.2, base=0.02), 2),
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.2, base=0.02), 1),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from embed_star.backlog import OVERLAP_MS, Backlog
 from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.guards import connection
-from embed_star.guards.locks import RedisLocks
+from embed_star.guards.locks import MemoryLocks, RedisLocks
 from embed_star.models import Lane, Status
 from embed_star.services import Services
 from embed_star.store.outbox import ulid_of_ms
@@ -69,13 +69,21 @@ class TestNothingGoesTwice:
         assert backlog.dispatch().dispatched == 1
         assert max(Counter(recorder.keys).values()) == 1
 
-    def test_without_redis_the_database_s_locks_still_hold(self, world: World) -> None:
+    def test_the_database_s_locks_hold_where_redis_knows_nothing(self, world: World) -> None:
+        world.write_many(10)
+        one, two = (_with_locks(world, MemoryLocks()) for _ in range(2))
+        assert one[0].dispatch().dispatched == 10
+        assert two[0].dispatch().dispatched == 0
+        assert len(one[1].keys) == 10
+
+    def test_without_redis_nothing_is_claimed(self, world: World) -> None:
+        """It could not be enqueued, and would wait for its locks to end."""
         world.write_many(10)
         with connection.connect(NOBODY, 0.5) as nowhere:
-            one, two = (_with_locks(world, RedisLocks(nowhere, "x:")) for _ in range(2))
-            assert one[0].dispatch().dispatched == 10
-            assert two[0].dispatch().dispatched == 0
-        assert len(one[1].keys) == 10
+            backlog, recorder = _with_locks(world, RedisLocks(nowhere, "x:"))
+            with pytest.raises(RedisUnavailable):
+                backlog.dispatch()
+        assert (recorder.keys, world.locks()) == ([], {})
 
     def test_a_row_lost_in_the_database_is_free_in_redis(self, world: World) -> None:
         world.write_many(3)
