@@ -34,6 +34,8 @@ class Report:
     """`closed`: it is called; `open`: it is paused; `half_open`: it is being tried."""
     provider_retry_in_s: float | None
     """Until it is tried, 0 when it may be called."""
+    messages_set_aside: int | None
+    """Of versions or spaces that no worker has; their rows are pending."""
     workers: list[str] | None
     pool: dict[str, int]
     problems: list[str] = field(default_factory=list)
@@ -57,10 +59,12 @@ def report(services: Services, workers: list[str] | None = None) -> Report:
     in_flight: int | None = None
     done: dict[str, int] | None = None
     breaker: State | None = None
+    set_aside: int | None = None
     try:
         in_flight = services.runs.counts().in_flight
         done = services.runs.totals()
         breaker = services.breaker.state()
+        set_aside = services.dead_letters.count()
     except RedisUnavailable as error:
         problems.append(str(error))
     return Report(
@@ -76,6 +80,7 @@ def report(services: Services, workers: list[str] | None = None) -> Report:
         done=done,
         provider_phase=None if breaker is None else breaker.phase.value,
         provider_retry_in_s=None if breaker is None else breaker.retry_in_s,
+        messages_set_aside=set_aside,
         workers=workers,
         pool=asdict(store.database.pool.stats()),
         problems=problems,

@@ -62,7 +62,6 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
         if dry_run:
             _dry_run(store)
             return
-        store.database.check_rights()
         applied = store.migrator.apply(lambda migration: click.echo(f"applied {_name(migration)}"))
         changed = store.spaces.ensure(services.space, settings.text_fields)
         if changed:

@@ -81,6 +81,10 @@ def table(found: Report) -> Table:
         rows.add_row("cache", _cache(found.done))
     if found.provider_phase not in (None, "closed"):
         rows.add_row("provider", f"paused; it is tried in {found.provider_retry_in_s:.0f} s")
+    if found.messages_set_aside:
+        rows.add_row(
+            "not understood", f"{found.messages_set_aside:,} messages; their rows come again"
+        )
     names = "unknown" if found.workers is None else ", ".join(found.workers) or "none answers"
     rows.add_row("workers", Text(shown(names)))
     for problem in found.problems:

@@ -31,6 +31,11 @@ class DeadLetters:
             pipe.ltrim(self._key, 0, MOST - 1)
             pipe.execute()
 
+    def count(self) -> int:
+        """How many there are, `MOST` at most. Raises RedisUnavailable."""
+        with redis_errors("read what was set aside"):
+            return self._client.llen(self._key)
+
     def read(self) -> list[dict[str, Any]]:
         """All of them, the newest first. Raises RedisUnavailable."""
         with redis_errors("read what was set aside"):

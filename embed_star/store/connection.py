@@ -40,6 +40,11 @@ RETIRED = "embed_star: space retired"
 """What they THROW when the space is no longer the active one."""
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
+NO_RIGHT = (
+    "the database user has no right to do this: give it the role EDITOR, as "
+    "`embed-star migrate --bootstrap` does"
+)
+_TOO_FEW = "not enough permissions"
 _REFUSALS = ("permission", "authenticat", "not allowed", "session has expired")
 _NOT_THE_CAUSE = ("was not executed", "Cannot COMMIT: the transaction was aborted")
 
@@ -249,6 +254,8 @@ def error_of(message: str) -> Exception:
     if "already exists" in message:
         return AlreadyExists(f"SurrealDB: {line}")
     lowered = message.lower()
+    if _TOO_FEW in lowered:
+        return StoreAuthError(f"{NO_RIGHT} ({line})")
     if any(words in lowered for words in _REFUSALS):
         return StoreAuthError(f"SurrealDB refused: {line}")
     return StoreError(f"SurrealDB: {line}")

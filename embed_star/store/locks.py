@@ -10,7 +10,8 @@ from surrealdb.data.types.record_id import RecordID
 from embed_star.errors import AlreadyExists, StoreAuthError, WriteConflict
 from embed_star.models import Key, key_text
 from embed_star.store.codec import record
-from embed_star.store.pool import MAY_ONLY_READ, Database
+from embed_star.store.connection import NO_RIGHT
+from embed_star.store.pool import Database
 
 TABLE = "embedding_lock"
 _ROUNDS = 3
@@ -90,7 +91,7 @@ class LockTable:
                 ttl=timedelta(seconds=ttl_s),
             )
             if written is None:  # and no error: the user has lost the right to write
-                raise StoreAuthError(MAY_ONLY_READ)
+                raise StoreAuthError(NO_RIGHT)
 
     def _free_among(self, keys: Sequence[Key]) -> list[Key]:
         _, taken = self._database.query(

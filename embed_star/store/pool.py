@@ -13,11 +13,6 @@ from typing import Any
 from embed_star.errors import PoolTimeout, StoreAuthError, StoreError, WriteConflict
 from embed_star.store.connection import Connection, Target
 
-MAY_ONLY_READ = (
-    "the database user may read and not write: give it the role EDITOR, as "
-    "`embed-star migrate --bootstrap` does"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
@@ -220,10 +215,7 @@ class Database:
         SurrealDB drops what such a user writes and answers as if it were written. It
         refuses aloud only what defines or removes something: here, a table that never is.
         """
-        try:
-            self.query("REMOVE TABLE IF EXISTS embedding_rights")
-        except StoreAuthError as error:
-            raise StoreAuthError(MAY_ONLY_READ) from error
+        self.query("REMOVE TABLE IF EXISTS embedding_rights")
 
     def close(self) -> None:
         """Close the pool."""

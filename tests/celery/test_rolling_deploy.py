@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from embed_star.models import MESSAGE_VERSION
 from embed_star.stack.processes import Child
 from tests.support.checker import payments
+from tests.support.command_line import embed_star
 from tests.support.fleet import Fleet, Tenant, log_lines
 from tests.support.servers import eventually
 
@@ -133,4 +135,6 @@ def test_a_message_that_nobody_understands_ends_set_aside(fleet: Fleet, old: Ten
     (letter,) = old.lab.services.dead_letters.read()
     assert letter["task"] == "embed_star.embed_batch"
     assert letter["message"]["args"] == [message]
+    said = embed_star("status", env=old.env).assert_worked()
+    assert re.search(r"not understood +1 messages", said)
     assert Counter(line["event"] for line in log_lines(worker))["batch_failed"] == 0

@@ -195,5 +195,5 @@ class TestAUserThatMayOnlyRead:
         given = {name.upper(): value for name, value in env.items()}
         done = run(*process, env={**given, "MONITORING_PORT": "0"})
         assert done.code == 1
-        assert done.err.splitlines()[-1].startswith("embed-star: the database user may read")
+        assert done.err.splitlines()[-1].startswith("embed-star: the database user has no right")
         assert "Traceback" not in done.out + done.err

@@ -127,7 +127,8 @@ def test_the_table_of_status() -> None:
     known = {
         "provider": "p", "model": "m", "dimensions": 8, "embedded": 1, "pending": {},
         "oldest_pending_s": {}, "in_flight": 0, "failed": {HOSTILE[0]: 1}, "done": None,
-        "provider_phase": None, "workers": [HOSTILE[1]], "problems": [HOSTILE[2]],
+        "provider_phase": None, "messages_set_aside": 1, "workers": [HOSTILE[1]],
+        "problems": [HOSTILE[2]],
     }  # fmt: skip
     for name, value in known.items():
         object.__setattr__(found, name, value)
