@@ -1,7 +1,7 @@
 # One image for all processes: `docker run IMAGE embed-star watch`,
 # `docker run IMAGE celery -A embed_star worker`, and so on.
 #
-# The bases are named by tag; `deploy/pin-images` adds their digests where a registry can be
+# The bases are named by tag; `make pin-images` adds their digests where a registry can be
 # reached. The runtime has no tags but `nonroot` and the like, so there it is the digest that
 # pins. Both must have the same Python: 3.13, that of Debian 13.
 

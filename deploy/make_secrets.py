@@ -72,16 +72,17 @@ def make(folder: Path) -> list[str]:
         if path.exists():
             passwords[name] = path.read_text(encoding="utf-8").strip()
         else:
-            _write(path, passwords.get(name, ""))
             new.append(name)
+        _write(path, passwords.get(name, ""))
     for name, content in derived(passwords):
         _write(folder / name, content)
     return new
 
 
 def _write(path: Path, content: str) -> None:
+    """Without an end of line: `kubectl create secret` keeps it, and it would be of the password."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(f"{content.rstrip()}\n" if content else "", encoding="utf-8")
+    part.write_text(content.rstrip(), encoding="utf-8")
     part.chmod(0o644)
     part.replace(path)
 
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=CHECKOUT / "deploy" / "secrets")
     folder = parser.parse_args().folder
     new = make(folder)
-    print(f"{folder}: {f'made {len(new)} files' if new else 'everything is there'}")
+    print(f"{folder}: {f'made {len(new)} passwords and keys' if new else 'everything is there'}")
 
 
 if __name__ == "__main__":

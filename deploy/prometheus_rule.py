@@ -1,10 +1,14 @@
 """Print the rules of deploy/prometheus/rules as a PrometheusRule, for Prometheus' operator.
 
 python3 deploy/prometheus_rule.py | kubectl apply -f -
+
+Prometheus' operator takes the rules that its Prometheus selects: by default, with
+kube-prometheus-stack, those with the name of its Helm release in the label `release`.
 """
 
 from __future__ import annotations
 
+import argparse
 import textwrap
 from pathlib import Path
 
@@ -16,12 +20,13 @@ kind: PrometheusRule
 metadata:
   name: embed-star
   namespace: embed-star
+  labels: {{release: {release}}}
 spec:
   groups:
 """
 
 
-def manifest(folder: Path = RULES) -> str:
+def manifest(release: str, folder: Path = RULES) -> str:
     """One manifest with the groups of all files. Text goes through as it is, comments too."""
     groups = []
     for path in sorted(folder.glob("*.yml")):
@@ -29,8 +34,14 @@ def manifest(folder: Path = RULES) -> str:
         if not begin:
             raise SystemExit(f"{path.name} has no line `groups:`")
         groups.append(textwrap.indent(body.rstrip() + "\n", "  "))
-    return HEAD + "".join(groups)
+    return HEAD.format(release=release) + "".join(groups)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--release", default="kube-prometheus-stack", help="of the label")
+    print(manifest(parser.parse_args().release), end="")
 
 
 if __name__ == "__main__":
-    print(manifest(), end="")
+    main()

@@ -159,6 +159,22 @@ def test_settings_and_secrets_make_a_whole(
     assert made.monitoring_port == 9090
 
 
+@pytest.mark.usefixtures("clean_environment")
+@pytest.mark.parametrize("provider", ["openai", "together", "ollama"])
+def test_flower_asks_for_no_key(
+    services: dict[str, Service], monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    """Whichever provider .env names for the others."""
+    monkeypatch.setenv("EMBEDDING_PROVIDER", provider)
+    monkeypatch.setenv("EMBEDDING_MODEL", "a-model")
+    monkeypatch.setenv("EMBEDDING_DIMENSIONS", "768")
+    for variable, value in services["flower"]["environment"].items():
+        monkeypatch.setenv(variable, str(value))
+    monkeypatch.delenv("SECRETS_DIR")
+    monkeypatch.setenv("REDIS_URL", "redis://redis:6379/0")
+    assert load_settings(_env_file=None).embedding_provider == "local"
+
+
 def test_only_who_needs_a_secret_has_it(services: dict[str, Service]) -> None:
     has = {
         name: {secret["source"] for secret in one.get("secrets", ())}
@@ -243,13 +259,21 @@ class TestSecrets:
         assert len(set(passwords)) == len(passwords) == 7
         assert all(len(password) >= 40 for password in passwords)
 
+    def test_have_no_end_of_line(self, tmp_path: Path) -> None:
+        """`kubectl create secret --from-file` keeps it, and SurrealDB takes it for a part of its
+        root's password."""
+        make_secrets(tmp_path)
+        (tmp_path / "root_db_pass").write_text("from before\n")
+        make_secrets(tmp_path)
+        assert not [one.name for one in tmp_path.iterdir() if one.read_text()[-1:] == "\n"]
+
     def test_a_changed_password_is_followed(self, tmp_path: Path) -> None:
         make_secrets(tmp_path)
         (tmp_path / "redis_password").write_text("another\n")
         (tmp_path / "openai_api_key").write_text("sk-mine\n")
         make_secrets(tmp_path)
         assert ":another@" in (tmp_path / "redis_url").read_text()
-        assert (tmp_path / "openai_api_key").read_text() == "sk-mine\n"
+        assert (tmp_path / "openai_api_key").read_text() == "sk-mine"
 
     def test_are_kept_from_others(self, tmp_path: Path) -> None:
         folder = tmp_path / "secrets"

@@ -201,8 +201,9 @@ class TestHardening:
                 for policy in policies
                 if selects(policy, labels) and "Egress" in policy["spec"]["policyTypes"]
             } - {"default-deny", "names"}
-        # Only workers reach out; Redis and SurrealDB reach nobody.
+        # Only workers, and who types in the toolbox, reach out; Redis and SurrealDB reach nobody.
         assert opened.pop("worker") == {"provider", "to-stores"}
+        assert opened.pop("toolbox") == {"provider", "to-stores"}
         assert all(found <= {"to-stores"} for found in opened.values())
         for store in ("redis", "cache", "surrealdb"):
             assert opened.get(store, set()) == set()
@@ -353,6 +354,44 @@ class TestTruth:
         grace_s = worker["terminationGracePeriodSeconds"]
         assert grace_s >= made.provider_total_timeout_s + made.budget_wait_s + 5
 
+    @pytest.mark.usefixtures("clean_environment")
+    @pytest.mark.parametrize("provider", ["local", "ollama", "openai", "together"])
+    def test_each_pod_starts_with_its_own_secrets(
+        self,
+        rendered: list[Manifest],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        provider: str,
+    ) -> None:
+        """Flower has no key, and must not ask for the others' one."""
+        (config,) = [
+            one["data"]
+            for one in k8s.of_kind(rendered, "ConfigMap")
+            if one["metadata"]["name"].startswith("settings-")
+        ]
+        config = {**config, "EMBEDDING_PROVIDER": provider}
+        if provider == "together":
+            config |= {"EMBEDDING_MODEL": "a-model", "EMBEDDING_DIMENSIONS": "768"}
+        seen = set()
+        for name, template in k8s.pods(rendered):
+            for one in k8s.containers(template):
+                if one.get("command", [""])[0] not in ("celery", "embed-star"):
+                    continue
+                folder = tmp_path / f"{name}-{one['name']}"
+                folder.mkdir()
+                (volume,) = [v for v in template["spec"]["volumes"] if v["name"] == "secrets"]
+                for item in volume["secret"]["items"]:
+                    value = "redis://redis:6379/0" if item["path"].endswith("_URL") else "x"
+                    (folder / item["path"]).write_text(value)
+                given = {**config, **{v["name"]: v["value"] for v in one.get("env", ())}}
+                given["SECRETS_DIR"] = str(folder)
+                with monkeypatch.context() as patch:
+                    for variable, value in given.items():
+                        patch.setenv(variable, value)
+                    load_settings(_env_file=None)
+                seen.add(name)
+        assert seen == {*OURS, "flower", "migrate"}
+
     def test_commands(self, rendered: list[Manifest]) -> None:
         seen = set()
         for name, template in k8s.pods(rendered):
@@ -400,7 +439,8 @@ class TestTruth:
         job = k8s.named(rendered, "Job", "migrate")["spec"]["template"]["spec"]
         assert job["containers"][0]["command"] == ["embed-star", "migrate", "--bootstrap"]
         root = [n for n, t in k8s.pods(rendered) if "root_db_pass" in str(t) and n != "surrealdb"]
-        assert root == ["migrate"]
+        assert set(root) == {"migrate", "toolbox"}
+        assert k8s.named(rendered, "Deployment", "toolbox")["spec"]["replicas"] == 0
 
     def test_there_is_never_a_second_beat(self, rendered: list[Manifest]) -> None:
         beat = k8s.named(rendered, "Deployment", "beat")["spec"]
