@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 help:
 	@echo "make demo   the whole way on example data: no Docker, no key"
 	@echo "make test   the tests"
-	@echo "make faults the fault lab: 47 faults and SEEDS=20 random mixtures of them"
+	@echo "make faults the fault lab: every fault, and SEEDS=20 random mixtures of them"
 	@echo "make faults-report  write the figures of the last run into docs/reliability.md"
 	@echo "make tools  toxiproxy, for the fault lab (needs go)"
 	@echo "make lint   ruff and mypy"

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from embed_star.errors import EmbedStarError, SchemaError
 from embed_star.events import Event, Listeners
+from embed_star.guards.connection import check_writes
 from embed_star.models import Lane
 from embed_star.observe.fleet import DatabaseFacts, FleetGauges, RedisFacts
 from embed_star.observe.health import Live, Missing, Pulse, Readiness, liveness
@@ -164,7 +165,8 @@ def database_facts(services: Services) -> DatabaseFacts:
 
 
 def redis_facts(services: Services) -> RedisFacts:
-    """Raises RedisUnavailable."""
+    """Raises RedisUnavailable, also when Redis answers and takes no writes."""
+    check_writes(services.redis, services.redis_prefix)
     runs = services.runs.counts()  # the guards below do without Redis, and would not say so
     queues, unacked = services.queues.look()
     age_s = runs.oldest_age_s

@@ -12,6 +12,7 @@ from embed_star.calls import PROBE_TEXT
 from embed_star.errors import EmbedStarError, SchemaError
 from embed_star.guards.connection import (
     EVICTS,
+    check_writes,
     eviction_policy,
     keeps_nothing,
     redis_errors,
@@ -65,6 +66,7 @@ def _schema(services: Services) -> str:
 def _redis(services: Services) -> str:
     with redis_errors("answer a ping"):
         info = services.redis.info("server")
+    check_writes(services.redis, services.redis_prefix)
     if policy := eviction_policy(services.redis):
         raise SchemaError(EVICTS.format(policy=policy))
     found = f"Redis {info['redis_version']} at {shown_url(services.settings.redis_url)}"

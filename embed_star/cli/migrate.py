@@ -63,9 +63,12 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
             _dry_run(store)
             return
         applied = store.migrator.apply(lambda migration: click.echo(f"applied {_name(migration)}"))
+        before = store.spaces.known()
         changed = store.spaces.ensure(services.space, settings.text_fields)
         if changed:
             click.echo(f"embedding space {services.space.name}: active")
+        if changed and before:
+            click.echo("the model or TEXT_FIELDS changed: every repo is embedded anew")
             click.echo("restart producer, workers and beat if they run with other settings")
         if not applied and not changed:
             click.echo("nothing to do: the database is up to date")

@@ -38,7 +38,8 @@ def command(query: str, k: int, language: str | None, min_stars: int | None, as_
     elif hits:
         Console().print(table(hits))
     else:
-        click.echo("no repository fits; is anything embedded yet? See `embed-star status`")
+        why = "try without the filters" if language or min_stars else "is anything embedded yet"
+        click.echo(f"no repository fits: {why}? See `embed-star status`")
 
 
 def table(hits: Sequence[Hit]) -> Table:

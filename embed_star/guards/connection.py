@@ -43,6 +43,15 @@ def redis_errors(what: str) -> Iterator[None]:
         raise RedisUnavailable(f"Redis: cannot {what}: {reason}") from error
 
 
+def check_writes(client: redis.Redis, prefix: str) -> None:
+    """Raise RedisUnavailable unless Redis takes writes.
+
+    A full one, one whose disk is full, and a replica answer everything else.
+    """
+    with redis_errors("write"):
+        client.set(f"{prefix}written", b"", px=1000)
+
+
 def eviction_policy(client: redis.Redis) -> str:
     """By which rule this Redis drops keys when it is full; empty if it does not or will not say.
 

@@ -215,6 +215,9 @@ class LocalStack:
             why = said[-1] if said else child.describe_end()
             raise EmbedStarError(f"the migrations failed: {why}; their log is {child.log}")
         self._report("schema up to date")
+        # It may cost money, so it is not left to a log.
+        for said in re.findall(r"^.*embedded anew", child.output(), re.MULTILINE):
+            self._report(said)
 
     def _publish(self) -> None:
         self.servers.guardian.sweep(self.servers.data.local_env)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from embed_star.errors import StoreUnavailable
+from embed_star.errors import RedisUnavailable, StoreUnavailable
+from embed_star.monitoring import redis_facts
 from embed_star.settings import SHUTDOWN_MARGIN_S
 from embed_star.stack.processes import Child
 from tests.support.command_line import CELERY, embed_star
@@ -94,6 +95,10 @@ def test_a_redis_that_is_full(fleet: Fleet) -> None:
         assert all("out of memory" in one for one in reasons(producer, "producer_waits"))
         waits = [one["wait_s"] for one in log_lines(producer) if one["event"] == "producer_waits"]
         assert max(waits) > min(waits)
+        doctor = embed_star("doctor", env=tenant.env)
+        assert "FAIL  redis     Redis: cannot write: it is out of memory" in doctor.out
+        with pytest.raises(RedisUnavailable, match="out of memory"):  # so that the alert fires
+            redis_facts(tenant.lab.services)
         client.config_set("maxmemory", "0")
     tenant.lab.await_quiet()
     tenant.lab.report().assert_kept()

@@ -18,7 +18,7 @@ from surrealdb import Surreal
 from embed_star.errors import ConfigError, EmbedStarError
 from embed_star.stack.database import Engine, choose_server
 from embed_star.stack.datadir import DataDir
-from embed_star.stack.parts import Part, stop_order
+from embed_star.stack.parts import Part, standard_parts, stop_order
 from embed_star.stack.processes import Child, await_ready
 from embed_star.stack.redis_server import find_redis_server, impatient_client
 from embed_star.stack.servers import LocalServers, ServerOptions
@@ -343,6 +343,21 @@ def test_the_schema_is_made_by_root_and_by_nobody_else(
         assert worker.output() == f"worker root= url={url}\n"
         migrated = (data_dir / "logs" / "migrate.log").read_text()
     assert migrated == f"migrate --bootstrap root=root url={url}\n"
+
+
+def test_another_model_is_not_taken_without_a_word(data_dir: Path) -> None:
+    """All rows are embedded anew with it, which may cost money."""
+    parts = {"migrate": standard_parts(workers=0)["migrate"]}
+    said: list[list[str]] = []
+    for provider in ("local", "ollama"):
+        said.append([])
+        env = {"EMBEDDING_PROVIDER": provider}
+        with LocalStack(data_dir, engine="embedded", env=env, parts=parts, report=said[-1].append):
+            pass
+    first, second = (" ".join(lines) for lines in said)
+    assert "schema up to date" in first
+    assert "embedded anew" not in first
+    assert "every repo is embedded anew" in second
 
 
 def test_migrations_that_fail_say_why_and_leave_nothing(
