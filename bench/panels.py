@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
@@ -37,6 +38,12 @@ COLOURS = {
     "blue": "#5794f2",
     "purple": "#b877d9",
 }
+Series = tuple[str, NDArray[np.float64], NDArray[np.float64]]
+"""Legend, seconds since the run began, values; NaN where there is none."""
+
+NOTHING = "nothing"
+"""Marks a line that is 0 all the time."""
+
 COLUMNS = 24
 WIDTH_IN, UNIT_IN, GAP_IN = 16.0, 0.30, 0.05
 LETTER_IN = 0.066
@@ -49,11 +56,24 @@ def draw(panels: Sequence[Mapping[str, Any]], file: Path) -> None:
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
     figure = Figure(figsize=(WIDTH_IN, height * UNIT_IN), facecolor=CANVAS)
     for panel in panels:
-        _draw_one(figure, panel, height)
+        _draw_one(figure, panel, height, _span(panels))
     figure.savefig(file, dpi=100)
 
 
-def _draw_one(figure: Figure, panel: Mapping[str, Any], height: int) -> None:
+def _span(panels: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """When the first of all series begins and the last one ends: the time axis of every panel."""
+    values = [
+        one["values"]
+        for panel in panels
+        for target in panel.get("targets", ())
+        for one in target["series"]
+    ]
+    return min(one[0][0] for one in values), max(one[-1][0] for one in values)
+
+
+def _draw_one(
+    figure: Figure, panel: Mapping[str, Any], height: int, span: tuple[float, float]
+) -> None:
     at = panel["gridPos"]
     cell_in = WIDTH_IN / COLUMNS
     x, w = at["x"] * cell_in + GAP_IN, at["w"] * cell_in - 2 * GAP_IN
@@ -90,7 +110,9 @@ def _draw_one(figure: Figure, panel: Mapping[str, Any], height: int) -> None:
     )
     axes = figure.add_axes(rectangle, facecolor=PANEL)
     _style(axes)
-    (_draw_states if panel["type"] == "state-timeline" else _draw_lines)(axes, panel)
+    series = _series(panel, span[0])
+    (_draw_states if panel["type"] == "state-timeline" else _draw_lines)(axes, panel, series)
+    axes.set_xlim(0, span[1] - span[0])
 
 
 def _style(axes: Axes) -> None:
@@ -103,10 +125,7 @@ def _style(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 3, 6]))
 
 
-def _series(panel: Mapping[str, Any]) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
-    """Legend, seconds since the run began, values; NaN where there is none."""
-    everything = [one for target in panel["targets"] for one in target["series"]]
-    begin = min((one["values"][0][0] for one in everything), default=0.0)
+def _series(panel: Mapping[str, Any], begin: float = 0.0) -> list[Series]:
     found = []
     for target in panel["targets"]:
         for one in target["series"]:
@@ -128,15 +147,15 @@ def _fixed_colours(panel: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _draw_lines(axes: Axes, panel: Mapping[str, Any]) -> None:
+def _draw_lines(axes: Axes, panel: Mapping[str, Any], series: Sequence[Series]) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     stacked = defaults["custom"]["stacking"]["mode"] == "normal"
     fixed, free = _fixed_colours(panel), iter(PALETTE * 3)
-    series = _series(panel)
     floor: NDArray[np.float64] | None = None
     grid = max((at for _, at, _ in series), key=len, default=np.array([0.0]))
     highest = 0.0
     for legend, at, values in series:
+        gid = "" if np.any(values > 0) else NOTHING
         colour = fixed.get(legend) or next(one for one in free if one not in fixed.values())
         if stacked:
             values, at = np.nan_to_num(np.interp(grid, at, values, left=0, right=0)), grid
@@ -146,7 +165,7 @@ def _draw_lines(axes: Axes, panel: Mapping[str, Any]) -> None:
             values = floor
         else:
             axes.fill_between(at, 0, values, color=colour, alpha=0.08, linewidth=0)
-        axes.plot(at, values, color=colour, linewidth=1.2, label=legend)
+        axes.plot(at, values, color=colour, linewidth=1.2, label=legend, gid=gid)
         finite = values[np.isfinite(values)]
         highest = max(highest, finite.max() if finite.size else 0.0)
     top = defaults.get("max") or (highest * 1.12 or 1.0)
@@ -155,7 +174,6 @@ def _draw_lines(axes: Axes, panel: Mapping[str, Any]) -> None:
             top = max(top, step["value"] * 1.12)
             axes.axhline(step["value"], color=COLOURS[step["color"]], linewidth=1, linestyle="--")
     axes.set_ylim(0, top * 1.02)
-    axes.set_xlim(0, max(grid.max(), 1.0))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     word = UNITS[defaults["unit"]]
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: word(value)))
@@ -170,18 +188,24 @@ def _legend(axes: Axes) -> None:
     place = axes.get_position()
     below = -0.16 / (place.height * axes.get_figure(root=True).get_figheight())
     room_in = place.width * WIDTH_IN + 0.3
+    # What is there comes before what is 0 all the time, and what does not fit is counted.
+    order = sorted(range(len(labels)), key=lambda n: handles[n].get_gid() == NOTHING)
+    handles, labels = [handles[n] for n in order], [labels[n] for n in order]
     shown = list(accumulate(len(one) * LETTER_IN + 0.3 for one in labels))
     fitting = max(1, sum(used <= room_in for used in shown))
+    if fitting < len(labels):
+        fitting = max(1, sum(used <= room_in - 0.6 for used in shown))
+        handles = [*handles[:fitting], Line2D([], [], linewidth=0)]
+        labels = [*labels[:fitting], f"+ {len(labels) - fitting} more"]
     axes.legend(
-        handles[:fitting], labels[:fitting], loc="upper left", bbox_to_anchor=(-0.02, below),
-        ncol=fitting, frameon=False, labelcolor=FAINT, fontsize=7.5,
+        handles, labels, loc="upper left", bbox_to_anchor=(-0.02, below),
+        ncol=len(labels), frameon=False, labelcolor=FAINT, fontsize=7.5,
         handlelength=1.0, columnspacing=1.0, handletextpad=0.4, borderaxespad=0.2,
     )  # fmt: skip
 
 
-def _draw_states(axes: Axes, panel: Mapping[str, Any]) -> None:
+def _draw_states(axes: Axes, panel: Mapping[str, Any], series: Sequence[Series]) -> None:
     mapped = panel["fieldConfig"]["defaults"]["mappings"][0]["options"]
-    series = _series(panel)
     for row, (_, at, values) in enumerate(series):
         ends = [n for n in range(1, len(values)) if values[n] != values[n - 1]]
         for start, end in zip([0, *ends], [*ends, len(values) - 1], strict=True):
@@ -194,7 +218,6 @@ def _draw_states(axes: Axes, panel: Mapping[str, Any]) -> None:
                 axes.text(middle, row, state["text"], ha="center", va="center", color=CANVAS)
     axes.set_yticks(range(len(series)), [legend.replace(" ", "\n") for legend, _, _ in series])
     axes.set_ylim(-0.6, len(series) - 0.4)
-    axes.set_xlim(0, max(at.max() for _, at, _ in series))
     axes.grid(visible=False)
     for state in mapped.values():
         axes.plot([], [], color=COLOURS[state["color"]], linewidth=5, label=state["text"])

@@ -236,7 +236,7 @@ COST = [
         height=6,
     ),
     stat(
-        "Saved, 24 hours",
+        "Rows at no cost, 24 hours",
         "Rows brought up to date without a call.",
         "short",
         "sum(increase(embed_star_reembeddings_avoided_total[24h]))",
@@ -251,7 +251,7 @@ COST = [
         height=6,
     ),
     Panel(
-        "Spending",
+        "Spending, an hour",
         "Dollars an hour at the present pace.",
         "currencyUSD",
         {
@@ -368,7 +368,7 @@ PROCESSES = [
         width=6,
     ),
     Panel(
-        "CPU",
+        "CPU, cores",
         "Cores. Workers mostly wait.",
         "short",
         {
@@ -378,7 +378,7 @@ PROCESSES = [
         width=6,
     ),
     Panel(
-        "Versions",
+        "Processes by version",
         "Processes by version: two of them during a rolling deploy.",
         "short",
         {"{{version}}": "count by (version) (embed_star_build_info)"},
