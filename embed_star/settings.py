@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
@@ -568,6 +570,21 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         faults = [_fault(dict(one)) for one in error.errors(include_url=False, include_input=False)]
         raise ConfigError("settings: " + "; ".join(faults)) from None
+
+
+def misspelt() -> dict[str, str]:
+    """Names in `.env` that are no setting and nearly one → that setting.
+
+    Others may be anybody's: Compose reads the same file.
+    """
+    known = [name.upper() for name in (*Settings.model_fields, *RootSettings.model_fields)]
+    given = DotEnvSettingsSource(Settings, env_file=".env").env_vars
+    near = {name: get_close_matches(name.upper(), known, 1, 0.85) for name in given}
+    return {
+        name.upper(): found[0]
+        for name, found in near.items()
+        if found and name.upper() not in known
+    }
 
 
 def _fault(error: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import click
 
 from embed_star.calls import PROBE_TEXT
-from embed_star.errors import EmbedStarError, SchemaError
+from embed_star.errors import ConfigError, EmbedStarError, SchemaError
 from embed_star.guards.connection import (
     EVICTS,
     check_writes,
@@ -19,7 +19,7 @@ from embed_star.guards.connection import (
     shown_url,
 )
 from embed_star.services import Services
-from embed_star.settings import load_settings
+from embed_star.settings import load_settings, misspelt
 from embed_star.terminal import shown
 
 
@@ -35,6 +35,8 @@ def command(as_json: bool) -> None:
             "redis": lambda: _redis(services),
             "provider": lambda: _provider(services),
         }
+        if misspelt():  # nothing to say of them otherwise
+            checks = {"settings": _settings, **checks}
         results = {name: _run(check) for name, check in checks.items()}
     if as_json:
         found = {name: {"ok": ok, "detail": text} for name, (ok, text) in results.items()}
@@ -51,6 +53,11 @@ def _run(check: Callable[[], str]) -> tuple[bool, str]:
         return True, check()
     except EmbedStarError as error:
         return False, str(error)
+
+
+def _settings() -> str:
+    names = "; ".join(f"{wrong} is {right}" for wrong, right in misspelt().items())
+    raise ConfigError(f"names in .env that nothing reads: {names}")
 
 
 def _database(services: Services) -> str:

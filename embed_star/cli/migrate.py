@@ -63,12 +63,15 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
             _dry_run(store)
             return
         applied = store.migrator.apply(lambda migration: click.echo(f"applied {_name(migration)}"))
-        before = store.spaces.known()
+        before = [one.space for one in store.spaces.known() if one.active]
         changed = store.spaces.ensure(services.space, settings.text_fields)
         if changed:
             click.echo(f"embedding space {services.space.name}: active")
-        if changed and before:
-            click.echo("the model or TEXT_FIELDS changed: every repo is embedded anew")
+        if before and services.space not in before:
+            click.echo(
+                "the model or TEXT_FIELDS changed: every repo is embedded anew, but for those "
+                "that have a vector of it"
+            )
             click.echo("restart producer, workers and beat if they run with other settings")
         if not applied and not changed:
             click.echo("nothing to do: the database is up to date")

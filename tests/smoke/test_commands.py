@@ -166,6 +166,17 @@ class TestDoctor:
             ("database", "schema", "redis", "provider"), True
         )
 
+    def test_a_misspelt_setting(
+        self, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").write_text("BATCH_SZE=5\n")
+        done = embed_star("doctor", env=env)
+        assert done.code == 1
+        assert (
+            "FAIL  settings  names in .env that nothing reads: BATCH_SZE is BATCH_SIZE" in done.out
+        )
+
     @pytest.mark.parametrize(
         ("script", "setting"),
         [

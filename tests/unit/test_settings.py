@@ -19,6 +19,7 @@ from embed_star.settings import (
     Settings,
     load_root_settings,
     load_settings,
+    misspelt,
 )
 
 CANARY = "sk-canary-41d7"
@@ -341,3 +342,23 @@ class TestDocumentation:
             written = listed[name.upper()]
             same = written.lower() == shown.lower()
             assert same or float(written) == float(shown), name
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_names_that_are_nearly_settings_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert misspelt() == {}
+    lines = ["BATCH_SZE=5", "DB_URL=ws://x", "root_db_pass=x", "FLOWER_PORT=1", "WORKERS=4"]
+    (tmp_path / ".env").write_text("\n".join([*lines, "EMBEDING_MODEL=x"]))
+    assert misspelt() == {"BATCH_SZE": "BATCH_SIZE", "EMBEDING_MODEL": "EMBEDDING_MODEL"}
+
+
+@pytest.mark.parametrize("name", ["DB_PASSWORD", "REDIS_HOST", "PATH", "OPENAI_API_BASE"])
+def test_what_is_somebody_elses_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(f"{name}=x")
+    assert misspelt() == {}
