@@ -17,6 +17,7 @@ from tasks import (
     embed,
     lifecycle,
     monitoring,
+    prefork,
     results,
     shutdown,
     stand_by,
@@ -33,6 +34,7 @@ SPARE_THREADS = 2
 def create_app(settings: Settings) -> Celery:
     """An app with all tasks registered; it connects to nothing yet."""
     broker.cure()
+    prefork.connect()
     app = Celery("embed_star", task_cls=ServiceTask)
     app.conf.update(configuration(settings))
     results.use(app)

@@ -145,6 +145,22 @@ def test_what_is_put_off_meanwhile_does_not_wait_for_its_locks(fleet: Fleet) -> 
     tenant.stop()
 
 
+def test_a_pool_that_has_lost_track_of_its_children(fleet: Fleet) -> None:
+    """As when several of them are killed at once."""
+    fleet.provider.reset()
+    tenant = fleet.tenant(BATCH_SIZE="5")
+    worker = tenant.worker(*PREFORK, "-I", "tests.support.blocking")
+    side = Side(tenant, worker, tenant.producer(), busy=False)
+    with tenant.app() as app:
+        (answer,) = app.control.broadcast("mistake_children", reply=True, timeout=10.0)
+    assert list(answer.values()) == [{"children": 3}]
+    fleet.servers.stop_server("redis", grace_s=ORDERLY_S)
+    fleet.servers.start_server("redis")
+    tenant.lab.insert(ROWS)
+    side.assert_recovered()
+    tenant.stop()
+
+
 def test_redis_is_half_open(fleet: Fleet) -> None:
     fleet.provider.reset()
     fleet.provider.script(latency_ms=700)
