@@ -55,8 +55,9 @@ def draw(panels: Sequence[Mapping[str, Any]], file: Path) -> None:
     mpl.rcParams.update({"font.family": "DejaVu Sans", "font.size": 8, "text.color": INK})
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
     figure = Figure(figsize=(WIDTH_IN, height * UNIT_IN), facecolor=CANVAS)
+    span = _span(panels)
     for panel in panels:
-        _draw_one(figure, panel, height, _span(panels))
+        _draw_one(figure, panel, height, span)
     figure.savefig(file, dpi=100)
 
 

@@ -578,12 +578,11 @@ def misspelt() -> dict[str, str]:
     Others may be anybody's: Compose reads the same file.
     """
     known = [name.upper() for name in (*Settings.model_fields, *RootSettings.model_fields)]
-    given = DotEnvSettingsSource(Settings, env_file=".env").env_vars
-    near = {name: get_close_matches(name.upper(), known, 1, 0.85) for name in given}
+    given = map(str.upper, DotEnvSettingsSource(Settings, env_file=".env").env_vars)
     return {
-        name.upper(): found[0]
-        for name, found in near.items()
-        if found and name.upper() not in known
+        name: near[0]
+        for name in given
+        if name not in known and (near := get_close_matches(name, known, 1, 0.85))
     }
 
 

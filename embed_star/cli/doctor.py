@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import click
 
@@ -35,8 +35,8 @@ def command(as_json: bool) -> None:
             "redis": lambda: _redis(services),
             "provider": lambda: _provider(services),
         }
-        if misspelt():  # nothing to say of them otherwise
-            checks = {"settings": _settings, **checks}
+        if wrong := misspelt():  # nothing to say of them otherwise
+            checks = {"settings": lambda: _settings(wrong), **checks}
         results = {name: _run(check) for name, check in checks.items()}
     if as_json:
         found = {name: {"ok": ok, "detail": text} for name, (ok, text) in results.items()}
@@ -55,8 +55,8 @@ def _run(check: Callable[[], str]) -> tuple[bool, str]:
         return False, str(error)
 
 
-def _settings() -> str:
-    names = "; ".join(f"{wrong} is {right}" for wrong, right in misspelt().items())
+def _settings(wrong: Mapping[str, str]) -> str:
+    names = "; ".join(f"{name} is {meant}" for name, meant in wrong.items())
     raise ConfigError(f"names in .env that nothing reads: {names}")
 
 

@@ -6,7 +6,7 @@ it, the producer claims a little too much for a while, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import uuid4
@@ -29,7 +29,7 @@ class RunCounts:
 
 
 # KEYS: ends (zset run → ms when it is given up), rows, queued (hashes run → rows), totals,
-# begins (zset run → ms), started (hash of the run's messages that were begun → by whom)
+# begins (zset run → ms); for one run: started (hash message that was begun → by whom)
 _BEGIN = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -92,9 +92,9 @@ class Runs:
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         names = ("ends", "rows", "queued", "totals", "begins")
-        self._keys = [f"{prefix}runs:{name}" for name in names]
-        self._started = f"{prefix}runs:started:"
-        self.channel = f"{prefix}runs:finished"
+        self._prefix = f"{prefix}runs:"
+        self._keys = [f"{self._prefix}{name}" for name in names]
+        self.channel = f"{self._prefix}finished"
         self._begin = client.register_script(_BEGIN)
         self._start = client.register_script(_START)
         self._finish = client.register_script(_FINISH)
@@ -113,12 +113,13 @@ class Runs:
         """
         caller = uuid4().hex  # whose call may be sent again when its answer is lost
         keep_ms = round(keep_s * 1000)
-        return bool(self._call(self._start, run_id, rows, message, caller, keep_ms))
+        own = self._started(run_id)
+        return bool(self._call(self._start, run_id, rows, message, caller, keep_ms, own=own))
 
     def finish(self, run_id: str, totals: Mapping[str, int]) -> None:
         """The run is over; add to the totals, and ring whoever waits on `channel`."""
         flat = [part for item in totals.items() for part in item]
-        self._call(self._finish, run_id, self.channel, run_id, *flat)
+        self._call(self._finish, run_id, self.channel, run_id, *flat, own=self._started(run_id))
 
     def give_back(self, run_id: str, rows: int) -> None:
         """So many begun rows of the run are free to be claimed again: tell the producer."""
@@ -157,7 +158,10 @@ class Runs:
                 if message is not None:
                     ring(message["data"] == _GIVEN_BACK.encode())
 
-    def _call(self, script: Any, *arguments: Any) -> Any:
-        run_id = arguments[0] if arguments else ""
+    def _call(self, script: Any, *arguments: Any, own: Sequence[str] = ()) -> Any:
+        """`own` are keys of one run."""
         with redis_errors("keep count of runs"):
-            return script(keys=[*self._keys, self._started + run_id], args=list(arguments))
+            return script(keys=[*self._keys, *own], args=list(arguments))
+
+    def _started(self, run_id: str) -> list[str]:
+        return [f"{self._prefix}started:{run_id}"]

@@ -96,6 +96,16 @@ class TestSchemas:
         assert custom_fault(wrong, tmp_path) != 0
 
 
+def configured(rendered: list[Manifest]) -> dict[str, str]:
+    """The settings that all pods share."""
+    (config,) = [
+        one["data"]
+        for one in k8s.of_kind(rendered, "ConfigMap")
+        if one["metadata"]["name"].startswith("settings-")
+    ]
+    return dict(config)
+
+
 def prometheus_rule() -> Manifest:
     text = run_program(sys.executable, str(CHECKOUT / "deploy/prometheus_rule.py")).assert_worked()
     loaded: Manifest = yaml.safe_load(text)
@@ -321,12 +331,7 @@ class TestTruth:
     """What the manifests name exists in the code."""
 
     def test_settings(self, rendered: list[Manifest]) -> None:
-        (settings,) = [
-            one
-            for one in k8s.of_kind(rendered, "ConfigMap")
-            if one["metadata"]["name"].startswith("settings-")
-        ]
-        assert set(settings["data"]) <= SETTINGS
+        assert set(configured(rendered)) <= SETTINGS
         options = {option.replace("-", "_") for option in default_options._options}
         for name, template in k8s.pods(rendered):
             if template["metadata"]["labels"].get("app.kubernetes.io/name") != "embed-star":
@@ -342,12 +347,7 @@ class TestTruth:
 
     @pytest.mark.usefixtures("clean_environment")
     def test_settings_make_a_whole(self, rendered: list[Manifest], tmp_path: Path) -> None:
-        (settings,) = [
-            one["data"]
-            for one in k8s.of_kind(rendered, "ConfigMap")
-            if one["metadata"]["name"].startswith("settings-")
-        ]
-        given = {name.lower(): value for name, value in settings.items()}
+        given = {name.lower(): value for name, value in configured(rendered).items()}
         given |= {"db_pass": "x", "openai_api_key": "k", "secrets_dir": str(tmp_path)}
         made = load_settings(_env_file=None, **given)
         worker = k8s.named(rendered, "Deployment", "worker")["spec"]["template"]["spec"]
@@ -364,12 +364,7 @@ class TestTruth:
         provider: str,
     ) -> None:
         """Flower has no key, and must not ask for the others' one."""
-        (config,) = [
-            one["data"]
-            for one in k8s.of_kind(rendered, "ConfigMap")
-            if one["metadata"]["name"].startswith("settings-")
-        ]
-        config = {**config, "EMBEDDING_PROVIDER": provider}
+        config = {**configured(rendered), "EMBEDDING_PROVIDER": provider}
         if provider == "together":
             config |= {"EMBEDDING_MODEL": "a-model", "EMBEDDING_DIMENSIONS": "768"}
         seen = set()
