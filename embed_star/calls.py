@@ -1,11 +1,12 @@
 """Where the provider is called: so many at once, and behind its circuit breaker.
 
 Also where it is found out whose fault a failed call was, the provider's or a text's: the
-provider is asked for a text of our own before anybody is blamed.
+provider is asked for a text of our own, the canary, before anybody is blamed.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import NoReturn
 
 import structlog
 
+from embed_star.canary import Canary
 from embed_star.errors import (
     EmbedStarError,
     InputRejected,
@@ -24,10 +26,11 @@ from embed_star.errors import (
     ProviderProtocolError,
     ProviderThrottled,
     ProviderUnavailable,
+    TooManyTexts,
 )
 from embed_star.grace import Grace
 from embed_star.guards.breaker import Admission, Breaker
-from embed_star.providers.base import Provider, Vectors
+from embed_star.providers.base import Embeddings, Provider, Vectors
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +51,9 @@ ALONE_MIN, ALONE_MAX = 2, 8
 many always do. A provider that fails at random does so eight times over with a chance of
 0.25 ** 8 = 0.000015 at the worst, when every other call fails."""
 
+SINGLY_S = 3600.0
+"""So long a provider that answered one vector for many texts is asked for one at a time."""
+
 CHANCE = 1e-5
 """In between, how likely the failures may be to be the provider's, by how often it fails
 otherwise, and the text still be blamed."""
@@ -62,11 +68,19 @@ class Calls:
         breaker: Breaker,
         grace: Grace,
         *,
+        canary: Canary,
         dimensions: int,
         at_once: int,
+        apart: Provider | None = None,
         sleep: Callable[[float], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`apart` is the provider whose 429 concerns nobody else; without it, `provider`."""
+        self.canary = canary
         self._provider = provider
+        self._apart = apart or provider
+        self._clock = clock
+        self._singly_until = -math.inf
         self._dimensions = dimensions
         self._breaker = breaker
         self._sleep = sleep or grace.wait
@@ -75,8 +89,17 @@ class Calls:
         # load the next rows and write the last.
         self._at_once = threading.BoundedSemaphore(at_once)
 
+    @property
+    def most_texts(self) -> float:
+        """How many texts a call may have, as far as the provider's answers have shown."""
+        return 1 if self._clock() < self._singly_until else math.inf
+
     def embed(
-        self, texts: Sequence[str], before_each: Callable[[], None] = lambda: None
+        self,
+        texts: Sequence[str],
+        before_each: Callable[[], None] = lambda: None,
+        *,
+        apart: bool = False,
     ) -> Vectors:
         """The vectors of `texts`, shape (texts, dimensions), by one call.
 
@@ -84,26 +107,39 @@ class Calls:
         `before_each` is called before each call and each probe. Raises ProviderPaused
         when nobody may call, be it since this call failed; InputSuspected when the
         provider failed and then answered our own text, which is not held against it;
-        ShuttingDown when the process ends before the call begins or in the middle of it;
-        else what the provider raises. To be called within a `slot`.
+        TooManyTexts when it did so with one vector for all; ShuttingDown when the process
+        ends before the call begins or in the middle of it; else what the provider raises.
+        A 429 to a call that is made `apart` pauses nobody. To be called within a `slot`.
         """
+        admission = self._admitted(before_each)
+        try:
+            return self._ask(admission, texts, before_each, apart=apart)
+        except InputRejected:
+            self._breaker.abandon(admission)
+            raise
+        except _Failed as failed:
+            self._find_whose_fault(admission, failed.error, before_each)
+
+    def ask_canary(self, before_each: Callable[[], None] = lambda: None) -> None:
+        """Return if the provider gives our own text a vector that can be used.
+
+        To be asked when it refused texts, or gave them none. Raises ProviderPaused when
+        it does so to ours as well, whoever asks next being no better off; else what
+        `embed` raises. To be called within a `slot`.
+        """
+        self._probe(self._admitted(before_each), for_certain=True)
+
+    def _admitted(self, before_each: Callable[[], None]) -> Admission:
+        """Leave for one call, the probes that it may take first having passed."""
         while True:
             self._grace.check()
             before_each()
             admission = self._breaker.admit()
             if not admission.allowed:
                 raise ProviderPaused("the provider is paused", admission.retry_in_s)
-            if admission.probe:
-                self._probe(admission)
-                continue
-            try:
-                return self._ask(admission, texts)
-            except InputRejected:
-                self._breaker.abandon(admission)
-                raise
-            except _Failed as failed:
-                error = failed.error
-            self._find_whose_fault(admission, error, before_each)
+            if not admission.probe:
+                return admission
+            self._probe(admission)
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -143,7 +179,7 @@ class Calls:
                 break
             try:
                 self._probe(probe)
-            except (ProviderUnavailable, ProviderProtocolError, InputRejected) as failed:
+            except (ProviderUnavailable, ProviderProtocolError, ProviderConfigError) as failed:
                 if not isinstance(failed, ProviderThrottled):
                     continue
                 self._breaker.abandon(admission)
@@ -152,25 +188,47 @@ class Calls:
                 self._breaker.abandon(admission)  # it is paused, and has been told why
                 raise
             self._breaker.abandon(admission)
+            if isinstance(error, ProviderProtocolError) and error.vectors == 1:
+                self._singly_until = self._clock() + SINGLY_S
+                log.warning("provider_takes_one_text", reason=str(error))
+                raise TooManyTexts(str(error)) from error
             garbled = isinstance(error, ProviderProtocolError)
             reason = "garbles_answer" if garbled else "crashes_provider"
             raise InputSuspected(str(error), reason) from error
         self._blame(admission, error)
 
-    def _probe(self, admission: Admission) -> None:
+    def _probe(self, admission: Admission, *, for_certain: bool = False) -> None:
         """Ask for our own text, with which nothing is wrong: the provider answers for it."""
         try:
             self._ask(admission, [PROBE_TEXT])
+        except ProviderThrottled as error:
+            error.answered = False  # to no row's text
+            raise
         except _Failed as failed:
             self._blame(admission, failed.error)
         except InputRejected as error:
-            self._blame(admission, error)
+            self._blame(admission, self._refuses_all(error), for_certain=for_certain)
 
-    def _ask(self, admission: Admission, texts: Sequence[str]) -> Vectors:
-        """One call. The breaker is told, unless it raises _Failed or InputRejected."""
+    def _ask(
+        self,
+        admission: Admission,
+        texts: Sequence[str],
+        before_each: Callable[[], None] | None = None,
+        *,
+        apart: bool = False,
+    ) -> Vectors:
+        """One call, of our own text without `before_each`.
+
+        The breaker is told, unless it raises _Failed or InputRejected.
+        """
+        provider = self._apart if apart else self._provider
         try:
-            vectors = self._provider.embed(texts).vectors
-            self._check_shape(vectors, len(texts))
+            answer = provider.embed(texts)
+            self._check_shape(answer.vectors, len(texts))
+            if before_each is None:
+                self.canary.judge(answer)
+            else:
+                self.canary.accept(answer.model, lambda: self._ask_for_model(before_each))
         except (ProviderAuthError, ProviderConfigError) as error:
             self._blame(admission, error, for_certain=True)
         except ProviderThrottled:
@@ -185,7 +243,27 @@ class Calls:
             raise
         if self._breaker.succeeded(admission):
             log.info("provider_resumed", provider=self._provider.name)
-        return vectors
+        return answer.vectors
+
+    def _ask_for_model(self, before_each: Callable[[], None]) -> Embeddings:
+        """An answer to our own text. What prevents it is no fault of the rows' texts."""
+        before_each()
+        try:
+            answer = self._provider.embed([PROBE_TEXT])
+        except ProviderThrottled as error:
+            error.answered = False  # to no row's text
+            raise
+        except InputRejected as error:
+            raise self._refuses_all(error) from error
+        self._check_shape(answer.vectors, 1)
+        return answer
+
+    def _refuses_all(self, error: InputRejected) -> ProviderConfigError:
+        said = f" ({error.said})" if error.said else ""
+        return ProviderConfigError(
+            f"{self._provider.name} refuses our own text as well{said}, so it is no row's fault: "
+            "check the account, the model and the settings of the provider"
+        )
 
     def _blame(
         self, admission: Admission, error: EmbedStarError, *, for_certain: bool = False

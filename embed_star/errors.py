@@ -24,8 +24,9 @@
     ├── AnotherSpace             a message for workers with other settings
     └── ProviderError            the provider answered, and trying again is no help
         ├── ProviderAuthError    401, 403: the key
-        ├── ProviderConfigError  404, another model, other dimensions: the settings
+        ├── ProviderConfigError  404, another model, other dimensions, every text refused
         ├── ProviderProtocolError  an answer that is no embeddings answer
+        ├── TooManyTexts         it answers one vector a call, however many texts
         ├── InputRejected        400, 413, 422: something in these texts
         │   └── InputTooLong         it says that one has too many tokens
         └── InputSuspected       it fails at these texts, and not at another
@@ -85,12 +86,16 @@ class ProviderUnavailable(TransientError):
 class ProviderThrottled(ProviderUnavailable):
     """The provider answered 429.
 
-    `retry_after_s` is its own word on how long to wait, in seconds, or None.
+    `retry_after_s` is its own word on how long to wait, in seconds, or None. `answered` says
+    that these very texts were sent and got the 429; else no call was made for them.
     """
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, retry_after_s: float | None = None, *, answered: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.answered = answered
 
 
 class ProviderPaused(TransientError):
@@ -138,15 +143,32 @@ class ProviderAuthError(ProviderError):
 
 
 class ProviderConfigError(ProviderError):
-    """The URL, the model or the dimensions in the settings do not fit the provider."""
+    """The URL, the model or the dimensions in the settings do not fit the provider, or it
+    does for no text what it is asked for."""
 
 
 class ProviderProtocolError(ProviderError):
-    """The answer is no embeddings answer: HTML, a wrong count, a wrong index, too big."""
+    """The answer is no embeddings answer: HTML, a wrong count, a wrong index, too big.
+
+    `vectors` is how many there were, where that is what is wrong.
+    """
+
+    def __init__(self, message: str, vectors: int | None = None) -> None:
+        super().__init__(message)
+        self.vectors = vectors
+
+
+class TooManyTexts(ProviderError):
+    """The provider answers one vector for many texts, and one for one: to be asked singly."""
 
 
 class InputRejected(ProviderError):
-    """The provider refused these texts (400, 413, 422); some of them may be fine."""
+    """The provider refused these texts (400, 413, 422); some of them may be fine.
+
+    `said` is how, for people: the status, and a code of the answer that is a plain word.
+    """
+
+    said = ""
 
 
 class InputTooLong(InputRejected):

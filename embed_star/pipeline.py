@@ -267,7 +267,7 @@ class Embedder:
             why = type(error).__name__
             log.error("batch_deferred", reason=str(error), rows=len(held.keys))
         else:
-            return _Bought(purchase.refused)
+            return _Bought(purchase.refused, purchase.put_off, "throttled")
         waiting = missing.keys() - self._cache.get_many(missing).keys() - purchase.refused.keys()
         return _Bought(purchase.refused, waiting, why, paused)
 

@@ -9,8 +9,11 @@ import structlog
 
 from embed_star import text
 from embed_star.cache import Vector, VectorCache
+from embed_star.calls import PROBE_TEXT
+from embed_star.canary import Canary
 from embed_star.errors import ConfigError, InputRejected, RedisUnavailable
-from embed_star.providers.base import Provider
+from embed_star.providers.base import Embeddings, Provider
+from embed_star.providers.base import Vectors as Matrix
 from embed_star.store.vectors import Hit, Vectors
 from embed_star.validation import Validator
 
@@ -36,12 +39,14 @@ class Search:
         provider: Provider,
         cache: VectorCache,
         validator: Validator,
+        canary: Canary,
         max_tokens: int,
     ) -> None:
         self._vectors = vectors
         self._provider = provider
         self._cache = cache
         self._validator = validator
+        self._canary = canary
         self._max_tokens = max_tokens
 
     def find(self, query: str, k: int, filters: Filters = Filters()) -> Sequence[Hit]:
@@ -67,15 +72,29 @@ class Search:
         if query_hash in cached:
             return cached[query_hash]
         try:
-            vectors = self._provider.embed([query]).vectors
+            answer = self._provider.embed([query])
         except InputRejected as error:
             raise ConfigError(f"the provider refused the query: {error}") from error
-        (reason,) = self._validator.judge(vectors)
-        if reason:
-            raise ConfigError(f"the model has no usable vector for this query ({reason})")
-        self._keep(query_hash, vectors[0])
-        vector: Vector = vectors[0]
+        self._canary.accept(answer.model, self._ask_canary)
+        vector = self._usable(answer.vectors)
+        self._keep(query_hash, vector)
         return vector
+
+    def _usable(self, vectors: Matrix) -> Vector:
+        """The only one of `vectors`, made of length 1 where the server makes it of another."""
+        vector: Vector = vectors[0]
+        (reason,) = self._validator.judge(vectors)
+        if not reason:
+            return vector
+        if self._canary.normalises is None:
+            self._canary.judge(self._ask_canary())  # raises when it is not the query's fault
+        usable = self._canary.mend(vector, reason)
+        if usable is None:
+            raise ConfigError(f"the model has no usable vector for this query ({reason})")
+        return usable
+
+    def _ask_canary(self) -> Embeddings:
+        return self._provider.embed([PROBE_TEXT])
 
     def _keep(self, query_hash: str, vector: Vector) -> None:
         try:

@@ -19,6 +19,7 @@ from embed_star.backup.restoring import Restorer
 from embed_star.backup.saving import Saver
 from embed_star.cache import VectorCache
 from embed_star.calls import Calls
+from embed_star.canary import Canary
 from embed_star.errors import RedisUnavailable, TransientError
 from embed_star.events import Emit, nobody
 from embed_star.grace import Grace
@@ -241,11 +242,17 @@ class Services:
         return FallbackBreaker(shared, LocalBreaker(thresholds))
 
     @cached_property
+    def canary(self) -> Canary:
+        return Canary(self.validator, self.store.spaces, self.space)
+
+    @cached_property
     def calls(self) -> Calls:
         return Calls(
-            self.budgeted_provider(reserved=False),
+            self.budgeted_provider(),
             self.breaker,
             self.grace,
+            canary=self.canary,
+            apart=self.budgeted_provider(pauses=False),
             dimensions=self.space.dimensions,
             at_once=self.settings.parallel_workers,
             sleep=self._sleep,
@@ -272,14 +279,15 @@ class Services:
         shared = RedisBudget(self.redis, "embed_star:", name, self.rate_limits, max_wait_s=wait_s)
         return FallbackBudget(shared, local)
 
-    def budgeted_provider(self, *, reserved: bool) -> Provider:
-        """The provider, asked within the budget; `reserved` for searches."""
+    def budgeted_provider(self, *, reserved: bool = False, pauses: bool = True) -> Provider:
+        """The provider, asked within the budget; see `BudgetedProvider`."""
         return BudgetedProvider(
             MeasuredProvider(self.provider, self.emit),
             self.budget,
             text.estimate_tokens,
             throttled_pause_s=self.settings.provider_throttled_pause_s,
             reserved=reserved,
+            pauses=pauses,
             sleep=self.grace.wait,
         )
 
@@ -331,6 +339,10 @@ class Services:
             ),
         )
 
+    @cached_property
+    def throttled(self) -> Suspects:
+        return Suspects(self.redis, f"{self.redis_prefix}{self.space.name}:", "throttled")
+
     def make_buyer(self, clock: Callable[[], float] = time.monotonic) -> Buyer:
         """What gets vectors from the provider into the cache."""
         return Buyer(
@@ -338,6 +350,7 @@ class Services:
             cache=self.cache,
             validator=self.validator,
             suspects=Suspects(self.redis, f"{self.redis_prefix}{self.space.name}:"),
+            throttled=self.throttled,
             batch_max_tokens=self.settings.batch_max_tokens,
             most_s=self.settings.batch_max_s,
             emit=self.emit,
@@ -364,6 +377,7 @@ class Services:
             provider=self.budgeted_provider(reserved=True),
             cache=self.cache,
             validator=self.validator,
+            canary=self.canary,
             max_tokens=self.settings.text_tokens,
         )
 

@@ -10,6 +10,37 @@ from numpy.typing import NDArray
 REASONS = ("not_finite", "magnitude", "zeros", "constant")
 """Why a vector is refused; see `Validator.judge`."""
 
+UNIT_WITHIN = 0.01
+"""How far from 1 the length of a vector may be that its server has normalised: float16
+rounds to 0.001."""
+
+DIRECTION_MIN = 1e-6
+"""Euclidean length of the shortest vector whose direction means something: what a model
+computes around 1 in float32 is off by 1e-7."""
+
+
+def lengths(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The Euclidean length of each row of `vectors`, which overflows nowhere."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares: NDArray[np.float64] = np.square(vectors, dtype=np.float64).sum(axis=1)
+        return np.sqrt(squares)
+
+
+def is_unit(vector: NDArray[np.float32]) -> bool:
+    """Whether `vector`, shape (dimensions,), is of length 1, as normalised ones are."""
+    return bool(abs(lengths(vector[None])[0] - 1.0) <= UNIT_WITHIN)
+
+
+def has_direction(vector: NDArray[np.float32]) -> bool:
+    """Whether a finite `vector` is long enough to be normalised."""
+    return bool(lengths(vector[None])[0] >= DIRECTION_MIN)
+
+
+def normalised(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`vector` with length 1. It must have a direction."""
+    unit: NDArray[np.float32] = (vector / lengths(vector[None])[0]).astype(np.float32)
+    return unit
+
 
 @dataclass(frozen=True, slots=True)
 class Validator:
@@ -26,8 +57,8 @@ class Validator:
         limits), `zeros` (too large a share of zeros), `constant` (all values the same).
         """
         finite = np.isfinite(vectors).all(axis=1)
+        length = lengths(vectors)
         with np.errstate(over="ignore", invalid="ignore"):
-            length = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1))
             constant = (vectors == vectors[:, :1]).all(axis=1) & (vectors.shape[1] > 1)
             zeros = (vectors == 0).mean(axis=1)
         reasons = np.full(len(vectors), "", dtype=object)

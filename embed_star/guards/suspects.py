@@ -1,7 +1,8 @@
-"""Texts that the provider failed at while it answered others, and how often in a row."""
+"""Texts that the provider failed at, or put off, while it answered others: how often in a row."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import cast
 
@@ -21,9 +22,10 @@ class Suspects:
     Forgotten, it only takes longer.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, kind: str = "suspect") -> None:
         self._client = client
-        self._prefix = f"{prefix}suspect:"
+        self._prefix = f"{prefix}{kind}:"
+        self._alone = f"{prefix}{kind}s"
 
     def counts(self, hashes: Iterable[str]) -> dict[str, int]:
         """Failures of those among `hashes` that are noted."""
@@ -35,14 +37,35 @@ class Suspects:
         return {one: int(raw) for one, raw in zip(wanted, found, strict=True) if raw is not None}
 
     def add(self, text_hash: str) -> int:
-        """Note one failure more; how many there are now."""
+        """Note one failure more, of the text alone; how many there are now."""
+        now_s = time.time()
         with redis_errors("note a suspect"):
             pipe = self._client.pipeline()
             pipe.incr(self._prefix + text_hash)
             pipe.expire(self._prefix + text_hash, REMEMBERED_S)
+            pipe.zadd(self._alone, {text_hash: now_s})
+            pipe.zremrangebyscore(self._alone, "-inf", now_s - REMEMBERED_S)
+            pipe.expire(self._alone, REMEMBERED_S)
             return int(pipe.execute()[0])
 
-    def clear(self, text_hash: str) -> None:
-        """Forget it: it was embedded after all, or is blamed now."""
+    def add_together(self, hashes: Iterable[str]) -> None:
+        """Note one failure more of texts that were asked together."""
+        with redis_errors("note suspects"):
+            pipe = self._client.pipeline()
+            for one in hashes:
+                pipe.incr(self._prefix + one)
+                pipe.expire(self._prefix + one, REMEMBERED_S)
+            pipe.execute()
+
+    def clear(self, *hashes: str) -> None:
+        """Forget them: they were embedded after all, or are blamed now."""
         with redis_errors("clear a suspect"):
-            self._client.delete(self._prefix + text_hash)
+            pipe = self._client.pipeline()
+            pipe.delete(*(self._prefix + one for one in hashes))
+            pipe.zrem(self._alone, *hashes)
+            pipe.execute()
+
+    def alone(self) -> int:
+        """How many texts failed alone lately, and neither were embedded nor blamed since."""
+        with redis_errors("count suspects"):
+            return int(self._client.zcount(self._alone, time.time() - REMEMBERED_S, "+inf"))

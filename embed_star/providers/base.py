@@ -22,6 +22,8 @@ class Embeddings:
     """Tokens the provider says it counted for this call, None when it does not say."""
     quota_pause_s: float | None = None
     """Seconds until the quota is there again, when it says that this call used it up."""
+    model: str | None = None
+    """The model that answered, in its own words, None when it does not say."""
 
 
 class Provider(Protocol):

@@ -32,9 +32,11 @@ class BudgetedProvider:
         *,
         throttled_pause_s: float,
         reserved: bool = False,
+        pauses: bool = True,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`throttled_pause_s` is the pause after a 429 that names none.
+        """`throttled_pause_s` is the pause after a 429 that names none; without `pauses`,
+        a 429 is for these texts, and nobody else has to wait.
 
         What `sleep` raises ends the wait for a slot, which is given back.
         """
@@ -46,6 +48,7 @@ class BudgetedProvider:
         self._estimate_tokens = estimate_tokens
         self._throttled_pause_s = throttled_pause_s
         self._reserved = reserved
+        self._pauses = pauses
         self._sleep = sleep
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
@@ -57,9 +60,10 @@ class BudgetedProvider:
         except ProviderThrottled as error:
             asked_s = error.retry_after_s
             pause_s = self._throttled_pause_s if asked_s is None else max(asked_s, PAUSE_MIN_S)
-            self._budget.pause(pause_s)
-            log.warning("provider_throttled", pause_s=pause_s)
-            raise ProviderThrottled(str(error), pause_s) from error
+            if self._pauses:
+                self._budget.pause(pause_s)
+            log.warning("provider_throttled", pause_s=pause_s, fleet=self._pauses)
+            raise ProviderThrottled(str(error), pause_s, answered=True) from error
         if answer.tokens is not None:
             self._budget.settle(grant, answer.tokens)
         if answer.quota_pause_s is not None:

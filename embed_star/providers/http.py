@@ -160,7 +160,10 @@ class JsonClient:
         headers = response.headers
         wait_s = retry_after_s(headers.get("Retry-After"), headers.get("Date"))
         explained = self._explain(refusal) if self._explain else None
-        return explained or error_for(refusal, self.endpoint, wait_s)
+        error = explained or error_for(refusal, self.endpoint, wait_s)
+        if isinstance(error, InputRejected):
+            error.said = refusal.said
+        return error
 
     def _decode(self, content: bytes, media_type: str) -> dict[str, Any]:
         try:

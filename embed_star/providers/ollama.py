@@ -17,7 +17,7 @@ from embed_star.errors import (
     ProviderProtocolError,
     ProviderUnavailable,
 )
-from embed_star.providers.answers import check_model, count_of, vectors_of
+from embed_star.providers.answers import answered_model, count_of, vectors_of
 from embed_star.providers.base import Embeddings
 from embed_star.providers.deadline import Limits
 from embed_star.providers.http import JsonClient
@@ -68,12 +68,12 @@ class Ollama:
         """See `Provider.embed`. Vectors come in the order of the texts, without an index."""
         payload = {"model": self.model, "input": list(texts), "truncate": True}
         answer, pause_s = self._client.post("api/embed", payload)
-        check_model(answer.get("model"), self._endpoint)
         vectors = self._counted(answer.get("embeddings"), len(texts))
         return Embeddings(
             vectors_of(vectors, self.dimensions, self._endpoint),
             count_of(answer.get("prompt_eval_count")),
             pause_s,
+            answered_model(answer.get("model")),
         )
 
     def cut(self) -> None:
@@ -91,7 +91,8 @@ class Ollama:
             )
         if len(vectors) != count:
             raise ProviderProtocolError(
-                f"{self._endpoint.label} answered {len(vectors)} vectors for {count} texts"
+                f"{self._endpoint.label} answered {len(vectors)} vectors for {count} texts",
+                len(vectors),
             )
         return vectors
 

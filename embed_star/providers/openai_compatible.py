@@ -21,7 +21,7 @@ from embed_star.errors import (
     ProviderConfigError,
     ProviderProtocolError,
 )
-from embed_star.providers.answers import check_model, count_of, vectors_of
+from embed_star.providers.answers import answered_model, count_of, vectors_of
 from embed_star.providers.base import Embeddings
 from embed_star.providers.deadline import Limits
 from embed_star.providers.http import Answer, JsonClient
@@ -132,12 +132,12 @@ class OpenAICompatible:
 
     def _read(self, answered: Answer, count: int) -> Embeddings:
         answer = answered.body
-        check_model(answer.get("model"), self._endpoint)
         items = self._in_order(answer.get("data"), count)
         usage = answer.get("usage")
         tokens = count_of(usage.get("total_tokens")) if isinstance(usage, dict) else None
         vectors = vectors_of(items, self.dimensions, self._endpoint)
-        return Embeddings(vectors, tokens, answered.quota_pause_s)
+        model = answered_model(answer.get("model"))
+        return Embeddings(vectors, tokens, answered.quota_pause_s, model)
 
     def _in_order(self, data: Any, count: int) -> list[Any]:
         """The vectors by their `index`; the order in the answer says nothing."""
@@ -147,7 +147,9 @@ class OpenAICompatible:
                 f"{label} answered no list of vectors; check {self._endpoint.url_setting}"
             )
         if len(data) != count:
-            raise ProviderProtocolError(f"{label} answered {len(data)} vectors for {count} texts")
+            raise ProviderProtocolError(
+                f"{label} answered {len(data)} vectors for {count} texts", len(data)
+            )
         vectors = {
             item["index"]: item.get("embedding") for item in data if type(item.get("index")) is int
         }

@@ -51,6 +51,7 @@ _BAD_KEY = re.compile(
     r"(incorrect|invalid|missing|no|expired|unknown)?\s*api[ _-]?key\b", re.IGNORECASE
 )
 _SECONDS = re.compile(r"\d{1,18}(\.\d{1,9})?")
+_PLAIN_WORD = re.compile(r"[a-z]{2,20}([_.-][a-z]{2,20}){0,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,12 @@ class Refusal:
     param: str = ""
     message: str = field(default="", repr=False)
     is_json: bool = False
+
+    @property
+    def said(self) -> str:
+        """The status, and the body's code or type if it is a plain word: no text, no key."""
+        words = [one for one in (self.code, self.kind) if _PLAIN_WORD.fullmatch(one)]
+        return f"HTTP {self.status}, {words[0]}" if words else f"HTTP {self.status}"
 
     @classmethod
     def of(cls, status: int, body: bytes) -> Refusal:

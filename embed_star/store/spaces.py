@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embed_star.errors import SchemaError
 from embed_star.models import Space
 from embed_star.store.codec import record
@@ -48,6 +51,16 @@ class KnownSpace:
     space: Space
     text_fields: Sequence[str]
     active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which model computes a space's vectors, as the provider itself shows it."""
+
+    model: str
+    """The name in its answers; empty where it says none."""
+    probe: NDArray[np.float32]
+    """Its vector of our own text, shape (dimensions,)."""
 
 
 class Spaces:
@@ -109,6 +122,26 @@ class Spaces:
             "COMMIT;",
             id=record("embedding_space", space.name),
             content=_content(space, text_fields, "retired"),
+        )
+
+    def identity(self, space: Space) -> Identity | None:
+        """What was recorded of the model of `space`; None before that."""
+        (rows,) = self._database.query(
+            "SELECT answered_model, probe FROM $id", id=record("embedding_space", space.name)
+        )
+        raw = rows[0].get("probe") if rows else None
+        if not isinstance(raw, bytes) or len(raw) != 4 * space.dimensions:
+            return None
+        probe = np.frombuffer(raw, dtype="<f4").astype(np.float32)
+        return Identity(str(rows[0].get("answered_model") or ""), probe)
+
+    def record_identity(self, space: Space, identity: Identity) -> None:
+        """Record it, in place of what was; nothing where there is no such space."""
+        self._database.query(
+            "UPDATE $id SET answered_model = $model, probe = $probe RETURN NONE",
+            id=record("embedding_space", space.name),
+            model=identity.model,
+            probe=identity.probe.astype("<f4").tobytes(),
         )
 
     def is_active(self, space: Space) -> bool:

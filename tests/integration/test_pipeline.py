@@ -90,8 +90,9 @@ class TestARow:
         world.write(1, full_name="poison")
         world.settle()
         world.store.outbox.announce([(1, 0)], Lane.FRESH)
+        calls = len(world.provider.calls)
         assert world.carry_out(world.claim()) == {UNCHANGED: 1}
-        assert len(world.provider.calls) == 1
+        assert len(world.provider.calls) == calls
         world.write(1, full_name="good")
         assert world.carry_out(world.claim()) == {EMBEDDED: 1}
         assert world.failures() == {}

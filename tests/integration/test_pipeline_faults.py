@@ -131,12 +131,14 @@ def make_embedder(
                 world.provider,
                 NeverOpen(),
                 services.grace,
+                canary=services.canary,
                 dimensions=services.space.dimensions,
                 at_once=1,
             ),
             cache=services.cache,
             validator=services.validator,
             suspects=Suspects(services.redis, services.redis_prefix),
+            throttled=services.throttled,
             batch_max_tokens=10_000,
             most_s=1000.0,
             clock=clock,
@@ -181,17 +183,17 @@ class TestLocksDuringCalls:
         world.write_many(4)
         outcomes = embedder.embed(world.claim())
         assert [one.status for one in outcomes] == [Status.EMBEDDED] * 3 + [Status.FAILED]
-        assert len(began) == 4
+        assert len(began) == 6  # two of them for our own text
         return [at in extended for at in began]
 
     def test_short_calls_need_no_extension(self, world: World, clock: Clock) -> None:
-        assert self.embed(world, clock, 0.5) == [False] * 4
+        assert self.embed(world, clock, 0.5) == [False] * 6
 
     def test_long_ones_do(self, world: World, clock: Clock) -> None:
-        assert self.embed(world, clock, 20.0) == [False, True, True, True]
+        assert self.embed(world, clock, 20.0) == [False] + [True] * 5
 
     def test_an_extension_is_good_for_the_calls_after_it(self, world: World, clock: Clock) -> None:
-        assert self.embed(world, clock, 5.0) == [False, False, True, False]
+        assert self.embed(world, clock, 5.0) == [False, False, True, False, True, False]
 
     def test_locks_in_redis_are_made_longer_too(self, make_world: MakeWorld) -> None:
         world = make_world(lock_ttl_s=45.0)

@@ -157,8 +157,17 @@ class Checker:
     def _fits(self, vector: Mapping[str, Any], rendered: str) -> bool:
         wanted = vector_for(rendered, self._services.space.dimensions)
         stored = np.asarray(vector["vector"], dtype=np.float32)
-        # Ollama's answers are decimal, so the last bit may differ.
-        return stored.shape == wanted.shape and bool(np.allclose(stored, wanted, rtol=1e-6))
+        if stored.shape != wanted.shape:
+            return False
+        # Ollama's answers are decimal, so the last bit may differ. Lengths may where the
+        # server does not normalise: then the direction is what counts.
+        unit, wanted_unit = (one / np.linalg.norm(one) for one in (stored, wanted))
+        return bool(
+            np.allclose(stored, wanted, rtol=1e-6)
+            or (
+                abs(np.linalg.norm(stored) - 1) < 1e-5 and np.allclose(unit, wanted_unit, atol=1e-6)
+            )
+        )
 
     def _texts(self) -> dict[str, str]:
         """Key → text of every row, as it should be embedded."""

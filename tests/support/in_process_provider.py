@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from embed_star.calls import PROBE_TEXT
 from embed_star.errors import InputRejected
 from embed_star.providers.base import Embeddings
 from tests.support.scripted_answers import vector_for
@@ -22,10 +23,12 @@ class InProcessProvider:
         self.calls: list[tuple[str, ...]] = []
         """The texts of each call, refused ones too."""
         self.paid: Counter[str] = Counter()
-        """Texts that vectors were computed for, and how often."""
+        """Texts that vectors were computed for, and how often; without our own."""
         self.rejects: Callable[[str], bool] = lambda _: False
         self.most_texts = 0
         """A call with more texts is refused as too large; 0: never."""
+        self.answers_as: str | None = None
+        """The model's name in its answers."""
         self.bad: dict[str, float] = {}
         """Part of a text → what every element of its vector is."""
         self.errors: list[Exception] = []
@@ -34,6 +37,11 @@ class InProcessProvider:
         """Raised by every call."""
         self.during: Callable[[Sequence[str]], None] = lambda _: None
         """Called in the middle of each call: what happens while a provider is at it."""
+
+    @property
+    def asked(self) -> list[tuple[str, ...]]:
+        """As `calls`, without those for our own text."""
+        return [call for call in self.calls if call != (PROBE_TEXT,)]
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         assert texts
@@ -46,13 +54,13 @@ class InProcessProvider:
             raise self.errors.pop(0)
         if any(map(self.rejects, texts)) or 0 < self.most_texts < len(texts):
             raise InputRejected("400: something in these texts")
-        self.paid.update(texts)
+        self.paid.update(text for text in texts if text != PROBE_TEXT)
         vectors = np.stack([vector_for(text, self.dimensions) for text in texts])
         for part, value in self.bad.items():
             for row, text in enumerate(texts):
                 if part in text:
                     vectors[row] = value
-        return Embeddings(vectors, tokens=len(texts))
+        return Embeddings(vectors, tokens=len(texts), model=self.answers_as)
 
     def cut(self) -> None:
         """Nothing to break off."""

@@ -49,6 +49,10 @@ class Script:
     """Spread of the latency: log-normal with `latency_ms` as its median; 0: always the same."""
     model: str | None = None
     """Answer for this model instead of the one asked for; "" answers no name."""
+    salt: str = ""
+    """Other vectors, as those of another model: of this and the text."""
+    norm: float = 0.0
+    """Euclidean length of every vector; 0: about 1."""
     auth: str | None = None
     """The only bearer key accepted."""
     requests_per_minute: int = 0
@@ -59,6 +63,8 @@ class Script:
     error: Any = None
     """The JSON body of failures; None: one in the provider's own shape."""
     retry_after: str | None = None
+    throttle_over: int = 0
+    """Calls of more characters, all texts together, get 429; 0: none."""
     poison: str | None = None
     """400 when any text contains this."""
     crash: str | None = None
@@ -76,6 +82,8 @@ class Script:
     shuffle: bool = False
     count_delta: int = 0
     """So many vectors more (1) or fewer (-1) than texts."""
+    vectors_max: int = 0
+    """So many vectors at most, however many texts; 0: one for each."""
     indexes: str = ""
     """"same" gives each vector index 0, "none" leaves them out."""
     encoding_format: str = "honour"
@@ -113,6 +121,15 @@ def _level_texts(dimensions: int) -> list[bytes]:
     return [str(level).encode() for level in _levels(dimensions)]
 
 
+def _scaled(text: str, script: Script, packed: bool) -> bytes:
+    """As `_rendered`, with the script's length."""
+    vector = vector_for(text, script.dimensions)
+    vector *= script.norm / np.linalg.norm(vector)
+    if packed:
+        return b'"' + binascii.b2a_base64(vector.tobytes(), newline=False) + b'"'
+    return json.dumps([float(value) for value in vector]).encode()
+
+
 def _rendered(text: str, dimensions: int, packed: bool) -> bytes:
     """The vector as a JSON value: a base64 string, or a list."""
     if packed:
@@ -133,7 +150,11 @@ def rendered(texts: Sequence[str], script: Script, packed: bool, instant: bool) 
         pool = _pool(script.dimensions, packed)
         crc32 = zlib.crc32
         return [pool[crc32(text.encode("utf-8", "replace")) & (POOL - 1)] for text in texts]
-    values = [_rendered(text, script.dimensions, packed) for text in texts]
+    salted = [script.salt + text for text in texts]
+    if script.norm:
+        values = [_scaled(text, script, packed) for text in salted]
+    else:
+        values = [_rendered(text, script.dimensions, packed) for text in salted]
     for kind, part in script.bad_vectors.items():
         for row, text in enumerate(texts):
             if part in text:

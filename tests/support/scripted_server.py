@@ -95,10 +95,10 @@ class Server:
     def _spoiled(self) -> str | None:
         """What makes a whole answer useless that is sent without a fault."""
         script, usual = self.script, self._initial
-        for name in ("dimensions", "model", "count_delta", "indexes"):
+        for name in ("dimensions", "salt", "count_delta", "vectors_max", "indexes"):
             if getattr(script, name) != getattr(usual, name):
                 return name
-        return None
+        return "bad_vectors" if "" in script.bad_vectors.values() else None
 
     def _refuse(
         self, path: str, head: bytes, request: dict[str, Any], texts: list[str]
@@ -111,6 +111,8 @@ class Server:
         if script.fail_next:
             self.script = script.changed({"fail_next": max(script.fail_next - 1, -1)})
             return self._failure(path, script.status, "scripted", script.retry_after)
+        if 0 < script.throttle_over < sum(map(len, texts)):
+            return self._failure(path, 429, "rate_limit_exceeded", script.retry_after)
         if script.poison is not None and any(script.poison in text for text in texts):
             return self._failure(path, 400, "invalid_request")
         if script.encoding_format == "refuse" and "encoding_format" in request:
@@ -154,6 +156,8 @@ class Server:
         values = rendered(texts, script, packed, self._instant)
         if script.count_delta:
             values = (values + values)[: len(texts) + script.count_delta]
+        if script.vectors_max:
+            values = values[: script.vectors_max]
         model = request["model"] if script.model is None else script.model
         tokens = sum(map(len, texts)) // 4 + len(texts)
         if path == "/api/embed":

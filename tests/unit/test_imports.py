@@ -44,13 +44,14 @@ ALLOWED: dict[str, set[str]] = {
     "cache": CORE | {"guards"},
     "store": CORE,
     "providers": CORE | {"settings", "guards"},  # each is made from the settings
-    "calls": CORE | PARTS,
+    "canary": CORE | PURE | PARTS,
+    "calls": CORE | PARTS | {"canary"},
     "purchase": CORE | PURE | PARTS | {"calls"},
     "pipeline": CORE | PURE | PARTS | {"calls", "purchase"},
     "backlog": CORE | PURE | PARTS - {"providers"},
     "reconcile": CORE | PURE | PARTS - {"providers"},
     "producer": CORE | PARTS - {"providers"} | {"backlog"},
-    "search": CORE | PURE | PARTS,
+    "search": CORE | PURE | PARTS | {"calls", "canary"},
     "backup": CORE | {"store"},
     "services": CORE | PURE | PARTS | USE_CASES | {"settings"},  # the composition root
     "status": CORE | PARTS | {"services"},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embed_star.errors import ProviderConfigError, ProviderProtocolError
-from embed_star.providers.answers import check_model, count_of, same_model, vectors_of
+from embed_star.providers.answers import answered_model, count_of, same_model, vectors_of
 from embed_star.providers.refusals import Endpoint
 
 ENDPOINT = Endpoint("openai", "http://llm.example/v1", "OPENAI_BASE_URL", "bge-m3")
@@ -107,13 +107,14 @@ def test_different_models(asked: str, answered: str) -> None:
 
 
 def test_another_model_is_named_harmlessly() -> None:
-    with pytest.raises(ProviderConfigError, match=r"for the model evil\?\?name, not bge-m3"):
-        check_model("evil\n\x1bname", ENDPOINT)
+    assert answered_model("evil\n\x1bname") == "evil??name"
+    assert answered_model(" bge-m3 ") == "bge-m3"
+    assert answered_model("x" * 1000) == "x" * 80
 
 
-@pytest.mark.parametrize("answered", [None, "", 7, [], "bge-m3"])
-def test_no_name_is_no_other_model(answered: Any) -> None:
-    check_model(answered, ENDPOINT)
+@pytest.mark.parametrize("answered", [None, "", " ", 7, []])
+def test_an_answer_may_have_no_name(answered: Any) -> None:
+    assert answered_model(answered) is None
 
 
 @pytest.mark.parametrize(

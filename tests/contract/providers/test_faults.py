@@ -45,7 +45,6 @@ FAULT_TABLE: list[tuple[str, dict[str, Any], type[EmbedStarError], str]] = [
     ("fewer", {"count_delta": -1}, ProviderProtocolError, "1 vectors for 2 texts"),
     ("more", {"count_delta": 1}, ProviderProtocolError, "3 vectors for 2 texts"),
     ("dimensions", {"dimensions": 9}, ProviderConfigError, "EMBEDDING_DIMENSIONS=9"),
-    ("model", {"model": "other"}, ProviderConfigError, "for the model other"),
     ("redirect", {"fault": "redirect"}, ProviderConfigError, "final address"),
     ("giant", {"fault": "giant"}, ProviderProtocolError, "PROVIDER_MAX_RESPONSE_MB"),
     ("endless", {"fault": "giant_chunked"}, ProviderProtocolError, "PROVIDER_MAX_RESPONSE_MB"),
@@ -134,6 +133,14 @@ def test_compressed_answers_are_read(name: str, make: Make, server: ScriptedProv
     server.script(fault="gzip")
     vectors = make(name).embed(["x"]).vectors
     np.testing.assert_array_equal(vectors[0], vector_for("x", DIMENSIONS))
+
+
+@pytest.mark.parametrize(("answered", "told"), [("other", "other"), ("a\nb", "a?b"), ("", None)])
+def test_the_answer_says_which_model_it_is_of(
+    name: str, answered: str, told: str | None, make: Make, server: ScriptedProvider
+) -> None:
+    server.script(model=answered)
+    assert make(name).embed(["x"]).model == told
 
 
 @pytest.mark.parametrize("spelling", ["vendor/test-model", "test-model-v2", "TEST-MODEL", ""])

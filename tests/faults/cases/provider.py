@@ -177,12 +177,12 @@ def shuffled(scene: Scene) -> Steps:
 
 @fault(
     29,
-    "the provider answers for another model",
+    "the provider answers for another model, with other vectors",
     env=BREAKER,
     says=PAUSED,
 )
 def another_model(scene: Scene) -> Steps:
-    return _answers(scene, model="another-model")
+    return _answers(scene, model="another-model", salt="another")
 
 
 @fault(30, "the key is revoked", says=PAUSED, env=BREAKER)
@@ -263,7 +263,7 @@ def _spoiled(scene: Scene, fault: str) -> Steps:
 def _answers(scene: Scene, **script: Any) -> Steps:
     """Answers that must not be taken for vectors."""
     calls = len(scene.provider.ledger())
-    usual = {"dimensions": 16, "count_delta": 0, "indexes": "", "model": None}
+    usual = {"dimensions": 16, "count_delta": 0, "indexes": "", "model": None, "salt": ""}
     scene.provider.script(**script)
     yield Step.BROKEN
     eventually(lambda: len(scene.provider.ledger()) > calls, "it is asked")
