@@ -30,12 +30,13 @@ REASONS = {
         "give it a key of numbers, strings or UUIDs, or an array or object of those",
     ),
     "rejected": Reason(
-        "the provider refused its text (HTTP 400, 413 or 422)",
+        "the provider refused its text, and answered another one after it",
         f"{_TEXT}, or lower TEXT_MAX_TOKENS if it is too long for the model",
     ),
     "too_long": Reason(
         "the provider says that its text has too many tokens for the model, though it was cut at "
-        "TEXT_MAX_TOKENS estimated ones",
+        "TEXT_MAX_TOKENS estimated ones, or answered 429 to it time after time and another text in "
+        "between: it is beyond the provider's limit for one request",
         "lower TEXT_MAX_TOKENS, which embeds every row anew, or shorten the row's text",
     ),
     "crashes_provider": Reason(

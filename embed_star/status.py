@@ -65,6 +65,11 @@ def report(services: Services, workers: list[str] | None = None) -> Report:
         done = services.runs.totals()
         breaker = services.breaker.state()
         set_aside = services.dead_letters.count()
+        if throttled := services.throttled.alone():
+            problems.append(
+                f"the provider answers 429 to {throttled} texts while it answers others: they are "
+                "tried again, and set aside as too_long if it stays so"
+            )
     except RedisUnavailable as error:
         problems.append(str(error))
     return Report(

@@ -9,7 +9,13 @@ from collections.abc import Callable, Mapping
 import click
 
 from embed_star.calls import PROBE_TEXT
-from embed_star.errors import ConfigError, EmbedStarError, SchemaError
+from embed_star.errors import (
+    ConfigError,
+    EmbedStarError,
+    InputRejected,
+    ProviderConfigError,
+    SchemaError,
+)
 from embed_star.guards.connection import (
     EVICTS,
     check_writes,
@@ -18,9 +24,11 @@ from embed_star.guards.connection import (
     redis_errors,
     shown_url,
 )
+from embed_star.providers.answers import same_model
 from embed_star.services import Services
 from embed_star.settings import load_settings, misspelt
 from embed_star.terminal import shown
+from embed_star.validation import lengths
 
 
 @click.command()
@@ -83,5 +91,20 @@ def _redis(services: Services) -> str:
 
 
 def _provider(services: Services) -> str:
-    vectors = services.provider.embed([PROBE_TEXT]).vectors
-    return f"{services.space.provider} {services.space.model}: {vectors.shape[1]} dimensions"
+    """Ask for our own text, as workers do before they blame a row: what fails here pauses them."""
+    space = services.space
+    try:
+        answer = services.provider.embed([PROBE_TEXT])
+    except InputRejected as error:
+        raise ProviderConfigError(
+            f"{error}; it was our own text, so every row would be paused: check the account, the "
+            "model and the settings of the provider"
+        ) from error
+    services.canary.judge(answer)
+    found = f"{space.provider} {space.model}: {answer.vectors.shape[1]} dimensions"
+    if answer.model and not same_model(space.model, answer.model):
+        found += f"; it answers as {answer.model}"
+    if services.canary.normalises is False:
+        length = lengths(answer.vectors)[0]
+        found += f"; its vectors are of length {length:.3g}: those beyond the limits are normalised"
+    return found

@@ -161,13 +161,8 @@ class Checker:
             return False
         # Ollama's answers are decimal, so the last bit may differ. Lengths may where the
         # server does not normalise: then the direction is what counts.
-        unit, wanted_unit = (one / np.linalg.norm(one) for one in (stored, wanted))
-        return bool(
-            np.allclose(stored, wanted, rtol=1e-6)
-            or (
-                abs(np.linalg.norm(stored) - 1) < 1e-5 and np.allclose(unit, wanted_unit, atol=1e-6)
-            )
-        )
+        unit = wanted / np.linalg.norm(wanted)
+        return bool(np.allclose(stored, wanted, rtol=1e-6) or np.allclose(stored, unit, atol=1e-6))
 
     def _texts(self) -> dict[str, str]:
         """Key → text of every row, as it should be embedded."""

@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "producer": CORE | PARTS - {"providers"} | {"backlog"},
     "search": CORE | PURE | PARTS | {"calls", "canary"},
     "backup": CORE | {"store"},
-    "services": CORE | PURE | PARTS | USE_CASES | {"settings"},  # the composition root
+    "services": CORE | PURE | PARTS | USE_CASES | {"canary", "settings"},  # the composition root
     "status": CORE | PARTS | {"services"},
     "monitoring": CORE | PARTS | {"services", "observe", "settings"},
     "stack": {"errors", "settings"},
