@@ -76,6 +76,12 @@ class Canary:
         than the space's. The first one of a space is recorded, as is another name for the
         same model.
         """
+        self.check(answer)
+        with self._noting:
+            self._identify(answer)
+
+    def check(self, answer: Embeddings) -> None:
+        """As `judge`, of the vector alone, whichever model's it is."""
         vector: Vector = answer.vectors[0]
         (reason,) = self._validator.judge(answer.vectors)
         if reason == "magnitude" and not is_unit(vector) and has_direction(vector):
@@ -86,9 +92,13 @@ class Canary:
                 f"{_USELESS[reason]} ({reason}), so it is no row's fault: start the server anew, "
                 "set EMBEDDING_MODEL to another model, or change the VALIDATE_* limits"
             )
-        with self._noting:
-            self._normalises = is_unit(vector)
-            self._identify(answer.model, vector)
+        self._normalises = is_unit(vector)
+
+    def compare(self, recorded: Identity, answer: Embeddings) -> None:
+        """Raise ProviderConfigError when `answer` is of another model than was recorded."""
+        cosine = _cosine(recorded.probe, answer.vectors[0])
+        if not cosine >= SAME_COSINE:
+            raise ProviderConfigError(self._change(recorded.model, answer.model or "", cosine))
 
     def accept(self, model: str | None, ask: Callable[[], Embeddings]) -> None:
         """See to it that what answers under the name `model` is the space's model.
@@ -145,22 +155,20 @@ class Canary:
             f"{answer.model or 'one without a name'} among them; set EMBEDDING_MODEL to one of them"
         )
 
-    def _identify(self, model: str | None, vector: Vector) -> None:
+    def _identify(self, answer: Embeddings) -> None:
         """Compare with what is recorded; record what is not."""
-        name = model or ""
+        name = answer.model or ""
         try:
             recorded = self._spaces.identity(self._space)
         except EmbedStarError as error:
             log.warning("model_not_compared", reason=str(error))
             return
         if recorded is None:
-            self._record(Identity(name, vector))
+            self._record(Identity(name, answer.vectors[0]))
             if name and not same_model(self._space.model, name):
                 log.warning("model_has_another_name", asked=self._space.model, answered=name)
             return
-        cosine = _cosine(recorded.probe, vector)
-        if cosine < SAME_COSINE:
-            raise ProviderConfigError(self._change(recorded.model, name, cosine))
+        self.compare(recorded, answer)
         if name and name != recorded.model:
             self._record(Identity(name, recorded.probe))
             log.warning("model_has_another_name", was=recorded.model, answered=name)

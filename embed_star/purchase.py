@@ -122,6 +122,8 @@ class Purchase:
                 self._ask_apart(group)
         if self._unproved:
             self._ask_canary()
+        if blamed := slow & self.refused.keys():
+            self.buyer.throttled.clear(*blamed)
 
     def _groups(self, items: Sequence[Item]) -> list[Sequence[Item]]:
         """`items` in calls."""

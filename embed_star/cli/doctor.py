@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import click
 
@@ -15,6 +16,8 @@ from embed_star.errors import (
     InputRejected,
     ProviderConfigError,
     SchemaError,
+    StoreError,
+    StoreUnavailable,
 )
 from embed_star.guards.connection import (
     EVICTS,
@@ -100,7 +103,12 @@ def _provider(services: Services) -> str:
             f"{error}; it was our own text, so every row would be paused: check the account, the "
             "model and the settings of the provider"
         ) from error
-    services.canary.judge(answer)
+    services.canary.check(answer)
+    recorded = None
+    with suppress(StoreError, StoreUnavailable):  # the checks of the database say it
+        recorded = services.store.spaces.identity(space)
+    if recorded is not None:
+        services.canary.compare(recorded, answer)
     found = f"{space.provider} {space.model}: {answer.vectors.shape[1]} dimensions"
     if answer.model and not same_model(space.model, answer.model):
         found += f"; it answers as {answer.model}"

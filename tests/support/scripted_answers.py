@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -53,6 +54,8 @@ class Script:
     """Other vectors, as those of another model: of this and the text."""
     norm: float = 0.0
     """Euclidean length of every vector; 0: about 1."""
+    scaled: dict[str, float] = field(default_factory=dict)
+    """Part of a text to what its vector's length is multiplied by; needs `norm`."""
     auth: str | None = None
     """The only bearer key accepted."""
     requests_per_minute: int = 0
@@ -124,7 +127,8 @@ def _level_texts(dimensions: int) -> list[bytes]:
 def _scaled(text: str, script: Script, packed: bool) -> bytes:
     """As `_rendered`, with the script's length."""
     vector = vector_for(text, script.dimensions)
-    vector *= script.norm / np.linalg.norm(vector)
+    factors = (factor for part, factor in script.scaled.items() if part in text)
+    vector *= math.prod(factors, start=script.norm / float(np.linalg.norm(vector)))
     if packed:
         return b'"' + binascii.b2a_base64(vector.tobytes(), newline=False) + b'"'
     return json.dumps([float(value) for value in vector]).encode()

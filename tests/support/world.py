@@ -59,6 +59,11 @@ class World:
         self.store.migrator.apply()
         self.store.spaces.ensure(self.services.space, settings.text_fields)
 
+    def use_own_provider(self) -> None:
+        """The one that the settings name, over HTTP, in place of the one in this process."""
+        del self.services.provider
+        self.services.provider  # noqa: B018 - made, so that it is closed in the end
+
     @property
     def table(self) -> str:
         """The vector table."""
