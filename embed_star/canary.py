@@ -77,8 +77,7 @@ class Canary:
         same model.
         """
         self.check(answer)
-        with self._noting:
-            self._identify(answer)
+        self._identify(answer, proved=False)
 
     def check(self, answer: Embeddings) -> None:
         """As `judge`, of the vector alone, whichever model's it is."""
@@ -96,9 +95,17 @@ class Canary:
 
     def compare(self, recorded: Identity, answer: Embeddings) -> None:
         """Raise ProviderConfigError when `answer` is of another model than was recorded."""
-        cosine = _cosine(recorded.probe, answer.vectors[0])
-        if not cosine >= SAME_COSINE:
-            raise ProviderConfigError(self._change(recorded.model, answer.model or "", cosine))
+        name = answer.model or ""
+        if recorded.probe is not None:
+            cosine = _cosine(recorded.probe, answer.vectors[0])
+            if not cosine >= SAME_COSINE:  # NaN neither
+                raise ProviderConfigError(self._change(recorded.model, name, cosine))
+        elif name and name != recorded.model:
+            raise ProviderConfigError(
+                f"{self._space.provider} answers for the model {name}, and before for "
+                f"{recorded.model}, of which nothing is known to compare; set EMBEDDING_MODEL to "
+                "the model that it serves"
+            )
 
     def accept(self, model: str | None, ask: Callable[[], Embeddings]) -> None:
         """See to it that what answers under the name `model` is the space's model.
@@ -123,11 +130,16 @@ class Canary:
             if recorded is not None and recorded.model == model:
                 self._known.add(model)
             elif recorded is None and expected:
-                self._known.add(model)  # whatever comes of it: no row is held up for this
-                with suppress(EmbedStarError):
-                    self.judge(ask())
+                # The name first: what answers under another one by the time that our own
+                # text is asked for must not pass for it.
+                self._record(Identity(model))
+                self._known.add(model)
             else:
                 self._prove(model, ask, twice=recorded is None)
+                return
+            if recorded is None or recorded.probe is None:
+                with suppress(EmbedStarError):  # no row is held up for this
+                    self.judge(ask())
 
     def _prove(self, model: str, ask: Callable[[], Embeddings], *, twice: bool) -> None:
         """Raise unless `model` gives our text the recorded vector, or else one twice."""
@@ -142,7 +154,8 @@ class Canary:
                 )
         else:
             answer = self._answer_of(model, ask)
-        self.judge(answer)
+        self.check(answer)
+        self._identify(answer, proved=True)
         self._known.add(model)
 
     def _answer_of(self, model: str, ask: Callable[[], Embeddings]) -> Embeddings:
@@ -155,23 +168,31 @@ class Canary:
             f"{answer.model or 'one without a name'} among them; set EMBEDDING_MODEL to one of them"
         )
 
-    def _identify(self, answer: Embeddings) -> None:
-        """Compare with what is recorded; record what is not."""
+    def _identify(self, answer: Embeddings, *, proved: bool) -> None:
+        """Compare with what is recorded; record what is not.
+
+        A name that nothing is recorded of has to be the one asked for, or `proved`.
+        """
         name = answer.model or ""
-        try:
-            recorded = self._spaces.identity(self._space)
-        except EmbedStarError as error:
-            log.warning("model_not_compared", reason=str(error))
-            return
-        if recorded is None:
-            self._record(Identity(name, answer.vectors[0]))
-            if name and not same_model(self._space.model, name):
-                log.warning("model_has_another_name", asked=self._space.model, answered=name)
-            return
-        self.compare(recorded, answer)
-        if name and name != recorded.model:
-            self._record(Identity(name, recorded.probe))
-            log.warning("model_has_another_name", was=recorded.model, answered=name)
+        with self._noting:
+            try:
+                recorded = self._spaces.identity(self._space)
+            except EmbedStarError as error:
+                log.warning("model_not_compared", reason=str(error))
+                return
+            before = recorded.model if recorded else self._space.model
+            if recorded is not None:
+                self.compare(recorded, answer)
+            elif name and not proved and not same_model(before, name):
+                return
+            probe = recorded.probe if recorded else None
+            if probe is None or name not in ("", before):
+                # The first vector stays, so that many small changes are no great one.
+                self._record(
+                    Identity(name or before, answer.vectors[0] if probe is None else probe)
+                )
+            if name and not same_model(before, name):
+                log.warning("model_has_another_name", was=before, answered=name)
 
     def _change(self, before: str, now: str, cosine: float) -> str:
         names = f"the model {before or self._space.model} has become {now or 'another one'}"

@@ -58,9 +58,9 @@ class Identity:
     """Which model computes a space's vectors, as the provider itself shows it."""
 
     model: str
-    """The name in its answers; empty where it says none."""
-    probe: NDArray[np.float32]
-    """Its vector of our own text, shape (dimensions,)."""
+    """The name in its answers; the space's own where they have none."""
+    probe: NDArray[np.float32] | None = None
+    """Its vector of our own text, shape (dimensions,); None before that was asked for."""
 
 
 class Spaces:
@@ -129,19 +129,27 @@ class Spaces:
         (rows,) = self._database.query(
             "SELECT answered_model, probe FROM $id", id=record("embedding_space", space.name)
         )
-        raw = rows[0].get("probe") if rows else None
-        if not isinstance(raw, bytes) or len(raw) != 4 * space.dimensions:
+        found = rows[0] if rows else {}
+        model, raw = found.get("answered_model"), found.get("probe")
+        if not isinstance(model, str) or not model:
             return None
-        probe = np.frombuffer(raw, dtype="<f4").astype(np.float32)
-        return Identity(str(rows[0].get("answered_model") or ""), probe)
+        if not isinstance(raw, bytes) or len(raw) != 4 * space.dimensions:
+            return Identity(model)
+        return Identity(model, np.frombuffer(raw, dtype="<f4").astype(np.float32))
 
     def record_identity(self, space: Space, identity: Identity) -> None:
-        """Record it, in place of what was; nothing where there is no such space."""
+        """Record it, in place of what was; nothing where there is no such space.
+
+        A name alone takes the place of nothing.
+        """
+        fields = "answered_model = $model, probe = $probe"
+        if identity.probe is None:
+            fields = "answered_model = $model WHERE answered_model = NONE"
         self._database.query(
-            "UPDATE $id SET answered_model = $model, probe = $probe RETURN NONE",
+            f"UPDATE $id SET {fields} RETURN NONE",
             id=record("embedding_space", space.name),
             model=identity.model,
-            probe=identity.probe.astype("<f4").tobytes(),
+            probe=None if identity.probe is None else identity.probe.astype("<f4").tobytes(),
         )
 
     def is_active(self, space: Space) -> bool:

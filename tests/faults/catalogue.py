@@ -138,4 +138,15 @@ TABLE: dict[int, Row] = {
     45: Row("everything down at start", ("tests/celery/test_start.py::test_everything_is_down",)),
     46: Row("provider's endpoint unreachable, DNS fails"),
     47: Row("a user's bulk load while workers run"),
+    48: Row(
+        "the provider refuses everybody (HTTP 400), then recovers",
+        ("tests/integration/test_blame.py::TestEverybodyIsRefused",),
+    ),
+    49: Row(
+        "vectors bad for everybody (nulls; a length of 292), then mended",
+        (
+            "tests/integration/test_blame.py::TestVectorsThatAreBadForEverybody",
+            "tests/integration/test_blame.py::TestAServerThatDoesNotNormalise",
+        ),
+    ),
 }

@@ -214,3 +214,26 @@ class TestOneVectorForManyTexts:
         embed(world, 1, 2)
         assert world.services.calls.most_texts > 2
         assert world.failures() == {}
+
+
+def test_a_change_before_our_text_was_first_asked_for_is_noticed(
+    make_process: MakeWorld, server: ScriptedProvider
+) -> None:
+    """The name is recorded first: there is nothing to compare the other one's vectors with."""
+    world = make_process()
+    answers = world.services.canary
+
+    def changed() -> Any:
+        server.script(model="model-b", salt="b")
+        return world.services.provider.embed([PROBE_TEXT])
+
+    answers.accept("my-deployment", changed)
+    assert recorded(world) == Identity("my-deployment")
+    embed(world, 1)
+    assert world.vectors() == {}
+    assert world.services.breaker.state().phase is Phase.OPEN
+    server.reset()
+    eventually(lambda: not world.services.breaker.state().retry_in_s, "it may be probed")
+    embed(world, 2)
+    assert len(world.vectors()) == 2
+    assert recorded(world).probe is not None

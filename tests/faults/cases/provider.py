@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -220,8 +221,52 @@ def no_such_name(scene: Scene) -> Steps:
     yield Step.MENDED
 
 
-def _down(scene: Scene, break_it: Any, most: int) -> Steps:
-    """A provider that refuses: few calls find out, then one probe in each period."""
+@fault(48, "the provider refuses everybody, its budget being used up", says=PAUSED, env=BREAKER)
+def refuses_everybody(scene: Scene) -> Steps:
+    error = {"message": "Budget has been exceeded!", "type": "budget_exceeded", "code": "400"}
+    return _down(
+        scene,
+        lambda: scene.provider.script(fail_next=-1, status=400, error={"error": error}),
+        CALLS,
+    )
+
+
+@fault(49, "nulls instead of vectors for everybody", says=PAUSED, env=BREAKER)
+def nulls_for_everybody(scene: Scene) -> Steps:
+    return _down(
+        scene,
+        lambda: scene.provider.script(null_vector=""),
+        CALLS,
+        mend={"bad_vectors": {}},
+        is_bad=lambda one: one["fault"] == "bad_vectors",
+    )
+
+
+@fault(49, "vectors of length 292 for everybody, then of length 1", env=BREAKER)
+def not_normalised(scene: Scene) -> Steps:
+    """Which is no fault: they are made of length 1, and paid for once."""
+    scene.provider.script(norm=292.0)
+    before = scene.lab.services.store.vectors.count()
+    yield Step.BROKEN
+    eventually(
+        lambda: scene.lab.services.store.vectors.count() >= before + 2 * BATCH_ROWS,
+        "rows are embedded all the same",
+        30.0,
+    )
+    scene.provider.script(norm=0.0)
+    yield Step.MENDED
+    assert scene.lab.report().failed == {}
+    assert scene.logged("provider_paused") == 0
+
+
+def _down(
+    scene: Scene,
+    break_it: Any,
+    most: int,
+    mend: Mapping[str, Any] | None = None,
+    is_bad: Callable[[dict[str, Any]], bool] = lambda one: one["status"] != 200,
+) -> Steps:
+    """A provider that serves nobody: few calls find out, then one probe in each period."""
     calls = len(scene.provider.ledger())
     break_it()
 
@@ -235,11 +280,11 @@ def _down(scene: Scene, break_it: Any, most: int) -> Steps:
     yield Step.BROKEN
     eventually(lambda: len(probes()) >= 3, "it is probed", 30.0)
     passed_s = time.monotonic() - began
-    refused = [one for one in asked() if one["status"] != 200]
+    refused = [one for one in asked() if is_bad(one)]
     # Each call that fails may be followed by a probe: is it the rows, or the provider?
     limit = 2 * most + passed_s / OPEN_S + 1
     assert len(refused) <= limit, f"{len(refused)} calls in {passed_s:.1f} s"
-    scene.provider.script(fail_next=0)
+    scene.provider.script(**(mend or {"fail_next": 0}))
     yield Step.MENDED
     assert scene.lab.report().failed == {}
     assert scene.logged("batch_failed") == 0
