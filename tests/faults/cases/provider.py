@@ -183,7 +183,11 @@ def shuffled(scene: Scene) -> Steps:
     says=PAUSED,
 )
 def another_model(scene: Scene) -> Steps:
-    return _answers(scene, model="another-model", salt="another")
+    services = scene.lab.services
+    eventually(
+        lambda: services.store.spaces.identity(services.space) is not None, "the model is recorded"
+    )
+    yield from _answers(scene, model="another-model", salt="another")
 
 
 @fault(30, "the key is revoked", says=PAUSED, env=BREAKER)
