@@ -247,6 +247,7 @@ class Calls:
 
     def _ask_for_model(self, before_each: Callable[[], None]) -> Embeddings:
         """An answer to our own text. What prevents it is no fault of the rows' texts."""
+        self._grace.check()
         before_each()
         try:
             answer = self._provider.embed([PROBE_TEXT])

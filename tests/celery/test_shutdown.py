@@ -116,7 +116,7 @@ def test_a_call_that_ends_within_the_grace_is_paid_once(
     await_end(worker, 8.0)
     assert worker.returncode == 0
     assert_another_does_the_rest(tenant, producer=False)
-    assert len(tenant.provider.ledger()) == RUN_BATCHES
+    assert len(tenant.provider.asked()) == RUN_BATCHES
     tenant.lab.report().assert_kept()
 
 

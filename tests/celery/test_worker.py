@@ -81,7 +81,7 @@ def test_a_run_is_stored_in_one_write(tenant: Tenant, worker: Child, batches: in
     eventually(lambda: bool(lines(worker, since, event="run_stored")), "the run is logged")
     (stored,) = lines(worker, since, event="run_stored")
     assert stored["embedded"] == batches * BATCH_ROWS
-    assert len(tenant.provider.ledger()) == batches
+    assert len(tenant.provider.asked()) == batches
     tenant.lab.report().assert_kept()
 
 
@@ -205,7 +205,7 @@ def test_a_worker_that_is_stopped_finishes_its_calls(lonely: Tenant) -> None:
     lonely.worker()
     lonely.lab.await_quiet()
     lonely.lab.report().assert_kept()
-    assert len(lonely.provider.ledger()) == RUN_BATCHES
+    assert len(lonely.provider.asked()) == RUN_BATCHES
 
 
 def test_a_producer_that_is_stopped_says_goodbye_and_nothing_else(lonely: Tenant) -> None:

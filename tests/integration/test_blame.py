@@ -58,13 +58,8 @@ def world(make_http_world: MakeWorld) -> World:
     return make_http_world()
 
 
-def asked(server: ScriptedProvider) -> list[dict[str, Any]]:
-    """The requests for texts of rows."""
-    return [one for one in server.ledger() if one["texts"] != [PROBE_TEXT]]
-
-
 def probes(server: ScriptedProvider) -> int:
-    return len(server.ledger()) - len(asked(server))
+    return len(server.ledger()) - len(server.asked())
 
 
 def settle(world: World) -> None:
@@ -99,7 +94,7 @@ class TestEverybodyIsRefused:
         assert world.failures() == {}
         assert len(world.outbox()) == ROWS
         assert world.services.breaker.state().phase is Phase.OPEN
-        assert len(asked(server)) == 1
+        assert len(server.asked()) == 1
         assert probes(server) == 1
         assert world.locks() == {}
         (said,) = [one for one in logs if one["event"] == "provider_paused"]
@@ -107,7 +102,7 @@ class TestEverybodyIsRefused:
         server.script(fail_next=0)
         settle(world)
         assert len(world.vectors()) == ROWS
-        assert len(asked(server)) == 1 + ROWS // 10, "and nothing was paid for twice"
+        assert len(server.asked()) == 1 + ROWS // 10, "and nothing was paid for twice"
 
     def test_the_code_is_said_and_no_prose(self, world: World, server: ScriptedProvider) -> None:
         error = {"message": "sk-secret for owner/name1", "type": "budget_exceeded", "code": "400"}
@@ -212,7 +207,7 @@ class TestVectorsThatAreBadForEverybody:
         world.write_many(5)
         world.settle()
         assert {key: one["reason"] for key, one in world.failures().items()} == {"3": "not_finite"}
-        assert len(asked(server)) == 1, "what was paid for is not asked again"
+        assert len(server.asked()) == 1, "what was paid for is not asked again"
 
 
 class TestAServerThatDoesNotNormalise:

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from embed_star.calls import PROBE_TEXT
 from tests.support.scripted_answers import Script, vector_for
 from tests.support.scripted_server import Answer, Server
 
@@ -233,6 +234,10 @@ class ScriptedProvider:
         """Every embeddings request since the start or the last reset, oldest first."""
         entries: list[dict[str, Any]] = self._call("GET", "/ledger")
         return entries
+
+    def asked(self) -> list[dict[str, Any]]:
+        """As `ledger`, without the requests for our own text."""
+        return [one for one in self.ledger() if one["texts"] != [PROBE_TEXT]]
 
     def stats(self) -> dict[str, int]:
         """`connections` used, `calls`, `texts`, `concurrent` now and `max_concurrent`."""
