@@ -31,5 +31,6 @@ def test_more_often_than_there_are_attempts(fleet: Fleet) -> None:
     assert [one["status"] for one in ledger] == [429] * 4 + [200, 200]
     assert [len(one["texts"]) for one in ledger] == [10, 10, 1, 1, 1, 10]
     times = [one["at"] for one in ledger]
-    assert all(after - before >= 0.99 for before, after in itertools.pairwise(times))
+    # After each 429; our own text once answered, the batch follows at once.
+    assert all(after - before >= 0.99 for before, after in itertools.pairwise(times[:5]))
     assert Counter(line.get("event") for line in log_lines(worker))["batch_deferred"] == 0
