@@ -101,7 +101,7 @@ class Purchase:
 
         Raises what `Calls.embed` raises but what is said of these texts, and
         ProviderUnavailable when it takes too long. What was paid for by then is kept.
-        Nothing is said of a text that is in the cache no more than in `refused`.
+        A text that is neither in the cache nor in `refused` then is blamed for nothing.
         """
         noted = self.buyer.suspects.counts(texts)
         slow = {

@@ -142,14 +142,13 @@ class Spaces:
 
         A name alone takes the place of nothing.
         """
-        fields = "answered_model = $model, probe = $probe"
-        if identity.probe is None:
-            fields = "answered_model = $model WHERE answered_model = NONE"
+        probe = None if identity.probe is None else identity.probe.astype("<f4").tobytes()
         self._database.query(
-            f"UPDATE $id SET {fields} RETURN NONE",
+            "UPDATE $id SET answered_model = $model, probe = $probe "
+            "WHERE $probe != NONE OR answered_model = NONE RETURN NONE",
             id=record("embedding_space", space.name),
             model=identity.model,
-            probe=None if identity.probe is None else identity.probe.astype("<f4").tobytes(),
+            probe=probe,
         )
 
     def is_active(self, space: Space) -> bool:
