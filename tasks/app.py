@@ -21,8 +21,10 @@ from tasks import (
     results,
     shutdown,
     stand_by,
+    starting,
     store,
     sweep,
+    threads,
     tracing,
 )
 from tasks.base import SHOWN_CHARS, ServiceTask
@@ -35,6 +37,8 @@ def create_app(settings: Settings) -> Celery:
     """An app with all tasks registered; it connects to nothing yet."""
     broker.cure()
     prefork.connect()
+    threads.use()
+    starting.connect()
     app = Celery("embed_star", task_cls=ServiceTask)
     app.conf.update(configuration(settings))
     results.use(app)
@@ -109,7 +113,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,
         "worker_eta_task_limit": 1000,
-        "worker_pool": "threads",
+        # `worker_pool` is left alone: Celery would take `-P prefork` for it (`tasks.starting`).
         "worker_concurrency": settings.parallel_workers + SPARE_THREADS,
         "worker_hijack_root_logger": False,
         # Events cost a seventh of a worker; `-E`, or Flower, asks for them where wanted.
