@@ -113,7 +113,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,
         "worker_eta_task_limit": 1000,
-        # `worker_pool` is left alone: Celery would take `-P prefork` for it (`tasks.starting`).
+        "worker_pool": "threads",
         "worker_concurrency": settings.parallel_workers + SPARE_THREADS,
         "worker_hijack_root_logger": False,
         # Events cost a seventh of a worker; `-E`, or Flower, asks for them where wanted.

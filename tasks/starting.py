@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
-import click
 import structlog
 from celery import signals
 from celery.concurrency import get_implementation
 from celery.concurrency.prefork import TaskPool as ProcessPool
 from celery.concurrency.solo import TaskPool as SoloPool
-from click.core import ParameterSource
 
 from embed_star.errors import ConfigError
 from embed_star.guards.queues import NAMES
@@ -27,6 +27,9 @@ OF_PROCESSES = {
 }
 """Options that a pool of threads ignores."""
 
+_TYPED_PREFORK = re.compile(r"(^|\0)(-P|--pool)[=\0]?prefork(\0|$)")
+"""Among the arguments: Celery takes it for its default, and so for `worker_pool`."""
+
 
 def connect() -> None:
     """Have the workers of this process start so; before what else looks at their pool."""
@@ -34,20 +37,12 @@ def connect() -> None:
 
 
 def _begin(sender: Any, **_: Any) -> None:
-    if not _pool_is_given():
-        sender.pool_cls = ThreadPool
+    if _TYPED_PREFORK.search("\0".join(sys.argv)):
+        sender.pool_cls = ProcessPool
     try:
         _check(sender)
     except ConfigError as error:
         raise SystemExit(f"embed-star: {error}") from None
-
-
-def _pool_is_given() -> bool:
-    """Whether `-P` was typed. Celery's default is `prefork`; typed, that means processes."""
-    context = click.get_current_context(silent=True)
-    return context is not None and (
-        context.get_parameter_source("pool") not in (None, ParameterSource.DEFAULT)
-    )
 
 
 def _check(worker: Any) -> None:

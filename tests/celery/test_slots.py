@@ -110,3 +110,59 @@ def test_a_worker_that_lost_slots_is_not_ready(
     assert f"{SLOTS} of {slots} slots are not given back" in get(port, "/readyz")[1]
     assert get(port, "/livez")[0] == live
     assert f"embed_star_slots_lost {SLOTS}.0" in get(port, "/metrics")[1]
+
+
+BROKEN = celery_with(
+    "from tasks.threads import ThreadPool",
+    "def broken(*_, **__): raise AttributeError('nothing works')",
+    "ThreadPool.on_apply = broken",
+)
+
+
+def test_a_broken_worker_ends_and_leaves_the_messages(fleet: Fleet) -> None:
+    tenant = tenant_of(fleet)
+    worker = tenant.worker(celery=BROKEN)
+    tenant.lab.insert(ROWS)
+    tenant.dispatch()
+    assert worker.ended.wait(RECOVERY_S)
+    assert worker.returncode
+    assert "message_refused" not in worker.output()
+    tenant.worker()  # and no producer: these are the messages that the other one left
+    tenant.lab.await_quiet()
+    tenant.lab.report().assert_kept()
+
+
+def test_a_message_that_fails_late_costs_no_slot(fleet: Fleet) -> None:
+    tenant = tenant_of(fleet)
+    worker = tenant.worker("-c", "1")
+    with tenant.app() as app:
+        for limits in ("x", [1], 1, [None, None, None]):
+            app.send_task("embed_star.embed_batch", args=[{}], headers={"timelimit": limits})
+    eventually(
+        lambda: [one["event"] for one in log_lines(worker)].count("message_refused") >= 4,
+        "each is refused",
+    )
+    tenant.lab.insert(ROWS)
+    tenant.dispatch()
+    tenant.lab.await_quiet()
+    assert not worker.ended.is_set()
+
+
+ESCAPING = celery_with(
+    "from tasks.results import UnawaitedBackend",
+    "left = [1, 1, 1]",
+    "def escape(*_, **__):",
+    "    if left: left.pop(); raise MemoryError",
+    "UnawaitedBackend.process_cleanup = escape",
+)
+"""Errors that Celery lets out of a task."""
+
+
+def test_what_escapes_from_celery_itself_costs_no_slot(fleet: Fleet) -> None:
+    tenant = tenant_of(fleet)
+    worker = tenant.worker("-c", "1", celery=ESCAPING)
+    tenant.producer()
+    tenant.lab.insert(ROWS)
+    tenant.lab.await_quiet()
+    tenant.lab.report().assert_kept()
+    assert [one["event"] for one in log_lines(worker)].count("task_broken") == 3
