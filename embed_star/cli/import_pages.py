@@ -153,31 +153,29 @@ def _write(page: Sequence[_Written], sink: Sink, lane: Lane, summary: Summary) -
     _write(page[half:], sink, lane, summary)
 
 
-# The database's words hold the value that it refuses: those are left out.
-_CONFORM = re.compile(r"field `?([^\s`,]+)`?.*?must conform to: (.{1,120})", re.DOTALL)
-_FIELD_TYPE = re.compile(
-    r"field `?(?P<field>[^\s`,]+)`?.*(?:expected an? (?P<old>[^,]+?)$|Expected `(?P<new>[^`]+)`)",
-    re.DOTALL,
-)
-_INDEX = re.compile(r"index `?([^\s`]+)`? already contains", re.IGNORECASE)
-_THROWN = re.compile(r"An error occurred: (.*)", re.DOTALL)
-_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]{41,}`|⟨[^⟩]*⟩")
+# The database's words hold the value that it refuses: only what is around it is repeated.
+_REASONS = (
+    (r"Found .*for field `([^`]+)`, with record .* must conform to: (.{1,120})",
+     "the field {0} must conform to {1}"),
+    (r"Found .*for field `([^`]+)`, with record .* but expected an? (.{1,120})",
+     "the field {0} must be {1}"),
+    (r"Couldn't coerce value for field `([^`]+)` of .*?: Expected `([^`]+)` but found .*",
+     "the field {0} must be {1}"),
+    (r"(?:Database )?index `([^`]+)` already contains .*",
+     "another row has its value in the unique index {0}"),
+    (r"(?!Found ).*?An error occurred: (.*?)\)?", "{0}"),
+)  # fmt: skip
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_SHOWN_CHARS = 160
 
 
 def refusal(error: Exception) -> str:
     """Why the database refused a row, in few words and without the row's."""
     message = " ".join(str(error).split()).removeprefix("SurrealDB: ")
-    if found := _CONFORM.search(message):
-        why = f"the field {found[1]} must conform to {found[2]}"
-    elif found := _FIELD_TYPE.search(message):
-        why = f"the field {found['field']} must be {found['old'] or found['new']}"
-    elif found := _INDEX.search(message):
-        why = f"another row has its value in the unique index {found[1]}"
-    elif found := _THROWN.search(message):
-        why = found[1]
-    else:
-        why = message
-    return _QUOTED.sub("…", why)[:160]
+    for pattern, words in _REASONS:
+        if found := re.fullmatch(pattern, message):
+            return words.format(*found.groups())[:_SHOWN_CHARS]
+    return re.split("['\"]", _QUOTED.sub("…", message))[0][:_SHOWN_CHARS]
 
 
 def in_words(summary: Summary) -> Iterator[str]:

@@ -242,9 +242,16 @@ def _rpc_error(error: Mapping[str, Any]) -> Exception:
     return error_of(str(error.get("message", "unknown error")))
 
 
+def _shortened(message: str) -> str:
+    """One line, of a long message the beginning and the end: it may hold a row's text, and
+    say only after that which field is wrong."""
+    line = " ".join(message.split())
+    return line if len(line) <= 300 else f"{line[:100]} … {line[-200:]}"
+
+
 def error_of(message: str) -> Exception:
     """The error of our tree for a message of SurrealDB's (2.3 and 3.x say the same)."""
-    line = (message.splitlines() or [""])[0][:300]
+    line = _shortened(message)
     if FENCE in message:
         return FenceLost("a lock of this run is no longer this run's")
     if RETIRED in message:
