@@ -72,7 +72,7 @@ class _Bzip2OrXz:
 
 
 class _Zstd:
-    _FED_BYTES = 512
+    _FED_BYTES = 128
     """At a time: the library gives all that comes of it at once, up to 32,768 times more."""
 
     def __init__(self) -> None:
@@ -165,9 +165,9 @@ def _plain(packed: Peeked, unpacker: Callable[[], _Member], name: str) -> Iterat
                     "right, unpack it and import the file"
                 )
             waiting += part
-            if len(waiting) >= CHUNK_BYTES:
-                yield bytes(waiting)
-                waiting.clear()
+            while len(waiting) >= CHUNK_BYTES:
+                yield bytes(waiting[:CHUNK_BYTES])
+                del waiting[:CHUNK_BYTES]
     except MemoryError as error:
         raise InputFileError(f"{name} needs more memory to unpack than is taken for it") from error
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:

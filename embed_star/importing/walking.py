@@ -111,7 +111,8 @@ class _Walk:
             yield BadLine(window.line, f"ends inside {inside}: it was cut short")
 
     def _may_go_on(self, word: re.Match[str]) -> bool:
-        reaches_end = word.end() == len(self._window.text)
+        # A backslash that ends the window is half of an escape.
+        reaches_end = self._window.text[word.end() : word.end() + 2] in ("", "\\")
         return reaches_end and word.end() - word.start() < MAX_ROW_CHARS
 
     def _key(self, text: str) -> None:
