@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Need:
     kind: str
     answers: Mapping[str, int]
     """Full name → grade. What is not named here is wrong."""
-    filters: Filters = Filters()
+    filters: Filters = field(default_factory=Filters)
 
 
 def read(path: Path) -> list[Need]:
