@@ -77,7 +77,7 @@ def draw(results: Sequence[Measured], path: Path) -> None:
     axes.set_ylabel("MRR@10")
     axes.set_title(f"{shown[0].corpus}: how near the top the first right one is", loc="left")
     axes.grid(axis="y", alpha=0.3, linewidth=0.5)
-    figure.legend(frameon=False, fontsize=8, ncols=len(shown), loc="outside lower center")
+    figure.legend(frameon=False, fontsize=8, ncols=2, loc="outside lower center")
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
 
