@@ -35,7 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "context_lengths": set(),
     "settings": {"context_lengths", "errors"},
     "importing": {"errors"},
-    "github": {"errors"},
+    "connection_faults": set(),
+    "github": {"connection_faults", "errors"},
     "examples": {"errors"},
     "reasons": set(),
     "terminal": set(),
@@ -43,7 +44,8 @@ ALLOWED: dict[str, set[str]] = {
     "guards": CORE,
     "cache": CORE | {"guards"},
     "store": CORE,
-    "providers": CORE | {"settings", "guards"},  # each is made from the settings
+    "providers": CORE
+    | {"connection_faults", "settings", "guards"},  # each is made from the settings
     "calls": CORE | PARTS,
     "purchase": CORE | PURE | PARTS | {"calls"},
     "pipeline": CORE | PURE | PARTS | {"calls", "purchase"},
