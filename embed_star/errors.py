@@ -83,7 +83,7 @@ class ProviderUnavailable(TransientError):
 
 
 class ProviderThrottled(ProviderUnavailable):
-    """The provider answered 429.
+    """The provider answered 429, or that it is busy and when to come back.
 
     `retry_after_s` is its own word on how long to wait, in seconds, or None.
     """

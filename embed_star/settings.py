@@ -175,6 +175,9 @@ class Settings(_FromEnvironment):
     openai_api_key: SecretStr = Field(
         SecretStr(""), description="key; may be empty for other hosts"
     )
+    openai_encoding_format: Literal["auto", "base64", "float"] = Field(
+        "auto", description="how vectors travel; auto: base64 where the server understands it"
+    )
     together_base_url: str = Field(
         "https://api.together.xyz/v1", description="Together AI's address"
     )
