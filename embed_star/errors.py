@@ -37,6 +37,9 @@ of a row.
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class EmbedStarError(Exception):
     """Base of the tree. `str()` is a sentence for people."""
@@ -163,3 +166,15 @@ class InputSuspected(ProviderError):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error that nobody expected came from: `codec.py:132 in decode`.
+
+    For logs, in place of its words, which may quote a row.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "unknown"
+    last = frames[-1]
+    return f"{Path(last.filename).name}:{last.lineno} in {last.name}"

@@ -6,11 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 from embed_star import text
+from embed_star.errors import StoreError
 from embed_star.models import Key, Lane
+from embed_star.store.codec import encode_key
 from embed_star.store.cursors import Cursors, Phase, Progress
 from embed_star.store.outbox import Outbox
 from embed_star.store.repos import Repos, RepoState
 from embed_star.store.vectors import Vectors
+from embed_star.values import printed
 
 ENOUGH_ROWS = 10_000
 """A walk pauses while the backfill lane holds more: the workers have enough to do, and the
@@ -74,25 +77,38 @@ class Reconciler:
     def _step_repos(self, progress: Progress) -> Progress:
         page = self._repos.page(progress.after, self._page_rows)
         found = [(state.key, size) for state in page.states if (size := self._stale_size(state))]
+        found += [(key, 0) for key in page.unnoted]  # for the producer to note as failed
+        moved = self._advance(progress, page.keys, len(found), more=page.more)
         if found:
             self._outbox.announce(found, Lane.BACKFILL)
-        return self._advance(progress, page.keys, len(found))
+        return moved
 
     def _step_vectors(self, progress: Progress) -> Progress:
         keys = self._vectors.keys_page(progress.after, self._page_rows)
         orphans = self._vectors.without_repo(keys)
+        more = len(keys) == self._page_rows
+        moved = self._advance(progress, keys, len(orphans), more=more)
         if orphans:
             self._outbox.announce([(key, 0) for key in orphans], Lane.BACKFILL)
-        return self._advance(progress, keys, len(orphans))
+        return moved
 
-    def _advance(self, progress: Progress, keys: list[Key], found: int) -> Progress:
+    def _advance(self, progress: Progress, keys: list[Key], found: int, *, more: bool) -> Progress:
+        """The progress after a page. Raises StoreError when the page is not beyond it: a key
+        that does not come back from the database as it went would be met for ever."""
+        if progress.after is not None:
+            before = encode_key(progress.after)
+            if any(encode_key(key) == before for key in keys):
+                raise StoreError(
+                    f"the reconcile does not get past the row with the key "
+                    f"{printed(progress.after)}: SurrealDB answers with that row again"
+                )
         moved = replace(
             progress,
             after=keys[-1] if keys else progress.after,
             checked=progress.checked + (len(keys) if progress.phase is Phase.REPOS else 0),
             found=progress.found + found,
         )
-        return moved if len(keys) == self._page_rows else moved.next_phase()
+        return moved if more else moved.next_phase()
 
     def _stale_size(self, state: RepoState) -> int:
         """Length of the text when its vector is not current, else 0."""

@@ -145,7 +145,11 @@ def read_records(directory: Path, file: SavedFile) -> Iterator[dict[str, Any]]:
     path, count = directory / file.name, 0
     try:
         with _Forward(path, "rb") as handle:
-            decoder = cbor2.CBORDecoder(cast("BinaryIO", handle), tag_hook=codec.decode_tag)
+            decoder = cbor2.CBORDecoder(
+                cast("BinaryIO", handle),
+                tag_hook=codec.decode_tag,
+                semantic_decoders=codec.OPAQUE_TAGS,
+            )
             while count < file.records:
                 yield _unpacked(decoder.decode())
                 count += 1

@@ -51,6 +51,7 @@ def command() -> None:
             else None,
             on_lead=dispatcher.reconcile,
             on_turn=pulse.beat,
+            emit=listeners,
         )
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: services.grace.request())

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from embed_star.models import Key, Space
-from embed_star.store.codec import record
+from embed_star.store.codec import decode_key, encode_key, record
 from embed_star.store.pool import Database
 
 
@@ -51,7 +51,7 @@ class Cursors:
         after = row.get("after")
         return Progress(
             Phase(row["phase"]),
-            after[0] if after else None,
+            decode_key(after) if isinstance(after, bytes) else None,
             int(row["checked"]),
             int(row["found"]),
         )
@@ -64,8 +64,8 @@ class Cursors:
             f"finished = {'time::now()' if done else 'finished'} RETURN NONE",
             id=self._id,
             phase=progress.phase.value,
-            # In an array: a key of any type, and no link that a backup would have to follow.
-            after=None if progress.after is None else [progress.after],
+            # As bytes: a key of any type, exactly, and no link that a backup would have to follow.
+            after=None if progress.after is None else encode_key(progress.after),
             checked=progress.checked,
             found=progress.found,
         )

@@ -183,8 +183,11 @@ class Gateway:
         async with self._one_at_a_time:
             try:
                 return await self._engine.execute(frame)
-            except ValueError:  # the engine could not read the CBOR
-                raise MalformedFrame from None
+            except ValueError:  # CBOR: what came, or what would go back
+                if not _is_cbor(frame):
+                    raise MalformedFrame from None
+                # A regex or a closure in the answer, which only that query has to answer for.
+                raise RpcError(FAILED, "There is no CBOR for a value of the answer") from None
             except RuntimeError as error:  # a parse error, or parameters that do not fit
                 raise RpcError(FAILED, str(error)) from None
 
@@ -220,6 +223,14 @@ class Gateway:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("a request outlasted %g s and is cut off: nothing of it stays", DRAIN_S)
+
+
+def _is_cbor(frame: bytes) -> bool:
+    try:
+        cbor2.loads(frame, tag_hook=lambda tag, _: tag.tag)
+    except (cbor2.CBORError, ValueError, TypeError):
+        return False
+    return True
 
 
 def _same(given: object, expected: str) -> bool:
