@@ -51,15 +51,6 @@ class KeysAfter:
     key: Any
 
 
-@dataclass(frozen=True, slots=True)
-class KeyAlone:
-    """The one record of `table` with `key`, as a range. Server 3 finds a key with a set in it
-    only so, and 2.x one with NaN."""
-
-    table: str
-    key: Any
-
-
 class VectorBytes:
     """A vector encoded as a CBOR array of float32, ready to be copied into a frame."""
 
@@ -90,10 +81,6 @@ def _encode_other(encoder: cbor2.CBOREncoder, value: Any) -> None:
     elif isinstance(value, KeysAfter):
         bounds = [cbor2.CBORTag(constants.TAG_BOUND_EXCLUDED, value.key), _NULL]
         key_range = cbor2.CBORTag(constants.TAG_RANGE, bounds)
-        encoder.encode(cbor2.CBORTag(constants.TAG_RECORD_ID, [value.table, key_range]))
-    elif isinstance(value, KeyAlone):
-        bound = cbor2.CBORTag(constants.TAG_BOUND_INCLUDED, value.key)
-        key_range = cbor2.CBORTag(constants.TAG_RANGE, [bound, bound])
         encoder.encode(cbor2.CBORTag(constants.TAG_RECORD_ID, [value.table, key_range]))
     else:
         raise TypeError(f"a {type(value).__name__} cannot be sent to SurrealDB")

@@ -10,9 +10,9 @@ import structlog
 
 from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Space, is_usable, key_text
-from embed_star.store.codec import KeyAlone, encode_key, record
+from embed_star.store.codec import encode_key, record
 from embed_star.store.pool import Database
-from embed_star.store.ranges import records_after
+from embed_star.store.ranges import record_alone, records_after
 from embed_star.store.spaces import quoted_path
 from embed_star.values import printed
 
@@ -192,15 +192,21 @@ class Repos:
         return RepoPage(keys, states, self._unnoted(others) if others else [], more)
 
     def _unnoted(self, keys: Sequence[Key]) -> list[Key]:
-        noted = self._noted([record("embedding_failure", key) for key in keys])
+        """Those of `keys` whose rows are not noted as failed for their key, in this space."""
+        failures = [record("embedding_failure", key) for key in keys]
+        noted = self._noted("$failures", failures=failures)
         left = [key for key in keys if encode_key(key) not in noted]
-        return [key for key in left if not self._noted(KeyAlone("embedding_failure", key))]
+        return [key for key in left if not self._is_noted(key)]
 
-    def _noted(self, failures: Any) -> set[bytes]:
+    def _is_noted(self, key: Key) -> bool:
+        source, bound = record_alone(self._database, "embedding_failure", key)
+        return bool(self._noted(source, **bound))
+
+    def _noted(self, source: str, **bound: Any) -> set[bytes]:
         (found,) = self._database.query(
-            "SELECT VALUE id FROM $failures WHERE space = $space AND reason = 'key_type'",
-            failures=failures,
+            f"SELECT VALUE id FROM {source} WHERE space = $space AND reason = 'key_type'",
             space=self._space.name,
+            **bound,
         )
         return {encode_key(one.id) for one in found}
 
