@@ -31,6 +31,10 @@ class Null:
 NULL: Final = Null()
 
 
+class NotANumber(float):
+    """NaN inside a key. It keeps its sign, by which 2.x sorts it, and cbor2 would not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opaque:
     """A value that Python has no type for, or none that holds it: a CBOR tag and what it tags.

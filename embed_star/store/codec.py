@@ -6,6 +6,7 @@ bytes that `VectorBytes` builds with numpy.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from surrealdb.data.types.table import Table
 
 from embed_star.errors import StoreError
 from embed_star.models import Key
-from embed_star.values import NULL, Null, Opaque
+from embed_star.values import NULL, NotANumber, Null, Opaque
 
 _FLOAT32 = 0xFA  # CBOR's initial byte of a float32
 _ARRAY16 = 0x99  # CBOR's initial byte of an array with a 16-bit length
@@ -99,8 +100,13 @@ def _encode_datetime(encoder: cbor2.CBOREncoder, value: datetime) -> None:
     encoder.encode(cbor2.CBORTag(constants.TAG_DATETIME_COMPACT, [seconds, nanoseconds]))
 
 
+def _write(encoder: cbor2.CBOREncoder, raw: bytes) -> None:
+    encoder.write(raw)
+
+
 _ENCODERS: dict[Any, Callable[[cbor2.CBOREncoder, Any], None]] = {
     type(None): _encode_none,
+    NotANumber: lambda encoder, value: _write(encoder, b"\xfb" + struct.pack(">d", value)),
     Null: lambda encoder, _: encoder.encode_simple_value(_NULL),
     datetime: _encode_datetime,
 }
@@ -163,6 +169,8 @@ def _part(value: Any) -> Any:
         return value
     if value is None:
         return NULL
+    if value != value:
+        return NotANumber(value)
     if value is _NOTHING:
         return None
     if isinstance(value, list | tuple):

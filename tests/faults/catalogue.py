@@ -138,4 +138,12 @@ TABLE: dict[int, Row] = {
     45: Row("everything down at start", ("tests/celery/test_start.py::test_everything_is_down",)),
     46: Row("provider's endpoint unreachable, DNS fails"),
     47: Row("a user's bulk load while workers run"),
+    50: Row(
+        "a row that the client cannot decode",
+        (
+            "tests/integration/test_values.py::TestKeys",
+            "tests/integration/test_values.py::TestTexts",
+            "tests/integration/test_producer.py::TestAnErrorThatNobodyExpected",
+        ),
+    ),
 }
