@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from celery import Celery
 
-from embed_star.errors import TransientError
+from embed_star.errors import StoreError, TransientError
 from embed_star.producer import Lease
 from embed_star.settings import Settings
 from embed_star.store.cursors import Phase
@@ -28,8 +28,9 @@ RECONCILE_SLICE_S = 10.0
 EXPECTED: dict[str, Any] = {
     "shared": False,  # with other apps of this process
     "ignore_result": True,
-    # An outage is no news with a traceback: beat starts the task again anyway.
-    "throws": (TransientError,),
+    # An outage, or a table that cannot be walked, is no news with a traceback: beat starts the
+    # task again anyway.
+    "throws": (TransientError, StoreError),
 }
 
 
