@@ -153,7 +153,7 @@ class Repos:
         while True:
             try:
                 (found,) = self._database.query(
-                    f"SELECT VALUE id FROM {source} LIMIT $limit", limit=limit, **bound
+                    f"SELECT VALUE id FROM {source} LIMIT $rows", rows=limit, **bound
                 )
             except StoreAuthError:
                 raise
