@@ -194,15 +194,15 @@ class Repos:
     def _unnoted(self, keys: Sequence[Key]) -> list[Key]:
         """Those of `keys` whose rows are not noted as failed for their key, in this space."""
         failures = [record("embedding_failure", key) for key in keys]
-        noted = self._noted("$failures", failures=failures)
+        noted = self._noted("$failures", {"failures": failures})
         left = [key for key in keys if encode_key(key) not in noted]
         return [key for key in left if not self._is_noted(key)]
 
     def _is_noted(self, key: Key) -> bool:
         source, bound = record_alone(self._database, "embedding_failure", key)
-        return bool(self._noted(source, **bound))
+        return bool(self._noted(source, bound))
 
-    def _noted(self, source: str, **bound: Any) -> set[bytes]:
+    def _noted(self, source: str, bound: Mapping[str, Any]) -> set[bytes]:
         (found,) = self._database.query(
             f"SELECT VALUE id FROM {source} WHERE space = $space AND reason = 'key_type'",
             space=self._space.name,
