@@ -215,6 +215,11 @@ class Services:
         return RedisLocks(self.redis, self.redis_prefix)
 
     @cached_property
+    def leases(self) -> RedisLocks:
+        """Who leads: no locks of rows, whose keys are anybody's."""
+        return RedisLocks(self.redis, self.redis_prefix, "lease")
+
+    @cached_property
     def runs(self) -> Runs:
         return Runs(self.redis, self.redis_prefix)
 

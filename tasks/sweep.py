@@ -44,7 +44,7 @@ def register(app: Celery, settings: Settings) -> None:
         """Clear dead locks; do the producer's work once if no producer leads."""
         services = task.services
         cleared = services.store.locks.sweep(DEAD_LOCK_S)
-        lease = Lease(services.locks, f"sweep:{task.request.id}", settings.leader_lease_s)
+        lease = Lease(services.leases, f"sweep:{task.request.id}", settings.leader_lease_s)
         dispatched = 0
         if lease.hold():
             try:

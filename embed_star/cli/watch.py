@@ -43,7 +43,7 @@ def command() -> None:
         pulse = monitoring.producer_pulse(settings)
         producer = Producer(
             backlog=services.backlog(dispatcher),
-            lease=Lease(services.locks, owner, settings.leader_lease_s),
+            lease=Lease(services.leases, owner, settings.leader_lease_s),
             runs=services.runs,
             rhythm=_rhythm(settings),
             open_doorbell=(lambda: Connection(target_of(settings)))

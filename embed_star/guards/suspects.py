@@ -8,9 +8,16 @@ from typing import cast
 import redis
 
 from embed_star.guards.connection import redis_errors
+from embed_star.guards.once import Once
 
 REMEMBERED_S = 3600
 """From the last failure on. What takes longer to come again is suspected anew."""
+
+_ADD = """
+local failures = tonumber(redis.call('GET', KEYS[1]) or '0') + 1
+redis.call('SET', KEYS[1], string.format('%.0f', failures), 'EX', ARGV[1])
+return failures
+"""
 
 
 class Suspects:
@@ -24,6 +31,7 @@ class Suspects:
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         self._prefix = f"{prefix}suspect:"
+        self._add = Once(client, prefix, _ADD)
 
     def counts(self, hashes: Iterable[str]) -> dict[str, int]:
         """Failures of those among `hashes` that are noted."""
@@ -37,10 +45,7 @@ class Suspects:
     def add(self, text_hash: str) -> int:
         """Note one failure more; how many there are now."""
         with redis_errors("note a suspect"):
-            pipe = self._client.pipeline()
-            pipe.incr(self._prefix + text_hash)
-            pipe.expire(self._prefix + text_hash, REMEMBERED_S)
-            return int(pipe.execute()[0])
+            return int(self._add([self._prefix + text_hash], [REMEMBERED_S]))
 
     def clear(self, text_hash: str) -> None:
         """Forget it: it was embedded after all, or is blamed now."""

@@ -69,7 +69,7 @@ class TestTheOldFleet:
         backlog, _ = old.backlog()
         producer = Producer(
             backlog=backlog,
-            lease=Lease(old.services.locks, "old", 60.0),
+            lease=Lease(old.services.leases, "old", 60.0),
             runs=old.services.runs,
             rhythm=Rhythm(0.05, 60.0, 10.0, 100),
             open_doorbell=None,
