@@ -70,7 +70,7 @@ class Bench:
     @contextmanager
     def producer_held(self) -> Iterator[None]:
         """Keep the producer from claiming, by leading in its place."""
-        locks = self.services.locks
+        locks = self.services.leases
         deadline = time.monotonic() + GIVE_UP_S
         while not locks.acquire([LEASE_KEY], self._hold, GIVE_UP_S)[0]:
             # The lease is the producer's: wait for the moment between two extensions.

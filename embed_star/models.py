@@ -215,16 +215,19 @@ class Outcome:
     reason: str = ""
     cut: bool = False
     """Whether the text was longer than what was embedded of it."""
+    source: str = ""
+    """Of the vector: the server that made it, another part of its cache key."""
 
     def to_json(self) -> list[Any]:
         flags = int(self.replaces) + 2 * int(self.heals) + 4 * int(self.cut)
-        return [*self.row.to_json(), self.status.value, self.text_hash, flags, self.reason]
+        said = [self.status.value, self.text_hash, flags, self.reason]
+        return [*self.row.to_json(), *said, *filter(None, [self.source])]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Outcome:
         """Raises ValueError when `value` is not an outcome."""
         try:
-            key, outbox, status, text_hash, flags, reason, *_ = value
+            key, outbox, status, text_hash, flags, reason, *rest = value
             return cls(
                 Pending.from_json((key, outbox)),
                 Status(status),
@@ -233,6 +236,7 @@ class Outcome:
                 bool(flags & 2),
                 str(reason),
                 bool(flags & 4),
+                str(rest[0]) if rest else "",
             )
         except (TypeError, OverflowError) as error:
             raise ValueError(f"not an outcome: {error}") from error

@@ -13,6 +13,8 @@ from celery import Celery, states
 from celery._state import get_current_task
 from celery.backends.redis import RedisBackend
 
+from tasks import naming
+
 log = structlog.get_logger(__name__)
 
 AWAY_S = 30.0
@@ -41,6 +43,11 @@ class UnawaitedBackend(RedisBackend):  # type: ignore[misc]  # Celery has no typ
 
     def remove_pending_result(self, result: Any) -> Any:
         return result
+
+    def _get_key_for(self, prefix: bytes, id: Any, key: str = "") -> bytes:  # noqa: A002 - Celery's
+        name: bytes = super()._get_key_for(prefix, id, key)
+        prefixed: bytes = self.key_t(naming.prefix_of(self.app)) + name
+        return prefixed
 
     def mark_as_done(self, task_id: str, *args: Any, **kwargs: Any) -> None:
         with _told("result_not_kept", task_id):

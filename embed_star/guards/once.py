@@ -25,7 +25,8 @@ local function run(KEYS, ARGV)
 end
 local before = redis.call('GET', kept)
 if before then return cmsgpack.unpack(before)[1] end
-local answer = run(keys, ARGV)
+local answer, nothing_done = run(keys, ARGV)
+if nothing_done then return answer end
 redis.call('SET', kept, cmsgpack.pack({answer}), 'PX', %(ms)d)
 return answer
 """
@@ -35,7 +36,8 @@ class Once:
     """A script that each call runs once, however often the client sends it."""
 
     def __init__(self, client: redis.Redis, prefix: str, script: str) -> None:
-        """`script` answers with whole numbers, lists of them or nothing."""
+        """`script` answers with whole numbers, lists of them or nothing; as a second value,
+        true when it changed nothing, so that its answer need not be kept."""
         self._answers = f"{prefix}answer:"
         self._script = client.register_script(_ONCE % {"script": script, "ms": _REMEMBERED_MS})
 

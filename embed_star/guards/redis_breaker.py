@@ -127,7 +127,7 @@ if changed then
   redis.call('HSET', KEYS[1], unpack(flat))
   redis.call('PEXPIRE', KEYS[1], idle_ms)
 end
-return reply
+return reply, not changed
 """
 
 _PHASES = (Phase.CLOSED, Phase.OPEN, Phase.HALF_OPEN)

@@ -119,7 +119,7 @@ else
   reply = {{now}}
   for i, name in ipairs(names) do reply[i + 1] = b[name] end
 end
-if not changed then return reply end
+if not changed then return reply, true end
 local flat, last = {{}}, now
 for i, name in ipairs(names) do
   flat[2 * i - 1], flat[2 * i] = name, string.format('%.0f', b[name])

@@ -28,9 +28,10 @@ class Suspects:
     Forgotten, it only takes longer.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, server: str = "") -> None:
+        """`server` says which model of whom: a text that breaks one need not break another."""
         self._client = client
-        self._prefix = f"{prefix}suspect:"
+        self._prefix = f"{prefix}suspect:{server}:"
         self._add = Once(client, prefix, _ADD)
 
     def counts(self, hashes: Iterable[str]) -> dict[str, int]:

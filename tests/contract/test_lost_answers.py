@@ -151,7 +151,7 @@ def test_a_text_is_suspected_once(client: redis.Redis, proxy: LostAnswers) -> No
     assert suspects.add("text") == 1
     assert suspects.add("text") == 2
     assert suspects.counts(["text", "unknown"]) == {"text": 2}
-    assert 0 < client.ttl("test:suspect:text") <= 3600
+    assert 0 < client.ttl("test:suspect::text") <= 3600
     assert proxy.lost == 1
 
 

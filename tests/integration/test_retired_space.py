@@ -76,12 +76,12 @@ class TestTheOldFleet:
         )
         producer._turn()
         assert producer.leading
-        assert not old.services.locks.acquire([LEASE_KEY], "new", 60.0)[0]
+        assert not old.services.leases.acquire([LEASE_KEY], "new", 60.0)[0]
         migrate(make_world)
         noticed(old)
         producer._turn()
         assert not producer.leading
-        assert old.services.locks.acquire([LEASE_KEY], "new", 60.0)[0]
+        assert old.services.leases.acquire([LEASE_KEY], "new", 60.0)[0]
 
     def test_works_on_when_its_space_is_active_again(
         self, old: World, make_world: MakeWorld
