@@ -103,6 +103,10 @@ def is_usable(key: Key) -> bool:
     return True
 
 
+_IDENTIFIER = re.compile(r"[a-z0-9_]{1,200}")
+MAX_DIMENSIONS = 65_535
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """What makes two vectors comparable: provider, model, dimensions and text template.
@@ -116,6 +120,20 @@ class Space:
     dimensions: int
     text_version: str
     """Hash of everything that shapes the text: fields, template version, length limit."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless the name is an identifier, wherever the values come from.
+
+        The name of the table stands in statements, where no parameter is taken.
+        """
+        texts = (self.provider, self.model, self.text_version)
+        if not all(type(one) is str for one in texts) or type(self.dimensions) is not int:
+            raise ValueError("a space is three texts and a whole number")
+        names = (self.provider, self.name)
+        if not 1 <= self.dimensions <= MAX_DIMENSIONS or not all(map(_IDENTIFIER.fullmatch, names)):
+            raise ValueError(
+                f"a space has 1 to {MAX_DIMENSIONS} dimensions and a provider of a-z, 0-9 and _"
+            )
 
     @property
     def name(self) -> str:

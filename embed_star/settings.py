@@ -174,7 +174,7 @@ class Settings(_FromEnvironment):
     embedding_provider: ProviderName = Field("local", description="who computes the vectors")
     embedding_model: str = Field("", description="model; empty: the provider's default")
     embedding_dimensions: int = Field(
-        0, ge=0, le=65_536, description="length of a vector; 0: the default model's"
+        0, ge=0, le=65_535, description="length of a vector; 0: the default model's"
     )
     ollama_url: str = Field("http://127.0.0.1:11434", description="Ollama's address")
     openai_base_url: str = Field(

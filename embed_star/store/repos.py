@@ -11,9 +11,9 @@ import structlog
 from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Space, is_usable, key_text
 from embed_star.store.codec import encode_key, record
+from embed_star.store.names import quoted_path
 from embed_star.store.pool import Database
 from embed_star.store.ranges import record_alone, records_after
-from embed_star.store.spaces import quoted_path
 from embed_star.values import printed
 
 log = structlog.get_logger(__name__)
@@ -72,7 +72,6 @@ class Repos:
     def __init__(self, database: Database, space: Space, text_fields: Sequence[str]) -> None:
         self._database = database
         self._space = space
-        # Field paths come from the settings, which allow nothing but names.
         self._paths = [quoted_path(path) for path in text_fields]
         self._values = "[" + ", ".join(self._paths) + "]"
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from embed_star.errors import SchemaError
 from embed_star.models import Space
 from embed_star.store.codec import record
+from embed_star.store.names import quoted_path
 from embed_star.store.pool import Database
-
-
-def quoted_path(path: str) -> str:
-    """`owner.login` with its names quoted: `value` and `select` are fields, too."""
-    return ".".join(f"`{name}`" for name in path.split("."))
-
 
 EVENT = "embedding_outbox"
 """The event's name, that of the table it writes to."""
@@ -27,7 +22,6 @@ def event_sql(text_fields: Sequence[str]) -> str:
     It fires on create, delete, and a change of a field that is part of the text. Its
     body must never fail, or it would fail the user's write: `<string>[…]` takes values of
     any type. Who writes with `$embed_star_lane` set to 1 says that it can wait.
-    `text_fields` come from the settings, which allow nothing but names.
     """
     paths = [quoted_path(path) for path in text_fields]
     before = ", ".join(f"$before.{path}" for path in paths)
@@ -66,7 +60,6 @@ class Spaces:
         fields = list(text_fields)
         if self.is_active(space) and self._has_event():
             return False
-        # space.table is [a-z0-9_] by construction (see Space.name).
         self._database.query(
             "BEGIN;"
             "DEFINE TABLE IF NOT EXISTS repo;"  # it may have been removed since
@@ -83,16 +76,12 @@ class Spaces:
         return True
 
     def known(self) -> list[KnownSpace]:
-        """Every space that there is a record of, whatever its state."""
+        """Every space that there is a record of, whatever its state.
+
+        Raises SchemaError for a record that describes none: its table is not to be named.
+        """
         (rows,) = self._database.query("SELECT * FROM embedding_space")
-        return [
-            KnownSpace(
-                Space(row["provider"], row["model"], row["dimensions"], row["text_version"]),
-                row["text_fields"],
-                row["state"] == "active",
-            )
-            for row in rows
-        ]
+        return [_known(row) for row in rows]
 
     def add_retired(self, space: Space, text_fields: Sequence[str]) -> None:
         """Make the record and the table of `space`, retired, unless they are there."""
@@ -101,7 +90,6 @@ class Spaces:
         )
         if there:
             return
-        # space.table is [a-z0-9_] by construction (see Space.name).
         self._database.query(
             "BEGIN;"
             f"DEFINE TABLE IF NOT EXISTS {space.table} SCHEMALESS PERMISSIONS NONE;"
@@ -114,17 +102,17 @@ class Spaces:
     def is_active(self, space: Space) -> bool:
         """Whether `space` is the one that the database is embedded in."""
         active = self._active()
-        return active is not None and active["id"].id == space.name
+        return active is not None and active.space == space
 
     def check(self, space: Space) -> None:
         """Raise SchemaError, saying what to do, unless `space` is the active one."""
         active = self._active()
         if active is None:
             raise SchemaError("the database has no embedding space: run `embed-star migrate`")
-        if active["id"].id != space.name:
+        if active.space != space:
             raise SchemaError(
-                f"the database is embedded with {active['provider']} {active['model']} "
-                f"({active['dimensions']} dimensions, fields {','.join(active['text_fields'])}) "
+                f"the database is embedded with {active.space.provider} {active.space.model} "
+                f"({active.space.dimensions} dimensions, fields {','.join(active.text_fields)}) "
                 "and the settings say otherwise: set EMBEDDING_* and TEXT_FIELDS to that, or run "
                 "`embed-star migrate` to embed every repo anew"
             )
@@ -138,9 +126,23 @@ class Spaces:
         (info,) = self._database.query("INFO FOR TABLE repo")
         return EVENT in info["events"]
 
-    def _active(self) -> dict[str, Any] | None:
+    def _active(self) -> KnownSpace | None:
         (rows,) = self._database.query("SELECT * FROM embedding_space WHERE state = 'active'")
-        return rows[0] if rows else None
+        return _known(rows[0]) if rows else None
+
+
+def _known(row: Mapping[str, Any]) -> KnownSpace:
+    try:
+        space = Space(row["provider"], row["model"], row["dimensions"], row["text_version"])
+        if row["id"].id != space.name:
+            raise ValueError("its id is not its name")
+        fields = [str(one) for one in row["text_fields"]]
+    except (KeyError, TypeError, ValueError):
+        raise SchemaError(
+            f"the record {row['id']} describes no embedding space, and none of embed_star's "
+            "commands wrote it: delete it"
+        ) from None
+    return KnownSpace(space, fields, row.get("state") == "active")
 
 
 def _content(space: Space, text_fields: Sequence[str], state: str) -> dict[str, Any]:

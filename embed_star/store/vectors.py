@@ -74,7 +74,7 @@ class Vectors:
     def __init__(self, database: Database, space: Space) -> None:
         self._database = database
         self._space = space
-        self._table = space.table  # [a-z0-9_] by construction
+        self._table = space.table  # [a-z0-9_], as every Space sees to
 
     def apply(self, write: BulkWrite) -> None:
         """Do all of `write` in one transaction, fenced by the run's locks and the space.
