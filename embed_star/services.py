@@ -53,6 +53,7 @@ from embed_star.store.installation import Installation
 from embed_star.store.locks import LockTable
 from embed_star.store.marks import Marks
 from embed_star.store.migrations import Migrator, find_directory, read_migrations
+from embed_star.store.orphans import Orphans
 from embed_star.store.outbox import Outbox
 from embed_star.store.pool import Database, Pool
 from embed_star.store.records import Records
@@ -455,6 +456,8 @@ class Services:
             repos=self.store.repos,
             vectors=self.store.vectors,
             outbox=self.store.outbox,
+            orphans=Orphans(self.store.database),
+            spaces=self.store.spaces,
             cursors=self.store.cursors,
             text_max_tokens=self.settings.text_tokens,
             page_rows=self.settings.reconcile_page_rows,

@@ -74,7 +74,12 @@ def register(app: Celery, settings: Settings) -> None:
             progress = reconciler.step(progress)
             if not reconciler.backlog_is_short():
                 break
-        log.info("reconciled", phase=progress.phase.value, checked=progress.checked)
+        log.info(
+            "reconciled",
+            phase=progress.phase.value,
+            checked=progress.checked,
+            removed=progress.removed,
+        )
 
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
         name="embed_star.maintain_index", bind=True, **EXPECTED

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from embed_star.errors import SchemaError
+from embed_star.errors import ConfigError, SchemaError
 from embed_star.models import Space
 from embed_star.store.codec import record
 from embed_star.store.names import quoted_path
@@ -83,6 +83,46 @@ class Spaces:
         (rows,) = self._database.query("SELECT * FROM embedding_space")
         return [_known(row) for row in rows]
 
+    def retired(self) -> list[Space]:
+        """The spaces that are not active and whose table is there, by name."""
+        tables = self._tables()
+        spaces = [one.space for one in self.known() if not one.active]
+        return sorted((one for one in spaces if one.table in tables), key=_name)
+
+    def count(self, space: Space) -> int:
+        """The vectors of `space`. Reads keys only, but all of them."""
+        if space.table not in self._tables():
+            return 0
+        (rows,) = self._database.query(f"SELECT count() FROM {space.table} GROUP ALL")
+        return int(rows[0]["count"]) if rows else 0
+
+    def drop(self, name: str) -> None:
+        """Remove a retired space: its vectors, failures, cursor and record, all or nothing.
+
+        Raises ConfigError when there is none of that name, or it is the active one.
+        """
+        known = {one.space.name: one for one in self.known()}
+        if name not in known:
+            raise ConfigError(f"there is no space {name}: `embed-star space list` names them")
+        if known[name].active:
+            raise ConfigError(
+                f"{name} is the active space: `embed-star migrate` with other settings makes "
+                "another one active, and this one can be dropped then"
+            )
+        space = known[name].space
+        self._database.query(
+            "BEGIN;"
+            "IF (SELECT VALUE state FROM $id) != ['retired'] { THROW 'the space is in use again' };"
+            f"REMOVE TABLE IF EXISTS {space.table};"
+            "DELETE embedding_failure WHERE space = $name RETURN NONE;"
+            "DELETE $cursor RETURN NONE;"
+            "DELETE $id RETURN NONE;"
+            "COMMIT",
+            id=record("embedding_space", name),
+            cursor=record("embedding_cursor", ["reconcile", name]),
+            name=name,
+        )
+
     def add_retired(self, space: Space, text_fields: Sequence[str]) -> None:
         """Make the record and the table of `space`, retired, unless they are there."""
         (there,) = self._database.query(
@@ -122,6 +162,11 @@ class Spaces:
                 "`embed-star migrate`"
             )
 
+    def _tables(self) -> Mapping[str, Any]:
+        (info,) = self._database.query("INFO FOR DB")
+        tables: Mapping[str, Any] = info["tables"]
+        return tables
+
     def _has_event(self) -> bool:
         (info,) = self._database.query("INFO FOR TABLE repo")
         return EVENT in info["events"]
@@ -129,6 +174,10 @@ class Spaces:
     def _active(self) -> KnownSpace | None:
         (rows,) = self._database.query("SELECT * FROM embedding_space WHERE state = 'active'")
         return _known(rows[0]) if rows else None
+
+
+def _name(space: Space) -> str:
+    return space.name
 
 
 def _known(row: Mapping[str, Any]) -> KnownSpace:

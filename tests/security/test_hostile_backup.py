@@ -123,14 +123,7 @@ def test_the_command_refuses_a_provider_that_is_a_statement(
     manifest["spaces"].append({**manifest["spaces"][0], "provider": words})
     path.write_text(json.dumps(manifest))
     before = read(world)
-    env = {
-        name.upper(): value.get_secret_value() if name == "db_pass" else str(value)
-        for name, value in world.settings.model_dump().items()
-        if name in ("db_url", "db_user", "db_pass", "db_namespace", "db_database", "redis_url")
-    }
-    env |= {"EMBEDDING_MODEL": world.settings.model}
-    env |= {"EMBEDDING_DIMENSIONS": str(world.settings.dimensions)}
-    done = embed_star("restore", str(backup), *options, env=env)
+    done = embed_star("restore", str(backup), *options, env=world.environment)
     if words == "repo":  # an identifier: a space like any other
         assert done.code == 0
     else:

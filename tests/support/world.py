@@ -60,6 +60,18 @@ class World:
         self.store.spaces.ensure(self.services.space, settings.text_fields)
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The variables with which a command finds this database, and its space."""
+        names = ("db_url", "db_user", "db_namespace", "db_database", "redis_url")
+        return {
+            **{name.upper(): str(getattr(self.settings, name)) for name in names},
+            "DB_PASS": self.settings.db_pass.get_secret_value(),
+            "EMBEDDING_MODEL": self.settings.model,
+            "EMBEDDING_DIMENSIONS": str(self.settings.dimensions),
+            "TEXT_FIELDS": ",".join(self.settings.text_fields),
+        }
+
+    @property
     def table(self) -> str:
         """The vector table."""
         return self.services.space.table
