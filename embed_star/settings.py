@@ -69,7 +69,7 @@ SHUTDOWN_MARGIN_S = 2.0
 """What a process may take beyond its grace until it has ended."""
 
 _FIELD_PATH = re.compile(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62}){0,3}")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_NAME_CHARACTERS = 255
 _INSTALLATION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _RATE = re.compile(r"\d+(/[smh])?")
 
@@ -361,9 +361,12 @@ class Settings(_FromEnvironment):
 
     @field_validator("db_namespace", "db_database", "db_user")
     @classmethod
-    def _identifier(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
-            raise ValueError("must be letters, digits and underscores, not beginning with a digit")
+    def _name(cls, value: str) -> str:
+        odd = value != value.strip() or not value.isprintable()
+        if odd or not 1 <= len(value) <= _NAME_CHARACTERS:
+            raise ValueError(
+                f"must be 1 to {_NAME_CHARACTERS} printable characters, with no space at its ends"
+            )
         return value
 
     @field_validator("installation_id")

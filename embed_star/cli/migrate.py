@@ -59,6 +59,7 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
         click.echo(f"user {settings.db_user} on {target.namespace}/{target.database}: ready")
     with Services(settings) as services:
         store = services.store
+        store.spaces.check_server(settings.text_fields)  # before the first migration, too
         if dry_run:
             _dry_run(store)
             return

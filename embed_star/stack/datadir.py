@@ -118,7 +118,7 @@ class DataDir:
 
     def write_local_env(self, environment: Mapping[str, str]) -> None:
         """Publish the environment, in the form that both `.env` readers and sh take."""
-        lines = (f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
+        lines = (f"{name}={_quoted(value)}\n" for name, value in environment.items())
         self._write_private(self.local_env, "".join(lines))
 
     def log(self, name: str) -> Path:
@@ -140,3 +140,10 @@ class DataDir:
             file.flush()
             os.fsync(descriptor)
         partial.replace(path)
+
+
+def _quoted(value: str) -> str:
+    if "'" not in value:
+        return shlex.quote(value)
+    # shlex would write '"'"', which no reader of `.env` takes.
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

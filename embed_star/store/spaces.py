@@ -9,6 +9,7 @@ from typing import Any
 from embed_star.errors import ConfigError, SchemaError
 from embed_star.models import Space
 from embed_star.store.codec import record
+from embed_star.store.functions import check_functions
 from embed_star.store.names import quoted_path
 from embed_star.store.pool import Database
 
@@ -54,10 +55,12 @@ class Spaces:
         """Make `space` the active one: its record, vector table and event.
 
         Returns whether anything changed. Other spaces are retired; their vectors stay.
+        Raises SchemaError, having changed nothing, when the event would not do on this server.
         One transaction, and doing it twice changes nothing. Rows that changed while
         another space was active are found by the reconcile that is then due.
         """
         fields = list(text_fields)
+        self.check_server(fields)
         if self.is_active(space) and self._has_event():
             return False
         self._database.query(
@@ -74,6 +77,23 @@ class Spaces:
             content=_content(space, fields, "active"),
         )
         return True
+
+    def check_server(self, text_fields: Sequence[str]) -> None:
+        """Raise SchemaError, saying what to do, where the event on `repo` fails or never fires."""
+        check_functions(self._database, event_sql(text_fields))
+        (info,) = self._database.query("INFO FOR DB STRUCTURE")
+        repo: Mapping[str, Any] = next((t for t in info["tables"] if t["name"] == "repo"), {})
+        if repo.get("view"):
+            raise SchemaError(
+                "the table repo is a view (DEFINE TABLE repo AS SELECT), and SurrealDB 3 fires no "
+                "event for what a view computes, so none of its rows would be embedded: make repo "
+                "a table that is written to, for instance by an event on the table behind the view"
+            )
+        if repo.get("drop"):
+            raise SchemaError(
+                "the table repo is defined with DROP, so SurrealDB keeps none of its rows and "
+                "there is nothing to embed: define it without DROP"
+            )
 
     def known(self) -> list[KnownSpace]:
         """Every space that there is a record of, whatever its state.
@@ -156,6 +176,7 @@ class Spaces:
                 "and the settings say otherwise: set EMBEDDING_* and TEXT_FIELDS to that, or run "
                 "`embed-star migrate` to embed every repo anew"
             )
+        self.check_server(active.text_fields)
         if not self._has_event():
             raise SchemaError(
                 "the event on the table repo is gone, so changes are not announced: run "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -110,6 +111,47 @@ class TestEnsure:
         world.query(f"UPSERT repo:1 MERGE {{ `{field}`: 'changed' }}")
         world.settle()
         assert world.provider.paid == {"said\ntoo": 1, "changed\ntoo": 1}
+
+
+class TestTheTableRepo:
+    """Kinds of table for which no event would be of use; migrate and doctor ask the same."""
+
+    @pytest.mark.parametrize(
+        ("defined", "said"),
+        [
+            ("AS SELECT * FROM source", "is a view .*make repo a table"),
+            ("AS SELECT owner, count() AS n FROM source GROUP BY owner", "is a view"),
+            ("DROP", "defined with DROP.*define it without"),
+        ],
+    )
+    def test_is_refused_in_one_sentence(self, world: World, defined: str, said: str) -> None:
+        world.query(f"DEFINE TABLE source; DEFINE TABLE OVERWRITE repo {defined}")
+        for options in ([], ["--dry-run"]):
+            done = embed_star("migrate", *options, env=world.environment)
+            done.assert_one_sentence()
+            assert re.search(said, done.err)
+        doctor = embed_star("doctor", env=world.environment)
+        assert doctor.code == 1
+        assert re.search(f"FAIL +schema .*{said}", doctor.out)
+        with pytest.raises(SchemaError, match=said):
+            world.store.spaces.ensure(world.services.space, world.settings.text_fields)
+
+    @pytest.mark.parametrize(
+        "defined",
+        ["TYPE NORMAL", "SCHEMAFULL", "TYPE RELATION", "CHANGEFEED 1d", "COMMENT 'AS SELECT'"],
+    )
+    def test_may_be_of_any_other_kind(self, world: World, defined: str) -> None:
+        world.query(
+            f"DEFINE TABLE OVERWRITE repo {defined}; DEFINE FIELD full_name ON repo TYPE string;"
+            "DEFINE TABLE user"
+        )
+        world.store.check()
+        if "RELATION" in defined:
+            world.query("RELATE user:1->repo:1->user:2 SET full_name = 'a/b'")
+        else:
+            world.query("CREATE repo:1 SET full_name = 'a/b'")
+        world.settle()
+        assert set(world.vectors()) == {"1"}
 
 
 class TestDropping:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from surrealdb.data.types.record_id import RecordID
+from surrealdb.data.types.table import Table
 
 from embed_star import text
 from embed_star.backlog import Backlog
@@ -106,7 +107,7 @@ class World:
 
     def vectors(self) -> dict[str, dict[str, Any]]:
         """The records of the vector table by key."""
-        (rows,) = self.query("SELECT * FROM type::table($table)", table=self.table)
+        (rows,) = self.query("SELECT * FROM $table", table=Table(self.table))
         return {key_text(row["id"].id): row for row in rows}
 
     def failures(self) -> dict[str, dict[str, Any]]:

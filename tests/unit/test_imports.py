@@ -197,6 +197,7 @@ INTERPOLATED = {
     "quoted(user)": "the same",
     "quoted_text(password)": "the same: DEFINE USER takes no parameter",
     "user_sql(user, password)": "made of the two above",
+    "_TRIALS[name]": "one of our constants",
     "wanted": "a number",
     "max(_EF, wanted)": "a number",
     "int(self._space.dimensions)": "a number",
