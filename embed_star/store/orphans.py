@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
+from uuid import UUID
 
 from embed_star.models import Key
+from embed_star.store.codec import record
 from embed_star.store.pool import Database
 from embed_star.store.ranges import records_after
 
@@ -34,11 +37,25 @@ class Orphans:
         make = "type::record" if self._database.version >= (3,) else "type::thing"
         ((keys, removed),) = self._database.query(
             f"{{ LET $page = (SELECT VALUE id FROM {source} LIMIT $rows);"
-            "LET $gone = array::filter($page, |$one|"
-            f" !record::exists({make}('repo', record::id($one))));"
+            # 2.x makes a text of a UUID on the way: see `_sweep_uuids`.
+            f"LET $gone = array::filter($page, |$one| {make}('repo', record::id($one)).id()"
+            f" == record::id($one) AND !record::exists({make}('repo', record::id($one))));"
             "DELETE $gone RETURN NONE;"
             "RETURN [$page, array::len($gone)] }",
             rows=rows,
             **bound,
         )
+        uuids = [one.id for one in keys if isinstance(one.id, UUID)]
+        if uuids and self._database.version < (3,):
+            removed += self._sweep_uuids(table, uuids)
         return Swept([one.id for one in keys], int(removed))
+
+    def _sweep_uuids(self, table: str, keys: Sequence[Key]) -> int:
+        """Delete the orphans among `keys`; how many. These are exact here, too."""
+        (removed,) = self._database.query(
+            "{ LET $gone = array::filter($pairs, |$pair| !record::exists($pair[1]));"
+            "FOR $pair IN $gone { LET $one = $pair[0]; DELETE $one RETURN NONE };"
+            "RETURN array::len($gone) }",
+            pairs=[[record(table, key), record("repo", key)] for key in keys],
+        )
+        return int(removed)
