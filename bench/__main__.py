@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import backup, blame, load
+from bench.quality import command as quality
 from bench.scraping import scraped
 from bench.soak import soak
 from bench.stack import Bench, Shape, quantile, running
@@ -25,7 +26,7 @@ _TURNS = 7
 Line = tuple[str, ...]
 
 
-WITH_OPTIONS = {"backup": backup.main, "load": load.main}
+WITH_OPTIONS = {"backup": backup.main, "load": load.main, "quality": quality.main}
 """What takes arguments of its own, and is run only when it is named."""
 
 

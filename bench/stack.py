@@ -70,11 +70,11 @@ class Bench:
     @contextmanager
     def producer_held(self) -> Iterator[None]:
         """Keep the producer from claiming, by leading in its place."""
-        locks = self.services.locks
+        locks = self.services.leases
         deadline = time.monotonic() + GIVE_UP_S
         while not locks.acquire([LEASE_KEY], self._hold, GIVE_UP_S)[0]:
             # The lease is the producer's: wait for the moment between two extensions.
-            self.services.redis.delete(f'{self.services.redis_prefix}lock:"{LEASE_KEY}"')
+            self.services.redis.delete(f'{self.services.redis_prefix}lease:"{LEASE_KEY}"')
             if time.monotonic() > deadline:
                 raise TimeoutError("the producer keeps its lease")
         time.sleep(_LEASE_S)  # it notices at its next extension, a third of the lease away

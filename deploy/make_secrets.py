@@ -28,6 +28,8 @@ PASSWORDS = (
     "flower_password",
     "grafana_password",
 )
+INSTALLATION = "installation_id"
+"""No secret: a part of the names in Redis, which its users have rights on."""
 KEYS = ("openai_api_key", "together_api_key")
 """Empty until somebody fills them: an empty file counts as not there."""
 
@@ -44,7 +46,8 @@ def derived(passwords: dict[str, str]) -> Iterator[tuple[str, str]]:
     yield "cache_url", f"redis://embed_star_cache:{passwords['cache_password']}@cache:6379/0"
     observer = passwords["observer_password"]
     yield "observer_redis_url", f"redis://embed_star_observer:{observer}@redis:6379/0"
-    yield "redis_users.acl", redis_users(USERS.read_text(encoding="utf-8"), passwords)
+    example = USERS.read_text(encoding="utf-8").replace("INSTALLATION", passwords[INSTALLATION])
+    yield "redis_users.acl", redis_users(example, passwords)
     # SurrealDB reads its first user's password from the environment only.
     yield "surrealdb.env", f"SURREAL_USER=root\nSURREAL_PASS={passwords['root_db_pass']}"
 
@@ -66,8 +69,9 @@ def make(folder: Path) -> list[str]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     passwords = {name: secrets.token_urlsafe(32) for name in PASSWORDS}
+    passwords[INSTALLATION] = secrets.token_hex(8)
     new = []
-    for name in (*PASSWORDS, *KEYS):
+    for name in (*PASSWORDS, INSTALLATION, *KEYS):
         path = folder / name
         if path.exists():
             passwords[name] = path.read_text(encoding="utf-8").strip()

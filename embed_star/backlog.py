@@ -21,7 +21,7 @@ from embed_star.guards.breaker import Breaker, Phase
 from embed_star.guards.budget import Budget
 from embed_star.guards.locks import LockLayer
 from embed_star.guards.runs import RunCounts, Runs
-from embed_star.models import Batch, Lane, Pending, Space
+from embed_star.models import Batch, Key, Lane, Pending, Space
 from embed_star.store import outbox as outbox_store
 from embed_star.store.locks import LockTable
 from embed_star.store.outbox import Outbox
@@ -147,6 +147,8 @@ class Backlog:
         self._wall_clock = wall_clock
         self._after = dict.fromkeys(Lane, "")
         self._paused = False  # the provider, at the last look
+        self._unsure: list[tuple[Sequence[Key], str, float]] = []
+        """Rows, run and end of claims whose answer was lost: locks that may be for nobody."""
 
     def rewind(self) -> None:
         """Read both lanes from their beginning again.
@@ -171,6 +173,7 @@ class Backlog:
         then is given back, or ends with its locks.
         """
         counts = self._runs.counts()
+        self._release_unsure()
         if self.is_retired():
             return Turn(0, counts.in_flight)
         rate = self._throughput.update(counts.finished_total)
@@ -275,7 +278,12 @@ class Backlog:
         Raises RedisUnavailable, nothing claimed in the database: nothing could be enqueued.
         """
         ttl_s = self._pace.lock_ttl_s
-        first = self._locks.acquire([row.key for row in rows], run_id, ttl_s)
+        keys = [row.key for row in rows]
+        try:
+            first = self._locks.acquire(keys, run_id, ttl_s)
+        except BaseException:
+            self._unsure.append((keys, run_id, self._clock() + ttl_s))
+            raise
         maybe = [row for row, mine in zip(rows, first, strict=True) if mine]
         if len(maybe) < len(rows):
             self._emit(RowsContended("redis", len(rows) - len(maybe)))
@@ -284,6 +292,7 @@ class Backlog:
         try:
             second = self._lock_table.acquire([row.key for row in maybe], run_id, ttl_s)
         except BaseException:
+            self._unsure.append(([row.key for row in maybe], run_id, self._clock() + ttl_s))
             self._release_redis(maybe, run_id)
             raise
         lost = [row for row, mine in zip(maybe, second, strict=True) if not mine]
@@ -300,6 +309,19 @@ class Backlog:
         with suppress(RedisUnavailable):  # each call may take its whole time-out
             self._locks.release(keys, run_id)
             self._runs.finish(run_id, {})
+
+    def _release_unsure(self) -> None:
+        """Let go of what may have been claimed. Raises RedisUnavailable and StoreUnavailable.
+
+        Otherwise such rows would be locked against their own claimer until the locks end.
+        """
+        while self._unsure:
+            keys, run_id, until = self._unsure[-1]
+            if self._clock() < until:
+                self._lock_table.release(keys, run_id)
+                self._locks.release(keys, run_id)
+            self._unsure.pop()
+            self.rewind()
 
     def _release_redis(self, rows: Sequence[Pending], run_id: str) -> None:
         with suppress(RedisUnavailable):

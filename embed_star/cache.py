@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -28,22 +28,26 @@ class VectorCache:
     """Vectors of one space, by text hash. Thread-safe.
 
     An entry is a CRC-32 and the little-endian float32 values; one that is torn or of
-    another length is a miss. Keys carry the space's name, so models never mix.
+    another length is a miss. Keys carry the space's name and the server, so neither models
+    nor two servers' models of one name ever mix.
     """
 
     def __init__(
         self,
         client: redis.Redis,
-        space: str,
+        prefix: str,
         dimensions: int,
         *,
+        source: str = "",
         ttl_s: float,
         local_entries: int,
         local_ttl_s: float,
         emit: Emit = nobody,
     ) -> None:
+        """`prefix` is the space's; `source` names the server that its vectors come from."""
         self._client = client
-        self._prefix = f"embed_star:vector:{space}:"
+        self._space = prefix
+        self.source = source
         self._dimensions = dimensions
         self._ttl_ms = round(ttl_s * 1000)
         self._emit = emit
@@ -57,6 +61,12 @@ class VectorCache:
         """
         wanted = list(dict.fromkeys(hashes))
         return self._with_fetched(wanted, self._held(wanted))
+
+    def get_from(self, source: str, hashes: Iterable[str]) -> dict[str, Vector]:
+        """As `get_many`, of vectors that a worker with another server has put there."""
+        if source in ("", self.source):
+            return self.get_many(hashes)
+        return self._fetch(list(dict.fromkeys(hashes)), source)
 
     def get_shared(self, hashes: Iterable[str]) -> dict[str, Vector]:
         """As `get_many`, and what is found is in Redis afterwards, for other processes.
@@ -82,7 +92,7 @@ class VectorCache:
         with redis_errors("write the cache"):
             pipe = self._client.pipeline(transaction=False)
             for one, vector in vectors.items():
-                pipe.set(self._prefix + one, _pack(vector), px=self._ttl_ms)
+                pipe.set(self.name(one, self.source), _pack(vector), px=self._ttl_ms)
             pipe.execute()
 
     def _held(self, hashes: Iterable[str]) -> dict[str, Vector]:
@@ -95,20 +105,25 @@ class VectorCache:
 
     def _with_fetched(self, hashes: Iterable[str], held: Mapping[str, Vector]) -> dict[str, Vector]:
         """`held`, and those of the others among `hashes` that Redis has."""
-        missing = [one for one in hashes if one not in held]
-        if not missing:
-            return dict(held)
-        with redis_errors("read the cache"):
-            raw = cast(
-                "list[bytes | None]", self._client.mget([self._prefix + one for one in missing])
-            )
-        fetched = {
-            one: vector
-            for one, blob in zip(missing, raw, strict=True)
-            if blob is not None and (vector := self._unpack(blob)) is not None
-        }
+        fetched = self._fetch([one for one in hashes if one not in held], self.source)
         self._keep(fetched)
         return {**held, **fetched}
+
+    def _fetch(self, hashes: Sequence[str], source: str) -> dict[str, Vector]:
+        if not hashes:
+            return {}
+        names = [self.name(one, source) for one in hashes]
+        with redis_errors("read the cache"):
+            raw = cast("list[bytes | None]", self._client.mget(names))
+        return {
+            one: vector
+            for one, blob in zip(hashes, raw, strict=True)
+            if blob is not None and (vector := self._unpack(blob)) is not None
+        }
+
+    def name(self, text_hash: str, source: str) -> str:
+        """The name, in Redis, of the vector of this text by that server."""
+        return f"{self._space}{source}:{text_hash}"
 
     def _keep(self, vectors: Mapping[str, Vector]) -> None:
         with self._lock:

@@ -38,6 +38,9 @@ of a row.
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class EmbedStarError(Exception):
     """Base of the tree. `str()` is a sentence for people."""
@@ -84,7 +87,7 @@ class ProviderUnavailable(TransientError):
 
 
 class ProviderThrottled(ProviderUnavailable):
-    """The provider answered 429.
+    """The provider answered 429, or that it is busy and when to come back.
 
     `retry_after_s` is its own word on how long to wait, in seconds, or None. `answered` says
     that these very texts were sent and got the 429; else no call was made for them.
@@ -185,3 +188,15 @@ class InputSuspected(ProviderError):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error that nobody expected came from: `codec.py:132 in decode`.
+
+    For logs, in place of its words, which may quote a row.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "unknown"
+    last = frames[-1]
+    return f"{Path(last.filename).name}:{last.lineno} in {last.name}"

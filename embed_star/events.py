@@ -92,6 +92,14 @@ class TaskPutOff:
     task: str
 
 
+@dataclass(frozen=True, slots=True)
+class LoopFailed:
+    """A loop met an error that it does not know, and goes on."""
+
+    part: str
+    """`producer`, `doorbell` or `runs`."""
+
+
 Event = (
     ProviderCalled
     | CacheRead
@@ -101,6 +109,7 @@ Event = (
     | RowsWritten
     | RowsLeft
     | TaskPutOff
+    | LoopFailed
 )
 Emit = Callable[[Event], None]
 

@@ -18,8 +18,10 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
+import urllib3.exceptions
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 
+from embed_star.connection_faults import lasting_fault, proxy_trouble, refused_by_proxy
 from embed_star.errors import ConfigError, EmbedStarError, TransientError
 
 RETRIES = 4
@@ -144,10 +146,13 @@ class StarredClient:
         """One request: the reply, or why it is worth trying again."""
         try:
             reply = self._request(url)
-        except (InvalidURL, InvalidSchema, MissingSchema) as error:
-            raise ConfigError("GITHUB_API_URL, or a proxy's URL, cannot be used") from error
-        except requests.RequestException as error:
-            return f"could not be reached ({type(error).__name__})"
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            if sentence := lasting_fault(error, url):
+                raise ConfigError(sentence) from None
+            if isinstance(error, InvalidURL | InvalidSchema | MissingSchema):
+                raise ConfigError("GITHUB_API_URL, or a proxy's URL, cannot be used") from error
+            trouble = proxy_trouble(error, url)
+            return trouble or f"could not be reached ({type(error).__name__})"
         if reply.status >= 500:
             return f"answered {reply.status}"
         if reply.status == 200:
@@ -226,6 +231,8 @@ class StarredClient:
             return ConfigError(f"GitHub at {self._host} has no user {user}")
         if status == 401 and self._has_token:
             return ConfigError("GitHub refused GITHUB_TOKEN (401): it is wrong or has expired")
+        if status == 407:
+            return ConfigError(refused_by_proxy(status, self._base))
         if status in (401, 403):
             return ConfigError(
                 f"GitHub at {self._host} refuses to list what {user} starred ({status}): check "

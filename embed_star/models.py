@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from enum import IntEnum, StrEnum
 from json.encoder import encode_basestring_ascii
 from typing import Any
 from uuid import UUID
+
+from embed_star.values import NULL, Null
 
 MESSAGE_VERSION = 1
 """Version of the shape of task messages. A reader puts back what is of any other, for
@@ -26,7 +29,11 @@ def has_version(message: Any) -> bool:
 
 
 Key = Any
-"""The key of a SurrealDB record: int, str, UUID, or a list/dict of those."""
+"""The key of a SurrealDB record: int, str, UUID, or a list/dict of those and of bool, float,
+None (NONE) and NULL. SurrealDB allows more, which is not usable (`is_usable`)."""
+
+_KEY_DEPTH = 32
+"""Lists and dicts within each other, in a key that is usable."""
 
 OutboxId = tuple[int, str]
 """`(lane, ulid)`: the key of one record of `embedding_outbox`."""
@@ -39,17 +46,23 @@ class Lane(IntEnum):
     BACKFILL = 1
 
 
-def key_to_json(key: Key) -> Any:
-    """A record key as JSON; `key_from_json` is its inverse."""
-    if isinstance(key, int | str):
+def key_to_json(key: Key, depth: int = 0) -> Any:
+    """A record key as JSON; `key_from_json` is its inverse. Raises TypeError for a part that
+    does not come back from there as it was (a datetime, a set, -0.0): see `is_usable`."""
+    if key is None or isinstance(key, int | str):
         return key
     if isinstance(key, UUID):
         return {"uuid": str(key)}
-    if isinstance(key, list | tuple):
-        return {"array": [key_to_json(part) for part in key]}
-    if isinstance(key, Mapping):
-        return {"object": {name: key_to_json(part) for name, part in key.items()}}
-    return key
+    if isinstance(key, Null):
+        return {"null": True}
+    if isinstance(key, float) and math.isfinite(key) and str(key) != "-0.0":
+        return key
+    if depth < _KEY_DEPTH:
+        if isinstance(key, list | tuple):
+            return {"array": [key_to_json(part, depth + 1) for part in key]}
+        if isinstance(key, Mapping):
+            return {"object": {name: key_to_json(part, depth + 1) for name, part in key.items()}}
+    raise TypeError("no message can carry this key")
 
 
 def key_from_json(value: Any) -> Key:
@@ -60,6 +73,8 @@ def key_from_json(value: Any) -> Key:
         match value:
             case {"uuid": str(inner)}:
                 return UUID(inner)
+            case {"null": True}:
+                return NULL
             case {"array": list(inner)}:
                 return [key_from_json(part) for part in inner]
             case {"object": dict(inner)}:
@@ -77,12 +92,19 @@ def key_text(key: Key) -> str:
 
 
 def is_usable(key: Key) -> bool:
-    """Whether `key` has a form in messages: not, for one, with a datetime in an array."""
+    """Whether `key` has a form in messages: not, for one, with a datetime or a set in it.
+
+    What is usable comes back from messages, Redis and the database as the same key.
+    """
     try:
         key_text(key)
     except TypeError:
         return False
     return True
+
+
+_IDENTIFIER = re.compile(r"[a-z0-9_]{1,200}")
+MAX_DIMENSIONS = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +120,20 @@ class Space:
     dimensions: int
     text_version: str
     """Hash of everything that shapes the text: fields, template version, length limit."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless the name is an identifier, wherever the values come from.
+
+        The name of the table stands in statements, where no parameter is taken.
+        """
+        texts = (self.provider, self.model, self.text_version)
+        if not all(type(one) is str for one in texts) or type(self.dimensions) is not int:
+            raise ValueError("a space is three texts and a whole number")
+        names = (self.provider, self.name)
+        if not 1 <= self.dimensions <= MAX_DIMENSIONS or not all(map(_IDENTIFIER.fullmatch, names)):
+            raise ValueError(
+                f"a space has 1 to {MAX_DIMENSIONS} dimensions and a provider of a-z, 0-9 and _"
+            )
 
     @property
     def name(self) -> str:
@@ -197,16 +233,19 @@ class Outcome:
     reason: str = ""
     cut: bool = False
     """Whether the text was longer than what was embedded of it."""
+    source: str = ""
+    """Of the vector: the server that made it, another part of its cache key."""
 
     def to_json(self) -> list[Any]:
         flags = int(self.replaces) + 2 * int(self.heals) + 4 * int(self.cut)
-        return [*self.row.to_json(), self.status.value, self.text_hash, flags, self.reason]
+        said = [self.status.value, self.text_hash, flags, self.reason]
+        return [*self.row.to_json(), *said, *filter(None, [self.source])]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Outcome:
         """Raises ValueError when `value` is not an outcome."""
         try:
-            key, outbox, status, text_hash, flags, reason, *_ = value
+            key, outbox, status, text_hash, flags, reason, *rest = value
             return cls(
                 Pending.from_json((key, outbox)),
                 Status(status),
@@ -215,6 +254,7 @@ class Outcome:
                 bool(flags & 2),
                 str(reason),
                 bool(flags & 4),
+                str(rest[0]) if rest else "",
             )
         except (TypeError, OverflowError) as error:
             raise ValueError(f"not an outcome: {error}") from error

@@ -166,7 +166,7 @@ def database_facts(services: Services) -> DatabaseFacts:
 
 def redis_facts(services: Services) -> RedisFacts:
     """Raises RedisUnavailable, also when Redis answers and takes no writes."""
-    check_writes(services.redis, services.redis_prefix)
+    check_writes(services.redis)
     runs = services.runs.counts()  # the guards below do without Redis, and would not say so
     queues, unacked = services.queues.look()
     age_s = runs.oldest_age_s

@@ -238,13 +238,13 @@ class Embedder:
             self._give_back(held, waiting, bought.paused)
         for one in work:
             if one.hash in cached:
-                yield one.outcome(Status.CACHED)
+                yield replace(one.outcome(Status.CACHED), source=self._cache.source)
             elif one.hash in bought.waiting:
                 yield one.outcome(Status.DEFERRED, bought.why)
             elif one.hash in bought.refused:
                 yield one.outcome(Status.FAILED, bought.refused[one.hash])
             else:
-                yield one.outcome(Status.EMBEDDED)
+                yield replace(one.outcome(Status.EMBEDDED), source=self._cache.source)
 
     def _buy(self, held: _Held, missing: Mapping[str, str], final: bool) -> _Bought:
         """Pay for `missing` (hash → text). Raises what is to be tried again soon."""
@@ -369,8 +369,13 @@ class Storer:
         return tally
 
     def _store_some(self, run_id: str, outcomes: Sequence[Outcome]) -> Counter[Status]:
-        wanted = [one.text_hash for one in outcomes if one.status in _WITH_VECTOR]
-        found = self._cache.get_many(wanted)
+        wanted: dict[str, list[str]] = {}
+        for one in outcomes:
+            if one.status in _WITH_VECTOR:
+                wanted.setdefault(one.source, []).append(one.text_hash)
+        found: dict[str, Vector] = {}
+        for source, hashes in wanted.items():
+            found |= self._cache.get_from(source, hashes)
         # Evicted between the two tasks: the row stays pending.
         ready = [
             one for one in outcomes if one.status not in _WITH_VECTOR or one.text_hash in found

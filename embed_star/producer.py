@@ -19,7 +19,9 @@ from embed_star.errors import (
     StoreError,
     StoreUnavailable,
     WriteConflict,
+    place_of,
 )
+from embed_star.events import Emit, LoopFailed, nobody
 from embed_star.guards.locks import LockLayer
 from embed_star.guards.runs import Runs
 from embed_star.store import outbox
@@ -109,6 +111,7 @@ class Producer:
         open_doorbell: Callable[[], Doorbell] | None,
         on_lead: Callable[[], None] = lambda: None,
         on_turn: Callable[[], None] = lambda: None,
+        emit: Emit = nobody,
     ) -> None:
         """`on_lead` is called when it begins to lead, `on_turn` with each look at the backlog."""
         self._backlog = backlog
@@ -118,6 +121,7 @@ class Producer:
         self._open_doorbell = open_doorbell
         self._on_lead = on_lead
         self._on_turn = on_turn
+        self._emit = emit
         self._ring = threading.Event()
         self._stopped = threading.Event()
         self._leading = self._standing_by = False
@@ -142,7 +146,9 @@ class Producer:
         self._step_down()
 
     def run(self) -> None:
-        """Watch until `stop`. Outages of the database and of Redis are waited out."""
+        """Watch until `stop`. Outages of the database and of Redis are waited out, and so is an
+        error that nobody expected: the next turn may not meet it, and others need the producer.
+        """
         bells = [threading.Thread(target=self._hear_runs, daemon=True)]
         if self._open_doorbell is not None:
             bells.append(
@@ -155,16 +161,19 @@ class Producer:
         failures = 0
         while not self._stopped.is_set():
             self._ring.clear()
-            self._on_turn()
             try:
+                self._on_turn()
                 wait_s = self._turn()
                 if failures:
                     log.info("recovered", failures=failures)
                 failures = 0
-            except EmbedStarError as error:
+            except Exception as error:  # noqa: BLE001 - see above
                 failures += 1
                 wait_s = random.uniform(0.1, min(_BACKOFF_MAX_S, 0.2 * 2**failures))  # noqa: S311 - jitter
-                log.warning("producer_waits", reason=str(error), wait_s=round(wait_s, 2))
+                if isinstance(error, EmbedStarError):
+                    log.warning("producer_waits", reason=str(error), wait_s=round(wait_s, 2))
+                else:
+                    self._outlive("producer", error, wait_s)
                 self._stopped.wait(wait_s)
                 continue
             self._ring.wait(wait_s)
@@ -172,6 +181,17 @@ class Producer:
         log.info("stopped")
         for bell in bells:  # before their caller closes what they use
             bell.join(_BELL_STOPS_S)
+
+    def _outlive(self, loop: str, error: Exception, wait_s: float) -> None:
+        # Not its words, nor a traceback's values: they may quote a row.
+        log.error(
+            "unexpected_error",
+            loop=loop,
+            error=type(error).__name__,
+            place=place_of(error),
+            wait_s=round(wait_s, 2),
+        )
+        self._emit(LoopFailed(loop))
 
     def _turn(self) -> float:
         """One look at the backlog; how long to wait for a ring after it, in seconds."""
@@ -246,30 +266,43 @@ class Producer:
             except RedisUnavailable as error:
                 log.warning("finished_runs_unheard", reason=str(error))
                 self._stopped.wait(1.0)
+            except Exception as error:  # noqa: BLE001 - as in `run`
+                self._outlive("runs", error, 1.0)
+                self._stopped.wait(1.0)
 
     def _hear_database(self, open_doorbell: Callable[[], Doorbell]) -> None:
         """Ring on live notifications. A hint only: whatever is missed, the poll finds."""
         while not self._stopped.is_set():
             try:
-                bell = open_doorbell()
-            except EmbedStarError as error:
-                log.warning("doorbell_waits", reason=str(error))
+                if not self._hear_bell(open_doorbell):
+                    return
+            except Exception as error:  # noqa: BLE001 - as in `run`
+                self._outlive("doorbell", error, 1.0)
                 self._stopped.wait(1.0)
-                continue
-            try:
-                while not self._stopped.is_set():
-                    self._listen(bell)
-            except StoreUnavailable as error:
-                # Also how a server ends what it could not send fast enough: see _listen.
-                log.info("live_query_lost", reason=str(error))
-                self._stopped.wait(1.0)
-            except WriteConflict:
-                continue
-            except StoreError as error:
-                log.info("no_live_queries", reason=str(error), poll_s=self._rhythm.poll_s)
-                return
-            finally:
-                bell.close()
+
+    def _hear_bell(self, open_doorbell: Callable[[], Doorbell]) -> bool:
+        """Listen at one doorbell while it works; whether to open another one."""
+        try:
+            bell = open_doorbell()
+        except EmbedStarError as error:
+            log.warning("doorbell_waits", reason=str(error))
+            self._stopped.wait(1.0)
+            return True
+        try:
+            while not self._stopped.is_set():
+                self._listen(bell)
+        except StoreUnavailable as error:
+            # Also how a server ends what it could not send fast enough: see _listen.
+            log.info("live_query_lost", reason=str(error))
+            self._stopped.wait(1.0)
+        except WriteConflict:
+            pass
+        except StoreError as error:
+            log.info("no_live_queries", reason=str(error), poll_s=self._rhythm.poll_s)
+            return False
+        finally:
+            bell.close()
+        return True
 
     def _listen(self, bell: Doorbell) -> None:
         """Ring for each notification while it is quiet.

@@ -27,7 +27,8 @@ REASONS = {
     ),
     "key_type": Reason(
         "its key is of a kind that no message can carry",
-        "give it a key of numbers, strings or UUIDs, or an array or object of those",
+        "give it a key of numbers, strings or UUIDs, or an array or object of those, "
+        "without dates, durations, decimals or sets",
     ),
     "rejected": Reason(
         "the provider refused its text, and answered another one after it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,8 +11,8 @@ from functools import cached_property
 from itertools import chain, repeat
 from typing import Self
 
-import redis
 import structlog
+from redis import Redis
 
 from embed_star import providers, text
 from embed_star.backlog import Backlog, Dispatcher, Pace
@@ -31,7 +32,8 @@ from embed_star.guards.dead_letters import DeadLetters
 from embed_star.guards.local_breaker import LocalBreaker
 from embed_star.guards.local_budget import LocalBudget
 from embed_star.guards.locks import RedisLocks
-from embed_star.guards.queues import Queues, prefix_of
+from embed_star.guards.names import cache_prefix_of, celery_prefix_of, prefix_of
+from embed_star.guards.queues import Queues
 from embed_star.guards.redis_breaker import RedisBreaker
 from embed_star.guards.runs import Runs
 from embed_star.guards.shared_budget import FallbackBudget, RedisBudget
@@ -48,9 +50,11 @@ from embed_star.settings import LOCK_MARGIN_S, Settings
 from embed_star.store.connection import Target
 from embed_star.store.cursors import Cursors
 from embed_star.store.failures import Failures
+from embed_star.store.installation import Installation
 from embed_star.store.locks import LockTable
 from embed_star.store.marks import Marks
 from embed_star.store.migrations import Migrator, find_directory, read_migrations
+from embed_star.store.orphans import Orphans
 from embed_star.store.outbox import Outbox
 from embed_star.store.pool import Database, Pool
 from embed_star.store.records import Records
@@ -119,6 +123,12 @@ class Store:
     database: Database
     space: Space
     text_fields: tuple[str, ...]
+    installation_id: str = ""
+    """The name that the settings give, if any."""
+
+    @cached_property
+    def installation(self) -> Installation:
+        return Installation(self.database, self.installation_id)
 
     @cached_property
     def repos(self) -> Repos:
@@ -168,6 +178,7 @@ class Store:
         if to_write:
             self.database.check_rights()
         self.migrator.check()
+        self.installation.name()
         self.spaces.check(self.space)
 
 
@@ -189,7 +200,22 @@ class Services:
         self.emit = emit
         self._sleep = sleep
         self.space = space_of(settings)
-        self.redis_prefix = f"embed_star:{settings.db_namespace}:{settings.db_database}:"
+
+    @cached_property
+    def installation(self) -> str:
+        """The settings', else the database's. Raises SchemaError and StoreUnavailable."""
+        return self.settings.installation_id or self.store.installation.name()
+
+    @cached_property
+    def redis_prefix(self) -> str:
+        """What names in Redis begin with. Raises as `installation`, and so does what uses it."""
+        settings = self.settings
+        return prefix_of(settings.db_namespace, settings.db_database, self.installation)
+
+    @cached_property
+    def endpoint(self) -> str:
+        """A short name of the server that makes the vectors."""
+        return hashlib.sha256(self.settings.endpoint.encode()).hexdigest()[:8]
 
     @cached_property
     def grace(self) -> Grace:
@@ -205,10 +231,10 @@ class Services:
             max_age_s=settings.db_connection_max_age_s,
         )
         database = Database(pool, conflict_retries=settings.db_conflict_retries)
-        return Store(database, self.space, settings.text_fields)
+        return Store(database, self.space, settings.text_fields, settings.installation_id)
 
     @cached_property
-    def redis(self) -> redis.Redis:
+    def redis(self) -> Redis:
         return connection.connect(self.settings.redis_url, self.settings.redis_timeout_s)
 
     @cached_property
@@ -216,13 +242,17 @@ class Services:
         return RedisLocks(self.redis, self.redis_prefix)
 
     @cached_property
+    def leases(self) -> RedisLocks:
+        """Who leads: no locks of rows, whose keys are anybody's."""
+        return RedisLocks(self.redis, self.redis_prefix, "lease")
+
+    @cached_property
     def runs(self) -> Runs:
         return Runs(self.redis, self.redis_prefix)
 
     @cached_property
     def queues(self) -> Queues:
-        settings = self.settings
-        return Queues(self.redis, prefix_of(settings.db_namespace, settings.db_database))
+        return Queues(self.redis, celery_prefix_of(self.redis_prefix))
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
@@ -237,7 +267,7 @@ class Services:
         thresholds = thresholds_of(self.settings)
         if thresholds is None:
             return NeverOpen()
-        name = f"{self.space.provider}:{self.space.model}"
+        name = f"{self.space.provider}:{self.space.model}:{self.endpoint}"
         shared = RedisBreaker(self.redis, self.redis_prefix, name, thresholds)
         return FallbackBreaker(shared, LocalBreaker(thresholds))
 
@@ -274,9 +304,10 @@ class Services:
         local = LocalBudget(self.rate_limits, max_wait_s=wait_s)
         if settings.embedding_provider == "local":
             return local
-        # Not of one database: whoever uses the provider shares its limit.
-        name = f"{settings.embedding_provider}:{settings.model}"
-        shared = RedisBudget(self.redis, "embed_star:", name, self.rate_limits, max_wait_s=wait_s)
+        name = f"{settings.embedding_provider}:{settings.model}:{self.endpoint}"
+        shared = RedisBudget(
+            self.redis, self.redis_prefix, name, self.rate_limits, max_wait_s=wait_s
+        )
         return FallbackBudget(shared, local)
 
     def budgeted_provider(self, *, reserved: bool = False, pauses: bool = True) -> Provider:
@@ -292,17 +323,21 @@ class Services:
         )
 
     @cached_property
+    def cache_redis(self) -> Redis:
+        settings = self.settings
+        if not settings.cache_url:
+            return self.redis
+        return connection.connect(settings.cache_url, settings.redis_timeout_s)
+
+    @cached_property
     def cache(self) -> VectorCache:
         settings = self.settings
-        client = (
-            connection.connect(settings.cache_url, settings.redis_timeout_s)
-            if settings.cache_url
-            else self.redis
-        )
+        prefix = cache_prefix_of(settings.db_namespace, settings.db_database, self.installation)
         return VectorCache(
-            client,
-            self.space.name,
+            self.cache_redis,
+            f"{prefix}{self.space.name}:",
             self.space.dimensions,
+            source=self.endpoint,
             ttl_s=settings.cache_ttl_s,
             local_entries=settings.cache_local_entries,
             local_ttl_s=settings.cache_local_ttl_s,
@@ -341,7 +376,8 @@ class Services:
 
     @cached_property
     def throttled(self) -> Suspects:
-        return Suspects(self.redis, f"{self.redis_prefix}{self.space.name}:", "throttled")
+        server = f"{self.space.name}:{self.endpoint}"
+        return Suspects(self.redis, self.redis_prefix, server, "throttled")
 
     def make_buyer(self, clock: Callable[[], float] = time.monotonic) -> Buyer:
         """What gets vectors from the provider into the cache."""
@@ -349,7 +385,7 @@ class Services:
             calls=self.calls,
             cache=self.cache,
             validator=self.validator,
-            suspects=Suspects(self.redis, f"{self.redis_prefix}{self.space.name}:"),
+            suspects=Suspects(self.redis, self.redis_prefix, f"{self.space.name}:{self.endpoint}"),
             throttled=self.throttled,
             batch_max_tokens=self.settings.batch_max_tokens,
             most_s=self.settings.batch_max_s,
@@ -435,6 +471,8 @@ class Services:
             repos=self.store.repos,
             vectors=self.store.vectors,
             outbox=self.store.outbox,
+            orphans=Orphans(self.store.database),
+            spaces=self.store.spaces,
             cursors=self.store.cursors,
             text_max_tokens=self.settings.text_tokens,
             page_rows=self.settings.reconcile_page_rows,
@@ -443,12 +481,21 @@ class Services:
     def check(self) -> None:
         """As `Store.check`; say so when Redis may drop queued work.
 
-        Raises StoreUnavailable. A Redis that is away is no reason not to start.
+        Raises StoreUnavailable, and ConfigError for a Redis Cluster. A Redis that is
+        away is no reason not to start.
         """
         self.store.check()
+        self.installation = self.store.installation.name()
         with suppress(RedisUnavailable):
+            self.check_redis()
             if policy := connection.eviction_policy(self.redis):
                 log.error("redis_evicts_keys", reason=connection.EVICTS.format(policy=policy))
+
+    def check_redis(self) -> None:
+        """Raise ConfigError when a Redis is a kind that cannot be used; RedisUnavailable."""
+        connection.check_single(self.redis)
+        if self.settings.cache_url:
+            connection.check_single(self.cache_redis)
 
     def await_ready(self, on_try: Callable[[], None] = lambda: None) -> None:
         """`check`, and a database that is down is waited for; `on_try` is called each time.
@@ -477,6 +524,8 @@ class Services:
             self.provider.close()
         if "store" in made:
             self.store.database.close()
+        if "cache_redis" in made:
+            self.cache_redis.close()
         if "redis" in made:
             self.redis.close()
 

@@ -27,6 +27,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from embed_star import redis_url
 from embed_star.context_lengths import text_tokens
 from embed_star.errors import ConfigError
 
@@ -68,8 +69,11 @@ SHUTDOWN_MARGIN_S = 2.0
 """What a process may take beyond its grace until it has ended."""
 
 _FIELD_PATH = re.compile(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62}){0,3}")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_NAME_CHARACTERS = 255
+_INSTALLATION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _RATE = re.compile(r"\d+(/[smh])?")
+
+_PORTS = {"http": 80, "https": 443}
 
 Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
 Rows = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -162,11 +166,15 @@ class Settings(_FromEnvironment):
     cache_url: str = Field("", description="Redis of the vector cache; empty: REDIS_URL")
     redis_timeout_s: Seconds = Field(5.0, description="deadline for one Redis command; tried twice")
 
+    installation_id: str = Field(
+        "", description="part of every name in Redis; empty: the random one that migrate made"
+    )
+
     # Provider
     embedding_provider: ProviderName = Field("local", description="who computes the vectors")
     embedding_model: str = Field("", description="model; empty: the provider's default")
     embedding_dimensions: int = Field(
-        0, ge=0, le=65_536, description="length of a vector; 0: the default model's"
+        0, ge=0, le=65_535, description="length of a vector; 0: the default model's"
     )
     ollama_url: str = Field("http://127.0.0.1:11434", description="Ollama's address")
     openai_base_url: str = Field(
@@ -174,6 +182,9 @@ class Settings(_FromEnvironment):
     )
     openai_api_key: SecretStr = Field(
         SecretStr(""), description="key; may be empty for other hosts"
+    )
+    openai_encoding_format: Literal["auto", "base64", "float"] = Field(
+        "auto", description="how vectors travel; auto: base64 where the server understands it"
     )
     together_base_url: str = Field(
         "https://api.together.xyz/v1", description="Together AI's address"
@@ -318,7 +329,7 @@ class Settings(_FromEnvironment):
     @field_validator("redis_url", "cache_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
-        return _check_url(value, ("redis", "rediss")) if value else value
+        return redis_url.normalised(value) if value else value
 
     @field_validator("tracing_endpoint")
     @classmethod
@@ -350,9 +361,19 @@ class Settings(_FromEnvironment):
 
     @field_validator("db_namespace", "db_database", "db_user")
     @classmethod
-    def _identifier(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
-            raise ValueError("must be letters, digits and underscores, not beginning with a digit")
+    def _name(cls, value: str) -> str:
+        odd = value != value.strip() or not value.isprintable()
+        if odd or not 1 <= len(value) <= _NAME_CHARACTERS:
+            raise ValueError(
+                f"must be 1 to {_NAME_CHARACTERS} printable characters, with no space at its ends"
+            )
+        return value
+
+    @field_validator("installation_id")
+    @classmethod
+    def _installation(cls, value: str) -> str:
+        if value and not _INSTALLATION.fullmatch(value):
+            raise ValueError("must be 1 to 64 letters, digits, dashes and underscores")
         return value
 
     @field_validator("text_fields", mode="before")
@@ -474,6 +495,19 @@ class Settings(_FromEnvironment):
     def dimensions(self) -> int:
         """The length of a vector in force."""
         return self.embedding_dimensions or DEFAULT_MODELS[self.embedding_provider][1]
+
+    @property
+    def endpoint(self) -> str:
+        """Whom the provider's calls go to: its address without user, password and query."""
+        url = {
+            "ollama": self.ollama_url,
+            "openai": self.openai_base_url,
+            "together": self.together_base_url,
+        }.get(self.embedding_provider, "")
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+        host, path = (parts.hostname or "").rstrip("."), parts.path.rstrip("/")
+        return f"{parts.scheme}://{host}:{port}{path}" if url else ""
 
     @property
     def text_tokens(self) -> int:

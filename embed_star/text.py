@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from embed_star.values import spoken
+
 TEMPLATE_VERSION = 1
 """Raised when `render` changes what it makes of the same values."""
 
@@ -25,8 +27,9 @@ def render(values: Sequence[Any], max_tokens: int) -> str:
     """The text of a repo from the values of its text fields, one line for each.
 
     Takes values of any type. Missing and blank ones are left out, lists are joined with
-    commas, NUL characters dropped. Cut at `max_tokens` estimated tokens, always at the
-    same place. Empty when there is nothing to say.
+    commas, NUL characters dropped; a type that Python has not is as SurrealDB prints it.
+    Cut at `max_tokens` estimated tokens, always at the same place. Empty when there is
+    nothing to say.
     """
     return cut(whole(values), max_tokens)
 
@@ -62,4 +65,4 @@ def _line(value: Any) -> str:
     if isinstance(value, Mapping):
         parts = (_line(part) for part in value.values())
         return ", ".join(part for part in parts if part)
-    return str(value).replace("\0", "").strip()
+    return spoken(value).replace("\0", "").strip()

@@ -17,12 +17,15 @@ from tasks import (
     embed,
     lifecycle,
     monitoring,
+    naming,
     prefork,
     results,
     shutdown,
     stand_by,
+    starting,
     store,
     sweep,
+    threads,
     tracing,
 )
 from tasks.base import SHOWN_CHARS, ServiceTask
@@ -35,9 +38,12 @@ def create_app(settings: Settings) -> Celery:
     """An app with all tasks registered; it connects to nothing yet."""
     broker.cure()
     prefork.connect()
+    threads.use()
+    starting.connect()
     app = Celery("embed_star", task_cls=ServiceTask)
     app.conf.update(configuration(settings))
     results.use(app)
+    naming.use(app)
     app.amqp.argsrepr_maxsize = app.amqp.kwargsrepr_maxsize = SHOWN_CHARS
     ServiceTask.bind_settings(app, settings)
     for module in (embed, store, sweep):
@@ -55,27 +61,15 @@ def create_app(settings: Settings) -> Celery:
     return app
 
 
-def verified(url: str) -> str:
-    """Redis' URL, saying of `rediss://` that the server's certificate is checked.
-
-    Left to itself Kombu checks none, and Celery's results refuse to begin.
-    """
-    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
-
-
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's settings. Each that is not obvious has its reason."""
-    prefix = queues.prefix_of(settings.db_namespace, settings.db_database)
     socket = {
         "socket_timeout": settings.redis_timeout_s,
         "socket_connect_timeout": settings.redis_timeout_s,
         "socket_keepalive": True,
-        "global_keyprefix": prefix,
     }
     return {
-        "broker_url": verified(settings.redis_url),
+        "broker_url": settings.redis_url,
         "broker_transport_options": {
             **socket,
             "visibility_timeout": settings.visibility_timeout_s,
@@ -89,7 +83,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # An error of Redis' that is none of the connection, such as being full, would else
         # end the worker.
         "broker_channel_error_retry": True,
-        "result_backend": verified(settings.redis_url),
+        "result_backend": settings.redis_url,
         "result_backend_transport_options": socket,
         "redis_socket_timeout": settings.redis_timeout_s,
         "redis_socket_connect_timeout": settings.redis_timeout_s,

@@ -59,7 +59,11 @@ class ServiceTask(Task):  # type: ignore[misc]  # Celery has no types
         owner = (id(app), os.getpid())
         with _making:
             if owner not in cls._services:
-                cls._services[owner] = Services(cls._settings[id(app)], cls._listeners[id(app)])
+                made = Services(cls._settings[id(app)], cls._listeners[id(app)])
+                for (other, _), parent in cls._services.items():  # of before the fork
+                    if other == id(app) and "installation" in parent.__dict__:
+                        made.installation = parent.installation
+                cls._services[owner] = made
             return cls._services[owner]
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any
 from kombu.transport import redis as kombu_redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tasks import naming
 from tasks.intake import IntakeChannel
 
 
@@ -25,6 +26,10 @@ class Channel(IntakeChannel):
         if self.connection is None or self.connection.client is None:
             raise RedisConnectionError("the connection to Redis is closed")
         return super()._connparams(asynchronous)
+
+    def _get_client(self) -> Any:
+        self.global_keyprefix = naming.known(self.global_keyprefix)
+        return super()._get_client()
 
     def finish_poll(self) -> None:
         """Take the answer to the pop under way: what comes with it goes back into its queue.

@@ -51,7 +51,10 @@ def register(app: Celery, settings: Settings) -> None:
                 log.error("message_refused", reason="not a message of ours")
                 return {"outcomes": []}
             return _put_back(task, error)
-        embedder = task.services.embedder
+        try:
+            embedder = task.services.embedder
+        except TransientError as error:  # a new process, and the database is away
+            raise again(task, settings, error) from error
         if _is_copy(task, batch):
             log.warning("copy_ignored", rows=len(batch.rows))
             raise Ignore

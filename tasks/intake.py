@@ -15,6 +15,9 @@ from kombu.exceptions import DecodeError
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
+from tasks.acknowledging import QoS
+from tasks.rehearsal import forget, is_readable
+
 log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/json"
@@ -23,6 +26,10 @@ _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionErro
 
 class Unreadable(ValueError):
     """Not even an envelope."""
+
+
+class BrokenWorker(Exception):
+    """It fails at a message that is well: the message goes back, and the worker ends."""
 
 
 class Message(virtual.Message):
@@ -44,6 +51,7 @@ class IntakeChannel(kombu_redis.Channel):
     """
 
     Message = Message
+    QoS = QoS
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], Any], *args: Any, **kwargs: Any
@@ -59,7 +67,10 @@ class IntakeChannel(kombu_redis.Channel):
                 return refuse("its body is no task's arguments", message)
             try:
                 return callback(message)
-            except _UNREADABLE:
+            except _UNREADABLE as error:
+                forget(message)
+                if is_readable(message):
+                    raise BrokenWorker(f"cannot begin a task: {error!r}") from error
                 log.exception("message_failed", queue=queue)
                 return refuse("it cannot be handled", message)
 

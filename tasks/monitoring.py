@@ -10,15 +10,15 @@ from typing import Any
 from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
 from celery.concurrency.prefork import TaskPool as ProcessPool
-from celery.worker import state
-from prometheus_client import CollectorRegistry
+from celery.concurrency.solo import TaskPool as SoloPool
+from prometheus_client import CollectorRegistry, Gauge
 
 from embed_star import monitoring
 from embed_star.errors import ConfigError
 from embed_star.events import TaskPutOff
 from embed_star.guards.queues import ENQUEUED_AT
 from embed_star.observe.health import Pulse
-from embed_star.observe.metrics import CallMetrics, DispatchMetrics, RowMetrics
+from embed_star.observe.metrics import PREFIX, CallMetrics, DispatchMetrics, RowMetrics
 from embed_star.observe.multiprocess import SharedFiles
 from embed_star.observe.process import BeforeScrape, PoolMetrics
 from embed_star.observe.server import MonitoringServer
@@ -26,6 +26,7 @@ from embed_star.services import Services
 from embed_star.settings import Settings
 from tasks.base import ServiceTask
 from tasks.scheduler import Scheduler
+from tasks.slots import Slots, begun
 
 _TICK_S = 1.0
 
@@ -45,6 +46,8 @@ def connect(app: Celery, settings: Settings) -> None:
     app.steps["consumer"].add(_pulse_step(worker))
 
     def beat_begins(**_: Any) -> None:
+        if worker.listens:
+            return  # `worker -B`: the port is the worker's, who watches over this process
         services = ServiceTask.services_of(app)
         # Its loop sleeps for so long when nothing is due.
         Scheduler.pulse = Pulse(settings.liveness_timeout_s + app.conf.beat_max_loop_interval)
@@ -65,7 +68,14 @@ class WorkerMonitoring:
         self._services: Services | None = None
         self._main_pid = os.getpid()
         self.consumer = Pulse(settings.liveness_timeout_s)
+        self.slots = Slots(settings.visibility_timeout_s)
+        self.beat: Any = None
         self.children: Callable[[], list[int]] = list
+
+    @property
+    def listens(self) -> bool:
+        """Whether this process, or the one that forked it, has the port of a worker."""
+        return self._server is not None
 
     def prepare(self, sender: Any, **_: Any) -> None:
         """Before the pool is there: metrics, and the port. Raises ConfigError."""
@@ -73,7 +83,12 @@ class WorkerMonitoring:
         self._services = services = ServiceTask.services_of(self._app)
         exposed = monitoring.process_registry(services)
         counted = exposed
-        if issubclass(get_implementation(sender.pool_cls), ProcessPool):
+        lost = Gauge(PREFIX + "slots_lost", "Slots that no task gives back", registry=exposed)
+        lost.set_function(self.slots.lost)
+        pool = get_implementation(sender.pool_cls)
+        if issubclass(pool, SoloPool):  # its loop does not move during a task
+            self.consumer = Pulse(self._settings.visibility_timeout_s)
+        if issubclass(pool, ProcessPool):
             self._files = SharedFiles()
             exposed.register(self._files)
             counted = CollectorRegistry()  # the values are in the files
@@ -84,7 +99,12 @@ class WorkerMonitoring:
             services,
             exposed,
             self._stuck,
-            {**monitoring.both_servers(services), "consumer": self._missing_consumer},
+            {
+                **monitoring.both_servers(services),
+                "consumer": self._missing_consumer,
+                "slots": self.slots.missing,
+                "beat": self._missing_beat,
+            },
         )
         self._server.bind(self._settings.monitoring_host, self._settings.monitoring_port)
 
@@ -94,7 +114,9 @@ class WorkerMonitoring:
             self._server.serve()
 
     def in_child(self, **_: Any) -> None:
-        """A child has been forked."""
+        """A child has been forked; with `-P solo` there is none."""
+        if os.getpid() == self._main_pid:
+            return
         if self._server is not None:
             self._server.forget()
         if self._files is not None:
@@ -104,6 +126,7 @@ class WorkerMonitoring:
         """The consumer's loop moves. In the main process' main thread, which is the one that
         forks: so no child finds a lock of the metrics taken."""
         self.consumer.beat()
+        self.slots.look()
         if self._files is not None:
             self.sync_pool()
 
@@ -138,27 +161,21 @@ class WorkerMonitoring:
         resting = self.consumer.resting
         return {"consumer": "does not take tasks: not connected to Redis"} if resting else {}
 
+    def _missing_beat(self) -> dict[str, str]:
+        """Of `worker -B`, whose beat is a process of its own."""
+        ended = self.beat is not None and not self.beat.is_alive()
+        return {"beat": "the beat of -B has ended; start the worker anew"} if ended else {}
+
     def _stuck(self) -> dict[str, str]:
-        stuck = monitoring.stuck_loops(consumer=self.consumer)
+        stuck = monitoring.stuck_loops(consumer=self.consumer) | self.slots.stuck()
         if self._files is not None:
             for pid, silent_s in self._files.silent_s(self.children()).items():
                 if silent_s > self._settings.liveness_timeout_s:
                     stuck[f"child {pid}"] = f"has shown no life for {silent_s:.0f} s"
-        longest_s = max((time.time() - began for began in _begun()), default=0.0)
+        longest_s = max((time.time() - began for began in begun()), default=0.0)
         if longest_s > self._settings.visibility_timeout_s:
             stuck["task"] = f"has been running for {longest_s:.0f} s"
         return stuck
-
-
-def _begun() -> list[float]:
-    """When the running tasks began, seconds since 1970."""
-    for _ in range(3):
-        try:
-            requests = list(state.active_requests)
-        except RuntimeError:  # it changed meanwhile
-            continue
-        return [one.time_start for one in requests if one.time_start]
-    return []
 
 
 def _note_when_sent(headers: dict[str, Any] | None = None, **_: Any) -> None:
@@ -184,6 +201,8 @@ def _serving_step(worker: WorkerMonitoring) -> type:
 
         def start(self, parent: Any) -> None:
             worker.children = lambda: _pids(parent.pool)
+            worker.slots.watch(parent)
+            worker.beat = parent.beat
             worker.serve()
 
     return Serving
@@ -210,4 +229,4 @@ def _pulse_step(worker: WorkerMonitoring) -> type:
 
 
 def _pids(pool: Any) -> list[int]:
-    return list((pool.info or {}).get("processes", ()))
+    return [pid for pid in (pool.info or {}).get("processes", ()) if pid != os.getpid()]

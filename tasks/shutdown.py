@@ -40,8 +40,12 @@ def connect(app: Celery) -> None:
     app.steps["worker"].add(Stopping)
     app.steps["consumer"].add(HandingBack)
 
+    parent = os.getpid()
+
     def listen(**_: Any) -> None:
         """In a child of the pool: its parent says when."""
+        if os.getpid() == parent:
+            return  # `-P solo`, which has none
         services = ServiceTask.services_of(app)
         # Blocked in all threads, and waited for in one of them: a handler would have to
         # wait for the main thread, which is in the middle of a task.
@@ -136,8 +140,8 @@ def _not_begun(consumer: Any) -> Iterator[Any]:
 
 
 def _children(worker: Any) -> list[int]:
-    """Process ids of the pool; none of a pool of threads."""
-    return list(worker.pool.info.get("processes", ()))
+    """Process ids of the pool; none of a pool of threads, or without a pool."""
+    return [pid for pid in worker.pool.info.get("processes", ()) if pid != os.getpid()]
 
 
 def _tell(worker: Any, number: signal.Signals) -> None:

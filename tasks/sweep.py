@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from celery import Celery
 
-from embed_star.errors import TransientError
+from embed_star.errors import StoreError, TransientError
 from embed_star.producer import Lease
 from embed_star.settings import Settings
 from embed_star.store.cursors import Phase
@@ -28,8 +28,9 @@ RECONCILE_SLICE_S = 10.0
 EXPECTED: dict[str, Any] = {
     "shared": False,  # with other apps of this process
     "ignore_result": True,
-    # An outage is no news with a traceback: beat starts the task again anyway.
-    "throws": (TransientError,),
+    # An outage, or a table that cannot be walked, is no news with a traceback: beat starts the
+    # task again anyway.
+    "throws": (TransientError, StoreError),
 }
 
 
@@ -43,7 +44,7 @@ def register(app: Celery, settings: Settings) -> None:
         """Clear dead locks; do the producer's work once if no producer leads."""
         services = task.services
         cleared = services.store.locks.sweep(DEAD_LOCK_S)
-        lease = Lease(services.locks, f"sweep:{task.request.id}", settings.leader_lease_s)
+        lease = Lease(services.leases, f"sweep:{task.request.id}", settings.leader_lease_s)
         dispatched = 0
         if lease.hold():
             try:
@@ -73,7 +74,12 @@ def register(app: Celery, settings: Settings) -> None:
             progress = reconciler.step(progress)
             if not reconciler.backlog_is_short():
                 break
-        log.info("reconciled", phase=progress.phase.value, checked=progress.checked)
+        log.info(
+            "reconciled",
+            phase=progress.phase.value,
+            checked=progress.checked,
+            removed=progress.removed,
+        )
 
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
         name="embed_star.maintain_index", bind=True, **EXPECTED

@@ -18,12 +18,15 @@ import cbor2
 import numpy as np
 
 from embed_star.backup.manifest import SavedFile
+from embed_star.backup.plain import check_record
 from embed_star.errors import BackupError
 from embed_star.store import codec
 
 CHUNK_BYTES = 16 * 1024 * 1024
 """A file ends when its records, not yet compressed, reach this."""
 _READ_BYTES = 1024 * 1024
+_DAMAGE = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
+"""What decoding what is no record raises."""
 _LEVEL = 1  # vectors hardly compress: more effort is time for nothing
 
 
@@ -140,16 +143,27 @@ def verify(directory: Path, file: SavedFile, on_read: Callable[[int], None]) -> 
         raise BackupError(f"{path} was changed or damaged: its SHA-256 is not the manifest's")
 
 
-def read_records(directory: Path, file: SavedFile) -> Iterator[dict[str, Any]]:
-    """The records of a file, one at a time. Raises BackupError."""
+def read_records(
+    directory: Path, file: SavedFile, dimensions: int | None
+) -> Iterator[dict[str, Any]]:
+    """The records of a file, one at a time; `dimensions` of their vectors, None: without.
+
+    Raises BackupError, also for a record that holds anything but data (see `plain`).
+    """
     path, count = directory / file.name, 0
     try:
         with _Forward(path, "rb") as handle:
-            decoder = cbor2.CBORDecoder(cast("BinaryIO", handle), tag_hook=codec.decode_tag)
+            decoder = cbor2.CBORDecoder(
+                cast("BinaryIO", handle),
+                tag_hook=codec.decode_tag,
+                semantic_decoders=codec.OPAQUE_TAGS,
+            )
             while count < file.records:
-                yield _unpacked(decoder.decode())
+                record = decoder.decode()
+                check_record(record, file.table, dimensions)
+                yield _unpacked(record)
                 count += 1
-    except (OSError, EOFError, zlib.error, cbor2.CBORError, ValueError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, cbor2.CBORError, *_DAMAGE) as error:
         raise BackupError(f"{path} cannot be read: {type(error).__name__}") from error
 
 
@@ -171,9 +185,7 @@ def _packed(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**record, "vector": np.asarray(vector, dtype="<f4").tobytes()}
 
 
-def _unpacked(record: Any) -> dict[str, Any]:
-    if not isinstance(record, dict):
-        raise TypeError("no record")
+def _unpacked(record: dict[str, Any]) -> dict[str, Any]:
     if (raw := record.get("vector")) is not None:
         vector = np.frombuffer(raw, dtype="<f4").astype(np.float32)
         record["vector"] = codec.VectorBytes(vector)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
 
 from embed_star.errors import BackupError
 from embed_star.models import Space
@@ -31,6 +39,11 @@ class SavedFile(_Part):
     bytes: NonNegativeInt
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+    @property
+    def table(self) -> str:
+        """The table whose records are in it."""
+        return self.name.rpartition("-")[0]
+
 
 class SavedTable(_Part):
     """All records of one table, in the order of their keys."""
@@ -45,13 +58,20 @@ class SavedSpace(_Part):
 
     provider: str
     model: str
-    dimensions: Annotated[int, Field(ge=1, le=65535)]
+    dimensions: int
     text_version: str
     text_fields: tuple[str, ...]
     active: bool
 
+    @model_validator(mode="after")
+    def _is_space(self) -> Self:
+        """What is none ends here, and not only where its name gets into a statement."""
+        _ = self.space
+        return self
+
     @property
     def space(self) -> Space:
+        """Raises ValueError, but not for what was read."""
         return Space(self.provider, self.model, self.dimensions, self.text_version)
 
 
@@ -78,6 +98,11 @@ class Manifest(_Part):
     def records(self, table: str) -> list[SavedFile]:
         """The files of `table`; none when it was not saved."""
         return [file for one in self.tables if one.table == table for file in one.files]
+
+    def dimensions(self, table: str) -> int | None:
+        """How long the vectors of `table` are; None: it is none of vectors."""
+        found = (one.dimensions for one in self.spaces if one.space.table == table)
+        return next(found, None)
 
 
 class _Head(_Part):

@@ -53,15 +53,21 @@ def open_backup(directory: Path, space: Space, migration: int) -> Manifest:
             "be used: set EMBEDDING_* and TEXT_* to that and run `embed-star migrate` first"
         )
     known = {FAILURES, *(one.space.table for one in manifest.spaces)}
-    if strange := {one.table for one in manifest.tables} - known:
+    named = {one.table for one in manifest.tables} | {one.table for one in manifest.files}
+    if strange := named - known:
         raise BackupError(f"{directory} names a table of no space, {min(strange)[:80]!r}")
     return manifest
 
 
 def verify_files(directory: Path, manifest: Manifest, on_read: Callable[[int], None]) -> None:
-    """Compare every file with its checksum. Raises BackupError at the first that differs."""
+    """Compare every file with its checksum, and read it through.
+
+    Raises BackupError at the first that differs, or holds what is no record.
+    """
     for file in manifest.files:
         verify(directory, file, on_read)
+        for _ in read_records(directory, file, manifest.dimensions(file.table)):
+            pass
 
 
 class Restorer:
@@ -160,7 +166,7 @@ def _pages(
     directory: Path, manifest: Manifest, table: str, rows: int
 ) -> Iterator[list[dict[str, Any]]]:
     for file in manifest.records(table):
-        records = read_records(directory, file)
+        records = read_records(directory, file, manifest.dimensions(table))
         while page := list(islice(records, rows)):
             yield page
 

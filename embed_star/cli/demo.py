@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from embed_star import examples
-from embed_star.cli.import_ import StoreSink, Summary, write_rows
+from embed_star.cli.import_pages import StoreSink, Summary, write_rows
 from embed_star.cli.search import table as hits_table
 from embed_star.errors import EmbedStarError
 from embed_star.importing import read_rows

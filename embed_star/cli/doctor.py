@@ -84,7 +84,8 @@ def _schema(services: Services) -> str:
 def _redis(services: Services) -> str:
     with redis_errors("answer a ping"):
         info = services.redis.info("server")
-    check_writes(services.redis, services.redis_prefix)
+    services.check_redis()
+    check_writes(services.redis)
     if policy := eviction_policy(services.redis):
         raise SchemaError(EVICTS.format(policy=policy))
     found = f"Redis {info['redis_version']} at {shown_url(services.settings.redis_url)}"

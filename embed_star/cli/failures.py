@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from embed_star.services import open_store
 from embed_star.settings import load_settings
 from embed_star.store.failures import Failure, Failures
 from embed_star.terminal import shown
+from embed_star.values import printed
 
 _PAGE_ROWS = 500
 
@@ -191,7 +192,9 @@ def _is_huge(key: Key) -> bool:
 
 def _shown(key: Key) -> str:
     """As JSON where `_readings` needs it to tell it from another key, else as it is."""
-    if isinstance(key, list | dict) and is_usable(key):
+    if not is_usable(key):
+        return printed(key)
+    if isinstance(key, list | tuple | Mapping):
         return json.dumps(key_to_json(key), ensure_ascii=False)
     return str(key)
 
@@ -202,7 +205,7 @@ def _when(failure: Failure) -> str:
 
 def _json(failure: Failure) -> dict[str, object]:
     return {
-        "repo": key_to_json(failure.key) if is_usable(failure.key) else str(failure.key),
+        "repo": key_to_json(failure.key) if is_usable(failure.key) else printed(failure.key),
         "reason": failure.reason,
         "text_hash": failure.text_hash,
         "attempts": failure.attempts,

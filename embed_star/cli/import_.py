@@ -7,45 +7,24 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.status import Status
 
+from embed_star.cli.import_pages import Rows, Sink, StoreSink, Summary, in_words, write_rows
 from embed_star.errors import EmbedStarError, InputFileError
 from embed_star.github import StarredClient
-from embed_star.importing import BadLine, Row, read_rows, to_row
+from embed_star.importing import Maps, parse_maps, read_rows, to_row
 from embed_star.models import Lane
 from embed_star.settings import Settings, load_settings
 from embed_star.terminal import shown
-
-PAGE_ROWS = 500
-PAGE_CHARS = 8 * 1024 * 1024
-"""A page ends early when its texts reach this: one page is one message to SurrealDB."""
-SHOWN_BAD_LINES = 20
-
-Rows = Iterable[Row | BadLine]
-
-
-class Sink(Protocol):
-    """Where pages go. Each call is all or nothing; calling twice changes nothing more."""
-
-    def upsert_repos(self, rows: Sequence[tuple[str, dict[str, Any]]], *, lane: int) -> int:
-        """Create or update rows of (key, fields), announced in `lane`; how many it wrote."""
-
-
-class StoreSink:
-    def __init__(self, store: Any) -> None:
-        self._store = store
-
-    def upsert_repos(self, rows: Sequence[tuple[str, dict[str, Any]]], *, lane: int) -> int:
-        return int(self._store.repos.upsert(rows, lane=lane))
 
 
 @contextmanager
@@ -57,57 +36,6 @@ def open_sink(settings: Settings) -> Iterator[Sink]:
         yield StoreSink(store)
 
 
-@dataclass(slots=True)
-class Summary:
-    """What became of the rows.
-
-    A duplicate is a row whose key came before. In one page the last one wins; in a later
-    page it is written again, and counts as both. In a dry run nothing is written.
-    """
-
-    source: str
-    lane: str
-    dry_run: bool
-    read: int = 0
-    written: int = 0
-    bad: int = 0
-    duplicates: int = 0
-    bad_lines: list[BadLine] = field(default_factory=list)
-    """The first ones."""
-
-
-def write_rows(rows: Rows, sink: Sink | None, lane: Lane, summary: Summary) -> None:
-    """Write the good rows in pages and count into `summary`; no sink: only count.
-
-    Raises what the source and the sink raise; `summary` then tells what is written.
-    """
-    seen: set[int] = set()  # hashes: 12 MB for the 170,000 rows of a file of 1 GB
-    page: dict[str, dict[str, Any]] = {}
-    chars = 0
-
-    def flush() -> None:
-        if page and sink:
-            summary.written += sink.upsert_repos(list(page.items()), lane=int(lane))
-        page.clear()
-
-    for row in rows:
-        summary.read += 1
-        if isinstance(row, BadLine):
-            summary.bad += 1
-            if summary.bad <= SHOWN_BAD_LINES:
-                summary.bad_lines.append(row)
-            continue
-        key, fields = row.repo
-        summary.duplicates += hash(key) in seen
-        seen.add(hash(key))
-        page[key] = fields
-        chars += sum(len(value) for value in fields.values() if isinstance(value, str))
-        if len(page) >= PAGE_ROWS or chars >= PAGE_CHARS:
-            flush()
-            chars = 0
-    flush()
-
-
 @click.command()
 @click.argument("file", required=False)
 @click.option("--starred", metavar="USER", help="What USER starred on GitHub, instead of FILE.")
@@ -117,6 +45,13 @@ def write_rows(rows: Rows, sink: Sink | None, lane: Lane, summary: Summary) -> N
     default=Lane.FRESH.name.lower(),
     show_default=True,
     help="backfill: embed these rows after all fresh ones.",
+)
+@click.option(
+    "--map",
+    "maps",
+    metavar="OURS=THEIRS",
+    multiple=True,
+    help="Which key, dotted path or column of FILE is which field: full_name=repo,stars=rating.",
 )
 @click.option("--dry-run", is_flag=True, help="Read and count, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -134,18 +69,21 @@ def command(
     file: str | None,
     starred: str | None,
     lane: str,
+    maps: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
     max_wait_s: int,
 ) -> None:
     """Put repositories into the database, from FILE or a user's stars.
 
-    FILE is JSON Lines, a JSON array as `gh api user/starred` prints it, or CSV with GitHub's
-    field names; `-` reads standard input. A row that is there already is updated, so an
-    import may be run again. Bad rows are left out and listed; the exit code is then 1.
+    FILE is JSON of REST, of GraphQL or of `gh`, in lines, in arrays or inside of an answer,
+    or CSV with a header; it may be compressed, and `-` reads standard input. A row that is
+    there already is updated, so an import may be run again. Bad rows, and those that the
+    database refuses, are left out and listed; the exit code is then 1.
     """
     if (file is None) == (starred is None):
         raise click.UsageError("give either FILE (- is standard input) or --starred USER")
+    ours = _maps(maps, starred)
     source = f"{starred}'s stars" if starred is not None else _name(file or "")
     summary = Summary(source, lane, dry_run)
     try:
@@ -155,7 +93,7 @@ def command(
             rows = stack.enter_context(
                 starred_rows(starred, settings, max_wait_s)
                 if starred is not None and settings
-                else file_rows(file or "")
+                else file_rows(file or "", ours)
             )
             sink = stack.enter_context(open_sink(settings)) if settings and not dry_run else None
             write_rows(rows, sink, Lane[lane.upper()], summary)
@@ -167,12 +105,21 @@ def command(
     ctx.exit(1 if summary.bad else 0)
 
 
+def _maps(texts: tuple[str, ...], starred: str | None) -> Maps:
+    if texts and starred is not None:
+        raise click.UsageError("--map is for FILE: what GitHub gives has its names already")
+    try:
+        return parse_maps(texts)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
 @contextmanager
-def file_rows(file: str) -> Iterator[Rows]:
+def file_rows(file: str, maps: Maps) -> Iterator[Rows]:
     """The rows of a file, with a bar by bytes on a terminal. Raises InputFileError."""
     name = _name(file)
     if file == "-":
-        yield read_rows(sys.stdin.buffer, name=name)
+        yield read_rows(sys.stdin.buffer, name=name, maps=maps)
         return
     with ExitStack() as stack:
         try:
@@ -190,7 +137,7 @@ def file_rows(file: str) -> Iterator[Rows]:
             bar = Progress(*columns, console=Console(stderr=True), transient=True)
             stack.enter_context(bar)
             counted = bar.wrap_file(handle, total=status.st_size, description=name)
-        yield read_rows(counted, name=name)
+        yield read_rows(counted, name=name, maps=maps)
 
 
 @contextmanager
@@ -248,6 +195,8 @@ def _report(summary: Summary, as_json: bool) -> None:
         click.echo(shown(f"{summary.source}:{line.line}: {line.reason}"), err=True)
     if summary.bad > len(summary.bad_lines):
         click.echo(f"and {summary.bad - len(summary.bad_lines):,} more", err=True)
+    for words in in_words(summary):
+        click.echo(shown(words), err=True)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
         return

@@ -27,6 +27,7 @@ COMMANDS = {
     "backup": "save the vectors and failures into a directory",
     "restore": "put a backup's vectors and failures back",
     "failures": "rows that could not be embedded",
+    "space": "the embedding spaces, and how a retired one is dropped",
     "doctor": "check settings, database, Redis and provider",
 }
 """Each name is a file in this package: `import` lives in `import_.py`."""

@@ -59,10 +59,13 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
         click.echo(f"user {settings.db_user} on {target.namespace}/{target.database}: ready")
     with Services(settings) as services:
         store = services.store
+        store.spaces.check_server(settings.text_fields)  # before the first migration, too
         if dry_run:
             _dry_run(store)
             return
         applied = store.migrator.apply(lambda migration: click.echo(f"applied {_name(migration)}"))
+        if named := store.installation.ensure():
+            click.echo(f"installation {named}: restart all processes if they run")
         before = [one.space for one in store.spaces.known() if one.active]
         changed = store.spaces.ensure(services.space, settings.text_fields)
         if changed:
@@ -73,7 +76,7 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
                 "that have a vector of it"
             )
             click.echo("restart producer, workers and beat if they run with other settings")
-        if not applied and not changed:
+        if not applied and not changed and not named:
             click.echo("nothing to do: the database is up to date")
 
 

@@ -15,8 +15,9 @@ from embed_star.store.cursors import Phase
 def command() -> None:
     """Walk all repos by key range, and put what is not current into the backfill lane.
 
-    After a bulk import (`surreal import` fires no events), a restore, or on a database
-    that was there before embed_star. Stopped, it goes on from where it was.
+    Failures, and vectors of retired spaces, whose repos are gone are removed. After a bulk
+    import (`surreal import` fires no events), a restore, or on a database that was there
+    before embed_star. Stopped, it goes on from where it was.
     """
     settings = load_settings()
     with Services(settings) as services:
@@ -31,4 +32,7 @@ def command() -> None:
             while walk.phase is not Phase.DONE:
                 walk = reconciler.step(walk)
                 bar.update(shown, description=f"{walk.checked:,} checked, {walk.found:,} found")
-        click.echo(f"{walk.checked:,} repos checked, {walk.found:,} rows put into the backlog")
+        click.echo(
+            f"{walk.checked:,} repos checked, {walk.found:,} rows put into the backlog, "
+            f"{walk.removed:,} records of deleted repos removed"
+        )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
-from uuid import UUID
 
 import click
 from rich.console import Console
@@ -18,6 +18,7 @@ from embed_star.services import Services
 from embed_star.settings import load_settings
 from embed_star.store.vectors import Hit
 from embed_star.terminal import shown
+from embed_star.values import spoken
 
 
 @click.command()
@@ -70,7 +71,7 @@ def _cells(hit: Hit) -> tuple[str, ...]:
 
 def _plain(value: Any) -> str:
     """A value from a row without anything that a terminal would obey."""
-    shown = "" if value is None else str(value)
+    shown = "" if value is None else spoken(value)
     return "".join(character for character in shown if character.isprintable())
 
 
@@ -80,12 +81,12 @@ def _json(hit: Hit) -> dict[str, Any]:
 
 
 def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {name: _jsonable(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [_jsonable(part) for part in value]
     if isinstance(value, datetime | date):
         return value.isoformat()
-    if isinstance(value, UUID) or not isinstance(value, str | int | float | bool | None):
+    if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value
+    return value if isinstance(value, str | int | float | None) else spoken(value)

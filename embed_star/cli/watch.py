@@ -7,6 +7,7 @@ import secrets
 import signal
 import socket
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
 import structlog
@@ -15,10 +16,14 @@ from embed_star import monitoring
 from embed_star.errors import ShuttingDown
 from embed_star.events import Listeners
 from embed_star.observe import logging as observe_logging
+from embed_star.observe.health import Pulse
 from embed_star.producer import Lease, Producer, Rhythm
 from embed_star.services import Services, target_of
 from embed_star.settings import Settings, load_settings
 from embed_star.store.connection import Connection
+
+if TYPE_CHECKING:
+    from tasks.dispatch import CeleryDispatcher
 
 log = structlog.get_logger(__name__)
 
@@ -41,27 +46,42 @@ def command() -> None:
         dispatcher = CeleryDispatcher(app)
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         pulse = monitoring.producer_pulse(settings)
-        producer = Producer(
-            backlog=services.backlog(dispatcher),
-            lease=Lease(services.locks, owner, settings.leader_lease_s),
-            runs=services.runs,
-            rhythm=_rhythm(settings),
-            open_doorbell=(lambda: Connection(target_of(settings)))
-            if settings.live_queries
-            else None,
-            on_lead=dispatcher.reconcile,
-            on_turn=pulse.beat,
-        )
+        running: list[Producer] = []  # once the database has said what it is called in Redis
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: services.grace.request())
-        services.grace.watch(on_begin=producer.stop, on_end=_end)
+
+        def stop() -> None:
+            for producer in running:
+                producer.stop()
+
+        services.grace.watch(on_begin=stop, on_end=_end)
         with (
             suppress(ShuttingDown),
             tracing.start(app, settings, listeners, "embed-star-producer"),
-            monitoring.of_producer(services, listeners, pulse, lambda: producer.leading),
+            monitoring.of_producer(
+                services, listeners, pulse, lambda: any(one.leading for one in running)
+            ),
         ):
             services.await_ready(pulse.beat)
-            producer.run()
+            running.append(_producer(services, dispatcher, pulse, owner))
+            services.grace.check()
+            running[0].run()
+
+
+def _producer(
+    services: Services, dispatcher: CeleryDispatcher, pulse: Pulse, owner: str
+) -> Producer:
+    settings = services.settings
+    return Producer(
+        backlog=services.backlog(dispatcher),
+        lease=Lease(services.leases, owner, settings.leader_lease_s),
+        runs=services.runs,
+        rhythm=_rhythm(settings),
+        open_doorbell=(lambda: Connection(target_of(settings))) if settings.live_queries else None,
+        on_lead=dispatcher.reconcile,
+        on_turn=pulse.beat,
+        emit=services.emit,
+    )
 
 
 def _end() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from embed_star.errors import RedisUnavailable
+from embed_star.errors import ConfigError, RedisUnavailable
 
 
 def connect(url: str, timeout_s: float) -> redis.Redis:
@@ -28,6 +29,17 @@ def connect(url: str, timeout_s: float) -> redis.Redis:
     )
 
 
+CLUSTER = (
+    "it is a Redis Cluster, which Celery's queues cannot be kept in: name a single Redis, or a "
+    "primary with replicas, in REDIS_URL and CACHE_URL"
+)
+_OF_A_CLUSTER = (  # MOVED, ASK, CROSSSLOT, CLUSTERDOWN
+    redis.exceptions.AskError,
+    redis.exceptions.ClusterCrossSlotError,
+    redis.exceptions.ClusterDownError,
+)
+
+
 @contextmanager
 def redis_errors(what: str) -> Iterator[None]:
     """Turn errors of the client into RedisUnavailable, saying `what` could not be done."""
@@ -38,18 +50,36 @@ def redis_errors(what: str) -> Iterator[None]:
             f"Redis: cannot {what}: it is out of memory; raise its maxmemory, or give the "
             "cache a Redis of its own with CACHE_URL"
         ) from error
+    except _OF_A_CLUSTER as error:
+        raise RedisUnavailable(f"Redis: cannot {what}: {CLUSTER}") from error
     except redis.RedisError as error:
         reason = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
         raise RedisUnavailable(f"Redis: cannot {what}: {reason}") from error
 
 
-def check_writes(client: redis.Redis, prefix: str) -> None:
-    """Raise RedisUnavailable unless Redis takes writes.
+def check_writes(client: redis.Redis) -> None:
+    """Raise RedisUnavailable unless Redis takes writes. Touches nobody's keys.
 
     A full one, one whose disk is full, and a replica answer everything else.
     """
     with redis_errors("write"):
-        client.set(f"{prefix}written", b"", px=1000)
+        client.set(f"embed_star:written:{uuid4().hex}", b"", px=1000)
+
+
+def check_single(client: redis.Redis) -> None:
+    """Raise ConfigError when this is a node of a Redis Cluster, and RedisUnavailable."""
+    with redis_errors("say what it is"):
+        try:
+            found = client.info("cluster")
+        except redis.ResponseError:  # INFO is not for everybody
+            return
+    if found.get("cluster_enabled"):
+        raise ConfigError(f"Redis at {_address(client)}: {CLUSTER}")
+
+
+def _address(client: redis.Redis) -> str:
+    known = client.connection_pool.connection_kwargs
+    return f"{known.get('host')}:{known.get('port')}"
 
 
 def eviction_policy(client: redis.Redis) -> str:

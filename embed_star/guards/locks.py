@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import redis
 
 from embed_star.guards.connection import redis_errors
+from embed_star.guards.once import Once
 from embed_star.models import Key, key_text
 
 
@@ -60,12 +61,14 @@ end
 class RedisLocks:
     """`SET NX PX` for a whole page in one Lua call; expiry by Redis' clock.
 
-    Raises RedisUnavailable.
+    Raises RedisUnavailable. What the client sends again, its answer lost, is won as the
+    first time.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
-        self._prefix = prefix
-        self._acquire = client.register_script(_ACQUIRE)
+    def __init__(self, client: redis.Redis, prefix: str, kind: str = "lock") -> None:
+        """Locks of another `kind` are others: a repo may have any key, also that of a lease."""
+        self._prefix = f"{prefix}{kind}:"
+        self._acquire = Once(client, prefix, _ACQUIRE)
         self._extend = client.register_script(_EXTEND)
         self._release = client.register_script(_RELEASE)
 
@@ -86,7 +89,7 @@ class RedisLocks:
         return [flag == 1 for flag in flags]
 
     def _names(self, keys: Sequence[Key]) -> list[str]:
-        return [f"{self._prefix}lock:{key_text(key)}" for key in keys]
+        return [f"{self._prefix}{key_text(key)}" for key in keys]
 
 
 class MemoryLocks:

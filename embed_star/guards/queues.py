@@ -26,11 +26,6 @@ _SEPARATOR = "\x06\x16"
 """Kombu's, between a queue's name and a priority other than 0."""
 
 
-def prefix_of(namespace: str, database: str) -> str:
-    """What the keys of one database's queues begin with."""
-    return f"embed_star:{namespace}:{database}:celery:"
-
-
 @dataclass(frozen=True, slots=True)
 class QueueState:
     """One look at a queue."""

@@ -16,6 +16,13 @@ _PAIRS = (
     ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
     ("x-ratelimit-remaining", "x-ratelimit-reset"),
 )
+# After a 429, also Anthropic's order of words, and the IETF's draft.
+_ALL_PAIRS = (
+    *_PAIRS,
+    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
+    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
+    ("ratelimit-remaining", "ratelimit-reset"),
+)
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _SECONDS = re.compile(_NUMBER)
 _DURATION = re.compile(
@@ -37,13 +44,31 @@ def quota_pause(headers: Mapping[str, str]) -> float | None:
         wait_s
         for remaining, reset in _PAIRS
         if _NOTHING.fullmatch(found.get(remaining, ""))
-        and (wait_s := _duration_s(found.get(reset, ""))) is not None
+        and (wait_s := duration_s(found.get(reset, ""))) is not None
         and 0.0 < wait_s <= QUOTA_PAUSE_MAX_S
     ]
     return max(waits, default=None)
 
 
-def _duration_s(value: str) -> float | None:
+def resets(headers: Mapping[str, str], *, used_up: bool) -> list[str]:
+    """The resets of the limits that a 429 may be for; names of headers in small letters.
+
+    With `used_up`, those of which nothing is left, or of which that is not said; else those
+    of tokens, or for all, of which less may have been left than the request needed.
+    """
+    found = [(name, headers.get(left, ""), headers.get(name)) for left, name in _ALL_PAIRS]
+    return [
+        reset
+        for name, left, reset in found
+        if reset and (_may_be_used_up(left) if used_up else "requests" not in name)
+    ]
+
+
+def _may_be_used_up(left: str) -> bool:
+    return not left or bool(_NOTHING.fullmatch(left))
+
+
+def duration_s(value: str) -> float | None:
     """Seconds in "1s", "6m0s", "20ms", "1h2m3.5s" or a plain number of seconds, else None."""
     if _SECONDS.fullmatch(value):
         return float(value)

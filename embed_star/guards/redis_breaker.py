@@ -9,6 +9,7 @@ import redis
 
 from embed_star.guards.breaker import PROBE_POLL_S, Admission, Phase, State, Thresholds
 from embed_star.guards.connection import redis_errors
+from embed_star.guards.once import Once
 
 _IDLE_S = 3600.0
 """A breaker that nothing happens to for this long is forgotten: closed, nothing counted."""
@@ -121,12 +122,12 @@ if changed then
   local flat = {}
   for name, value in pairs(b) do
     flat[#flat + 1] = name
-    flat[#flat + 1] = value
+    flat[#flat + 1] = string.format('%.0f', value)
   end
   redis.call('HSET', KEYS[1], unpack(flat))
   redis.call('PEXPIRE', KEYS[1], idle_ms)
 end
-return reply
+return reply, not changed
 """
 
 _PHASES = (Phase.CLOSED, Phase.OPEN, Phase.HALF_OPEN)
@@ -135,8 +136,9 @@ _PHASES = (Phase.CLOSED, Phase.OPEN, Phase.HALF_OPEN)
 class RedisBreaker:
     """One breaker for the fleet; every method is one Lua call, all time Redis' own.
 
-    Raises RedisUnavailable. The client may then have asked twice: at worst a failure
-    counts twice, or a probe's place stays empty until its lease ends.
+    Raises RedisUnavailable, and what was asked may have been done: at worst a probe's
+    place stays empty until its lease ends. What the client sends again, its answer lost,
+    counts once.
     """
 
     def __init__(
@@ -150,7 +152,8 @@ class RedisBreaker:
         """`name` says which model of which provider; `clock`, for tests, replaces Redis' own."""
         self._key = f"{prefix}breaker:{name}"
         self._clock = clock
-        self._script = client.register_script(_BREAKER)
+        self._script = Once(client, prefix, _BREAKER)
+        self._look = client.register_script(_BREAKER)
         idle_s = _IDLE_S + thresholds.open_s + thresholds.probe_s + thresholds.window_s
         self._limits: list[Any] = [
             thresholds.failures,
@@ -187,7 +190,8 @@ class RedisBreaker:
         now = "" if self._clock is None else round(self._clock() * 1000)
         ticket = 0 if admission is None else admission.ticket
         with redis_errors("ask the circuit breaker"):
-            return self._script(keys=[self._key], args=[what, ticket, now, *self._limits])
+            script = self._look if what == "state" else self._script
+            return script(keys=[self._key], args=[what, ticket, now, *self._limits])
 
 
 def _ms(seconds: float) -> int:

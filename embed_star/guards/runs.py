@@ -14,6 +14,7 @@ from uuid import uuid4
 import redis
 
 from embed_star.guards.connection import redis_errors
+from embed_star.guards.once import Once
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +30,15 @@ class RunCounts:
 
 
 # KEYS: ends (zset run → ms when it is given up), rows, queued (hashes run → rows), totals,
-# begins (zset run → ms); for one run: started (hash message that was begun → by whom)
+# begins (zset run → ms); for one run: started (hash message that was begun → by whom).
+# Numbers come as text and go on as text: of its own, Lua would make "-0" and "1e+15".
 _BEGIN = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[3]), ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
-redis.call('ZADD', KEYS[5], now, ARGV[1])
+redis.call('ZADD', KEYS[5], string.format('%.0f', now), ARGV[1])
 """
 _START = """
 if redis.call('HSETNX', KEYS[6], ARGV[3], ARGV[4]) == 0 then
@@ -44,7 +46,7 @@ if redis.call('HSETNX', KEYS[6], ARGV[3], ARGV[4]) == 0 then
 end
 redis.call('PEXPIRE', KEYS[6], ARGV[5])
 if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
-  redis.call('HINCRBY', KEYS[3], ARGV[1], -ARGV[2])
+  redis.call('HINCRBY', KEYS[3], ARGV[1], ARGV[2])
 end
 return 1
 """
@@ -59,14 +61,14 @@ redis.call('PUBLISH', ARGV[2], ARGV[3])
 """
 _GIVE_BACK = """
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then
-  redis.call('HINCRBY', KEYS[2], ARGV[1], -ARGV[2])
+  redis.call('HINCRBY', KEYS[2], ARGV[1], ARGV[2])
 end
 redis.call('PUBLISH', ARGV[3], ARGV[4])
 """
 _COUNTS = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)
+local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
 for _, run in ipairs(dead) do
   redis.call('ZREM', KEYS[1], run)
   redis.call('HDEL', KEYS[2], run)
@@ -87,7 +89,10 @@ _GIVEN_BACK = "given back"
 
 
 class Runs:
-    """Bookkeeping of runs; every method is one Lua call. Raises RedisUnavailable."""
+    """Bookkeeping of runs; every method is one Lua call. Raises RedisUnavailable.
+
+    A call that the client sends again, its answer lost, counts once.
+    """
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
@@ -97,8 +102,8 @@ class Runs:
         self.channel = f"{self._prefix}finished"
         self._begin = client.register_script(_BEGIN)
         self._start = client.register_script(_START)
-        self._finish = client.register_script(_FINISH)
-        self._give_back = client.register_script(_GIVE_BACK)
+        self._finish = Once(client, prefix, _FINISH)
+        self._give_back = Once(client, prefix, _GIVE_BACK)
         self._counts = client.register_script(_COUNTS)
 
     def begin(self, run_id: str, rows: int, give_up_s: float) -> None:
@@ -114,7 +119,7 @@ class Runs:
         caller = uuid4().hex  # whose call may be sent again when its answer is lost
         keep_ms = round(keep_s * 1000)
         own = self._started(run_id)
-        return bool(self._call(self._start, run_id, rows, message, caller, keep_ms, own=own))
+        return bool(self._call(self._start, run_id, -rows, message, caller, keep_ms, own=own))
 
     def finish(self, run_id: str, totals: Mapping[str, int]) -> None:
         """The run is over; add to the totals, and ring whoever waits on `channel`."""
@@ -123,7 +128,7 @@ class Runs:
 
     def give_back(self, run_id: str, rows: int) -> None:
         """So many begun rows of the run are free to be claimed again: tell the producer."""
-        self._call(self._give_back, run_id, rows, self.channel, _GIVEN_BACK)
+        self._call(self._give_back, run_id, -rows, self.channel, _GIVEN_BACK)
 
     def counts(self) -> RunCounts:
         """The state now; runs that were given up are dropped."""

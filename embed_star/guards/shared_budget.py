@@ -28,6 +28,7 @@ from embed_star.guards.budget import (
 )
 from embed_star.guards.connection import redis_errors
 from embed_star.guards.local_budget import Ledger
+from embed_star.guards.once import Once
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +119,7 @@ else
   reply = {{now}}
   for i, name in ipairs(names) do reply[i + 1] = b[name] end
 end
-if not changed then return reply end
+if not changed then return reply, true end
 local flat, last = {{}}, now
 for i, name in ipairs(names) do
   flat[2 * i - 1], flat[2 * i] = name, string.format('%.0f', b[name])
@@ -133,9 +134,10 @@ return reply
 class RedisBudget:
     """One budget for the fleet; every method is one Lua call, all time Redis' own.
 
-    Raises RedisUnavailable. The client may then have asked twice: at worst a slot stays
-    empty. A Redis that forgot begins a new line, while the slots of up to `MAX_WAIT_S`
-    that were booked before are still used.
+    Raises RedisUnavailable, and what was asked may have been done: at worst a slot stays
+    empty. What the client sends again, its answer lost, is booked once. A Redis that
+    forgot begins a new line, while the slots of up to `MAX_WAIT_S` that were booked before
+    are still used.
     """
 
     def __init__(
@@ -156,7 +158,8 @@ class RedisBudget:
         self._limits = limits
         self._clock = clock
         self._max_wait_us = us_of(max_wait_s)
-        self._script = client.register_script(_BUDGET)
+        self._script = Once(client, prefix, _BUDGET)
+        self._look = client.register_script(_BUDGET)
 
     def take(self, tokens: int, *, requests: int = 1, reserved: bool = False) -> Grant | Wait:
         cost = Cost.of(self._limits, requests, tokens, reserved=reserved)
@@ -189,7 +192,8 @@ class RedisBudget:
     def _call(self, what: str, *amounts: int) -> Any:
         now = "" if self._clock is None else us_of(self._clock())
         with redis_errors("ask for the provider's budget"):
-            return self._script(keys=[self._key], args=[what, now, *amounts])
+            script = self._look if what == "state" else self._script
+            return script(keys=[self._key], args=[what, now, *amounts])
 
 
 _Answer = TypeVar("_Answer")

@@ -1,4 +1,4 @@
-"""Repositories from a file: JSON Lines, JSON arrays, CSV. No database, no terminal.
+"""Repositories from a file: JSON of any form, CSV, compressed or not. No database, no terminal.
 
 Reading streams: memory is bounded by the largest row (`MAX_ROW_CHARS`), never by the
 file. What is wrong with a row becomes a `BadLine` and does not stop the rest; only a
@@ -7,57 +7,71 @@ file that is no such file at all raises InputFileError.
 
 from __future__ import annotations
 
-import codecs
+import itertools
+import json
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from embed_star.errors import InputFileError
-from embed_star.importing.arrays import Window, json_rows
-from embed_star.importing.lines import Lines, line_rows, read, text_of
-from embed_star.importing.repo import BadLine, Repo, Row, normalise, to_row
-from embed_star.importing.table import check_columns, columns_of, csv_rows
+from embed_star.importing.encoding import Western, text_of
+from embed_star.importing.fields import Maps, parse_maps
+from embed_star.importing.lines import Lines
+from embed_star.importing.packing import unpacked
+from embed_star.importing.repo import NO_MAPS, BadLine, Repo, Row, normalise, to_row
+from embed_star.importing.table import csv_rows, header_of, not_a_table
+from embed_star.importing.walking import json_rows
+from embed_star.importing.window import Window
 
-__all__ = ["BadLine", "Repo", "Row", "normalise", "read_rows", "to_row"]
+__all__ = ["BadLine", "Maps", "Repo", "Row", "normalise", "parse_maps", "read_rows", "to_row"]
 
-_NOT_OURS = {
-    codecs.BOM_UTF16_LE: "is UTF-16 text (PowerShell's `>` writes that): save it as UTF-8",
-    codecs.BOM_UTF16_BE: "is UTF-16 text: save it as UTF-8",
-    b"\x1f\x8b": "is compressed: unpack it first",
-    b"\x28\xb5\x2f\xfd": "is compressed: unpack it first",
-    b"PK\x03\x04": "is a zip archive: unpack it first",
-}
-"""What a file may begin with that people do hand in, and what to do about it."""
+_BETWEEN = " \t\r\n,\ufeff\x1e"
+_LINES_TRIED = 50
 
 
-def read_rows(stream: BinaryIO, *, name: str) -> Iterator[Row | BadLine]:
+def read_rows(stream: BinaryIO, *, name: str, maps: Maps = NO_MAPS) -> Iterator[Row | BadLine]:
     """The rows of `stream` in order; `name` stands for it in messages.
 
     The format is found out at once, from the first chunk; the rest is read as the
-    iterator is. Raises InputFileError when the stream is empty, cannot be read, or is
-    of no known format.
+    iterator is. `maps` says which of the file's keys or columns are which fields of ours.
+    Raises InputFileError when the stream is empty, cannot be read, or is of no known
+    format.
     """
-    head = read(stream, name)
-    for mark, advice in _NOT_OURS.items():
-        if head.startswith(mark):
-            raise InputFileError(f"{name} {advice}")
-    text = text_of(head, stream, name)
-    lines = head.removeprefix(codecs.BOM_UTF8).decode(errors="surrogateescape").split("\n")
-    header = next((line for line in lines if line.strip()), "")
-    first = header.strip()
+    text = text_of(unpacked(stream, name))
+    head = next(text)
+    lines = head.split("\n")
+    first = next((line for line in map(_bare, lines) if line), "")
     if not first:
         raise InputFileError(f"{name} is empty")
-    # `{` alone on a line opens an object that is spread over lines, as jq prints it.
-    if first.startswith("[") or first == "{":
-        return json_rows(Window(text))
-    if first.startswith("{"):
-        return line_rows(Lines(text))
-    delimiter = max(",;\t", key=header.count)
-    columns = columns_of(header, delimiter)
-    if "full_name" in columns or {"name", "owner.login"} <= set(columns):
-        check_columns(columns, name)
-        return csv_rows(Lines(text), columns, delimiter)
-    if any(line.lstrip().startswith("{") for line in lines):  # only its first line is bad
-        return line_rows(Lines(text))
+    if first.startswith(("[", "{")):
+        whole = itertools.chain([head], text)
+        return json_rows(Window(whole), maps, name, by_lines=_is_by_lines(lines, first))
+    western = Western()
+    table = western.read(head)
+    if header := header_of(table.split("\n"), name, maps):
+        return csv_rows(Lines(itertools.chain([table], map(western.read, text))), header)
+    if any(_bare(line).startswith("{") for line in lines):  # only its first line is bad
+        return json_rows(Window(itertools.chain([head], text)), maps, name, by_lines=True)
+    if first.lower().startswith(("<!doctype", "<html")):
+        raise InputFileError(f"{name} is a web page: save what the page shows as JSON or CSV")
     raise InputFileError(
-        f"{name} is neither JSON Lines, nor a JSON array, nor CSV with a column full_name"
+        f"{name} is neither JSON Lines, nor a JSON array, nor CSV with a column full_name or url: "
+        + not_a_table(table.split("\n"))
     )
+
+
+def _bare(line: str) -> str:
+    return line.strip(_BETWEEN)
+
+
+def _is_by_lines(lines: list[str], first: str) -> bool:
+    """Whether the rows are one on a line: one of the first lines is a whole object."""
+    if first.startswith("["):
+        return False
+    for line in itertools.islice(filter(None, map(_bare, lines)), _LINES_TRIED):
+        if line.startswith("{"):
+            try:
+                json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            return True
+    return False

@@ -1,62 +1,17 @@
-"""JSON Lines, and the text and lines that the other formats are read from."""
+"""The lines of a text, for tables."""
 
 from __future__ import annotations
 
-import codecs
-import json
 from collections import deque
 from collections.abc import Iterator
-from typing import BinaryIO
 
-from embed_star.errors import InputFileError
-from embed_star.importing.repo import MAX_DEPTH, BadLine, Row, to_row
-
-MAX_ROW_CHARS = 8 * 1024 * 1024
-"""A longer row is refused; GitHub's own are about 6,000 characters."""
-TOO_LONG = f"longer than {MAX_ROW_CHARS:,} characters"
-
-_CHUNK_BYTES = 256 * 1024
-_DECODER = json.JSONDecoder()
-
-
-def read(stream: BinaryIO, name: str) -> bytes:
-    """The next chunk, empty at the end. Raises InputFileError."""
-    try:
-        return stream.read(_CHUNK_BYTES)
-    except OSError as error:
-        raise InputFileError(f"cannot read {name}: {error.strerror or error}") from error
-
-
-def text_of(head: bytes, stream: BinaryIO, name: str) -> Iterator[str]:
-    """The text of `head` and then of `stream`, in pieces, without a byte order mark."""
-    # A bad byte becomes a lone surrogate, which `normalise` then finds in its row.
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    piece = head
-    text = decoder.decode(head).removeprefix("\ufeff")
-    while piece:
-        yield text
-        piece = read(stream, name)
-        text = decoder.decode(piece, final=not piece)
-    yield text
-
-
-def parse(line: int, text: str) -> Row | BadLine:
-    """The row that one JSON text is."""
-    try:
-        value = _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        return BadLine(line, f"not JSON: {error.msg} (character {error.pos + 1})")
-    except ValueError:  # Python refuses to convert numbers of more than 4,300 digits
-        return BadLine(line, "holds an integer beyond 64 bits")
-    except RecursionError:
-        return BadLine(line, f"nested deeper than {MAX_DEPTH} levels")
-    return to_row(line, value)
+from embed_star.importing.window import MAX_ROW_CHARS, TOO_LONG
 
 
 class Lines:
     r"""The lines of a text; one that is over-long raises ValueError in its place.
 
-    Iteration may go on after that. Only `\n` ends a line: JSON may hold a bare U+2028.
+    Iteration may go on after that. Only `\n` ends a line.
     """
 
     def __init__(self, text: Iterator[str]) -> None:
@@ -91,15 +46,36 @@ class Lines:
         self._rest = rest[: MAX_ROW_CHARS + 1]  # enough to know that it is over-long
 
 
-def line_rows(lines: Lines) -> Iterator[Row | BadLine]:
-    """The rows of JSON Lines; blank lines are nothing."""
-    while True:
-        try:
-            line = next(lines)
-        except StopIteration:
-            return
-        except ValueError as error:
-            yield BadLine(lines.number, str(error))
-            continue
-        if line.strip():
-            yield parse(lines.number, line)
+class Replay:
+    """Lines of which those of a broken record, but the first, can be read again."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.number = 0
+        self._lines = lines
+        self._again: deque[str] = deque()
+        self._taken: list[str] = []
+
+    def __iter__(self) -> Replay:
+        return self
+
+    def __next__(self) -> str:
+        if self._again:
+            line = self._again.popleft()
+            self.number += 1
+        else:
+            try:
+                line = next(self._lines)
+            finally:
+                self.number = self._lines.number
+        self._taken.append(line)
+        return line
+
+    def begin(self) -> int:
+        """A record begins; the number of its first line."""
+        self._taken.clear()
+        return self.number + 1
+
+    def back(self) -> None:
+        """Return to the second line since `begin`."""
+        self.number -= len(self._taken[1:])
+        self._again.extendleft(reversed(self._taken[1:]))

@@ -12,12 +12,17 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
+
+from embed_star.importing.fields import Maps, described
 
 MAX_DEPTH = 32
 MAX_NAME_CHARS = 256
 
 _FULL_NAME = re.compile(r"[^/\s\x00-\x1f\x7f-\x9f]+/[^/\s\x00-\x1f\x7f-\x9f]+")
+_SHOWN_NAMES = 12
+NO_MAPS: Maps = {}
 _PLAIN = re.compile(r"[\w.-]{1,80}", re.ASCII)
 
 _Fault = tuple[tuple[str, ...], str]
@@ -38,6 +43,8 @@ class Row:
 
     line: int
     repo: Repo
+    left_out: tuple[str, ...] = ()
+    """Fields that could not be read, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,45 +55,43 @@ class BadLine:
     reason: str
 
 
-def to_row(line: int, value: object) -> Row | BadLine:
+def to_row(line: int, value: object, maps: Maps = NO_MAPS) -> Row | BadLine:
     """`normalise`, with a refusal as a BadLine."""
     try:
-        return Row(line, normalise(value))
+        return Row(line, normalise(value, maps))
     except ValueError as error:
         return BadLine(line, str(error))
 
 
-def normalise(value: object) -> Repo:
-    """The repository that a value of GitHub's API describes.
+def normalise(value: object, maps: Maps = NO_MAPS) -> Repo:
+    """The repository that a value describes, under the names of GitHub's REST API.
 
-    Takes a repository object, or `{"starred_at": …, "repo": {…}}`, whose `starred_at`
-    becomes a field. Fields stay as they are, but for two: a missing `full_name` is made
-    of `owner.login` and `name`, and `id` becomes `github_id`, since `id` is SurrealDB's
-    own. Does not change `value`. Raises ValueError with the reason, for any other value.
+    Takes a repository object of REST, of GraphQL or of `gh`, and one that is inside of
+    another, as in `{"starred_at": …, "repo": {…}}`, whose `starred_at` becomes a field.
+    `maps` says where else a field is. What is known by no other name stays as it is, but
+    for `id`: that is SurrealDB's own, and becomes `github_id`, or `node_id` when it is
+    text. Does not change `value`. Raises ValueError with the reason, for any other value.
     """
     if not isinstance(value, dict):
         raise ValueError(f"a row must be a JSON object, not {_kind(value)}")
-    fields = dict(value)
-    if "full_name" not in fields and isinstance(fields.get("repo"), dict):
-        fields = {**fields.pop("repo"), **fields}
-    if fault := _fault(fields, 1):
+    if fault := _fault(value, 1):
         path, why = fault
         raise ValueError(f"{'.'.join(path)[:200]} {why}")
-    fields["full_name"] = full_name = _full_name(fields)
+    fields = described(value, maps)
+    fields["full_name"] = full_name = _full_name(fields, value)
     if "id" in fields:
         # A row that was exported from here brings both, and its `id` is a record's.
-        fields.setdefault("github_id", fields.pop("id"))
+        its_id = fields.pop("id")
+        is_text = isinstance(its_id, str) and not its_id.isdecimal()
+        if not (is_text and its_id.startswith("repo:")):
+            fields.setdefault("node_id" if is_text else "github_id", its_id)
     return Repo(full_name.lower(), fields)
 
 
-def _full_name(fields: dict[str, Any]) -> str:
+def _full_name(fields: dict[str, Any], value: dict[str, Any]) -> str:
     full_name = fields.get("full_name")
     if full_name is None or full_name == "":
-        owner, name = fields.get("owner"), fields.get("name")
-        login = owner.get("login") if isinstance(owner, dict) else None
-        if not (isinstance(login, str) and isinstance(name, str) and login and name):
-            raise ValueError("full_name is missing, and there is no owner.login with name")
-        full_name = f"{login}/{name}"
+        raise ValueError(unnamed(value))
     if not isinstance(full_name, str):
         raise ValueError(f"full_name must be owner/name, not {_kind(full_name)}")
     if len(full_name) > MAX_NAME_CHARS or not _FULL_NAME.fullmatch(full_name):
@@ -94,12 +99,29 @@ def _full_name(fields: dict[str, Any]) -> str:
     return full_name
 
 
+def unnamed(keys: Iterable[str]) -> str:
+    """What is wrong with an object of these keys, when it names no repository."""
+    return f"full_name is missing, and nothing else names the repository: {found_names(keys)}"
+
+
+def found_names(names: Iterable[str], kind: str = "key") -> str:
+    """Which keys or columns there are, and what to do about it."""
+    some = [shown(name) for name in islice(names, _SHOWN_NAMES + 1)]
+    if not some:
+        return f"it has no {kind}s"
+    more = ", …" if len(some) > _SHOWN_NAMES else ""
+    return (
+        f"its {kind}s are {', '.join(some[:_SHOWN_NAMES])}{more}; if one of them holds owner/name, "
+        f"say so with --map full_name={kind.upper()}"
+    )
+
+
 def _fault(value: object, depth: int) -> _Fault | None:
     """What in `value` SurrealDB cannot hold, or None."""
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, str):
-        why = _text_fault(value)
+        why = text_fault(value)
     elif isinstance(value, int):
         why = "" if -(2**63) <= value < 2**63 else "is an integer beyond 64 bits"
     elif isinstance(value, float):
@@ -117,7 +139,7 @@ def _inner_fault(value: dict[Any, Any] | list[Any], depth: int) -> _Fault | None
     parts: Iterable[tuple[Any, Any]] = enumerate(value)
     if isinstance(value, dict):
         for name in value:
-            if not isinstance(name, str) or _text_fault(name):
+            if not isinstance(name, str) or text_fault(name):
                 return (shown(name),), "is a field's name and not text"
         parts = value.items()
     for name, part in parts:
@@ -127,7 +149,7 @@ def _inner_fault(value: dict[Any, Any] | list[Any], depth: int) -> _Fault | None
     return None
 
 
-def _text_fault(value: str) -> str:
+def text_fault(value: str) -> str:
     if "\0" in value:
         # Engine 2.3.10 takes it, and then fails every query that would read it.
         return "holds a NUL character"

@@ -1,43 +1,121 @@
-"""CSV with a header of GitHub's field names; `owner.login` is a field inside `owner`."""
+"""CSV and its kin: any delimiter, any of the names that a column may have.
+
+`owner.login` is a field inside `owner`. A cell that decides nothing is left out when it
+cannot be read, and its row is kept.
+"""
 
 from __future__ import annotations
 
 import csv
-import json
 import re
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from embed_star.errors import InputFileError
-from embed_star.importing.lines import MAX_ROW_CHARS, Lines
-from embed_star.importing.repo import BadLine, Row, shown, to_row
+from embed_star.importing.cells import is_nothing, typed
+from embed_star.importing.fields import Maps, is_repository
+from embed_star.importing.lines import Lines, Replay
+from embed_star.importing.names import ADDRESSES, OWNER_NAMES, WHOLE_NAMES, targets
+from embed_star.importing.repo import BadLine, Row, found_names, shown, text_fault, to_row
+from embed_star.importing.window import MAX_ROW_CHARS
 
-# CSV has no types: columns of GitHub's API that are not text, by their last part.
-_INTEGER = re.compile(
-    "(github_)?id|size|forks|watchers|open_issues"
-    "|(stargazers|watchers|forks|open_issues|network|subscribers)_count"
-)
-_BOOLEAN = re.compile(
-    "private|fork|archived|disabled|is_template|allow_forking|web_commit_signoff_required"
-    "|has_(issues|projects|downloads|wiki|pages|discussions)"
-    "|site_admin|admin|maintain|push|triage|pull"
-)
-_WHOLE = re.compile(r"(-?[0-9]{1,30})(?:\.0+)?")  # pandas writes 12.0 where a cell was empty
-_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_DELIMITERS = ",;\t|"
+_SAYS_WHICH = frozenset(("full_name", *WHOLE_NAMES, *OWNER_NAMES, *ADDRESSES))
+"""Fields that a repository is named by: what they hold is taken as it is."""
 
 
-def columns_of(header: str, delimiter: str) -> list[str]:
-    """The names in a header line; none when it is no CSV."""
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A table's first row: where it is, and what its columns are."""
+
+    line: int
+    delimiter: str
+    columns: tuple[str, ...]
+    """As the file has them."""
+    fields: tuple[str, ...]
+    """Which field each column is; a path, and empty for a column without a name."""
+
+
+def header_of(lines: Iterable[str], name: str, maps: Maps) -> Header | None:
+    """The header of a table that begins with `lines`; None when they are of none.
+
+    Raises InputFileError when two columns would write the same field, or when `maps`
+    names a column that is not there.
+    """
+    delimiter = ""
+    rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if rows and (first := rows[0][1].strip().strip('"').lower()).startswith("sep="):
+        delimiter = first[4:5] or "\t"  # Excel's own line
+        rows = rows[1:]
+    if not rows:
+        return None
+    number, line = rows[0]
+    delimiter = delimiter or _delimiter(line)
+    columns = _cells(line, delimiter)
+    if not columns:
+        return None
+    fields = _fields(columns, name, maps)
+    header = Header(number, delimiter, tuple(columns), tuple(fields))
+    known = set(fields)
+    if known & {"full_name", *ADDRESSES}:
+        pass
+    elif known & {*WHOLE_NAMES}:
+        # A name alone may be `owner/name`, or not: the first row tells.
+        if not known & {*OWNER_NAMES} and not _first_names_one(rows[1:], header):
+            return None
+    else:
+        return None
+    _check_columns(columns, name)
+    return header
+
+
+def not_a_table(lines: Iterable[str]) -> str:
+    """What a file that is nothing else seems to have for columns."""
+    line = next((line for line in lines if line.strip()), "")
+    columns = _cells(line, _delimiter(line))
+    return found_names(filter(None, columns), "column")
+
+
+def _delimiter(line: str) -> str:
+    return max(_DELIMITERS, key=re.sub('"[^"]*"', "", line).count)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
     try:
-        cells = next(csv.reader([header], delimiter=delimiter, strict=True))
-    except csv.Error:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, strict=True))]
+    except (csv.Error, StopIteration):
         return []
-    return [cell.strip() for cell in cells]
 
 
-def check_columns(columns: list[str], name: str) -> None:
-    """Raise InputFileError when two columns would write the same field."""
+def _fields(columns: list[str], name: str, maps: Maps) -> list[str]:
+    mapped = {}
+    for field, theirs in maps.items():
+        found = [one for one in columns if one == theirs] or [
+            one for one in columns if one.lower() == theirs.lower()
+        ]
+        if not found:
+            raise InputFileError(
+                f"{name} has no column {shown(theirs)} for --map: "
+                f"{found_names(filter(None, columns), 'column')}"
+            )
+        mapped[found[0]] = field
+    named = [one for one in columns if one and one not in mapped and one not in mapped.values()]
+    by_name = targets(tuple(named), frozenset(mapped.values())) | mapped
+    for column, field in by_name.items():
+        if field.partition(".")[0] in by_name.values() and field.partition(".")[1]:
+            by_name[column] = column  # there is a column for the whole of it
+    return [by_name.get(one, "") for one in columns]
+
+
+def _first_names_one(rows: list[tuple[int, str]], header: Header) -> bool:
+    if not rows:
+        return False
+    cells = _cells(rows[0][1], header.delimiter)
+    return is_repository(dict(zip(header.fields, cells, strict=False)), {})
+
+
+def _check_columns(columns: list[str], name: str) -> None:
     seen: set[str] = set()
     for column in filter(None, columns):
         if column in seen:
@@ -53,51 +131,17 @@ def check_columns(columns: list[str], name: str) -> None:
             outer = outer.rpartition(".")[0]
 
 
-class _Replay:
-    """Lines of which those of a broken record, but the first, can be read again."""
-
-    def __init__(self, lines: Lines) -> None:
-        self.number = 0
-        self._lines = lines
-        self._again: deque[str] = deque()
-        self._taken: list[str] = []
-
-    def __iter__(self) -> _Replay:
-        return self
-
-    def __next__(self) -> str:
-        if self._again:
-            line = self._again.popleft()
-            self.number += 1
-        else:
-            try:
-                line = next(self._lines)
-            finally:
-                self.number = self._lines.number
-        self._taken.append(line)
-        return line
-
-    def begin(self) -> int:
-        """A record begins; the number of its first line."""
-        self._taken.clear()
-        return self.number + 1
-
-    def back(self) -> None:
-        """Return to the second line since `begin`."""
-        self.number -= len(self._taken[1:])
-        self._again.extendleft(reversed(self._taken[1:]))
-
-
-def csv_rows(lines: Lines, columns: list[str], delimiter: str) -> Iterator[Row | BadLine]:
-    """The rows of a CSV text whose first line that is not blank is the header.
+def csv_rows(lines: Lines, header: Header) -> Iterator[Row | BadLine]:
+    """The rows after the header.
 
     A quotation mark that is never closed would swallow every line after it: these are
     read again, as rows.
     """
     csv.field_size_limit(MAX_ROW_CHARS)  # process-wide; the default of 131,072 is too short
-    replay = _Replay(lines)
-    reader = csv.reader(replay, delimiter=delimiter, strict=True)
-    header_seen = False
+    replay = Replay(lines)
+    for _ in range(header.line):
+        next(replay, None)
+    reader = csv.reader(replay, delimiter=header.delimiter, strict=True)
     while True:
         line = replay.begin()
         try:
@@ -111,54 +155,47 @@ def csv_rows(lines: Lines, columns: list[str], delimiter: str) -> Iterator[Row |
         except ValueError as error:  # of Lines
             yield BadLine(replay.number, str(error))
         else:
-            if header_seen and any(cells):
-                yield _csv_row(line, columns, cells)
-            header_seen = header_seen or any(cells)
+            if any(cells):
+                yield _row(line, header, cells)
 
 
-def _csv_row(line: int, columns: list[str], cells: list[str]) -> Row | BadLine:
-    if len(cells) != len(columns):
-        return BadLine(line, f"has {len(cells)} cells where the header has {len(columns)}")
+def _row(line: int, header: Header, cells: list[str]) -> Row | BadLine:
+    columns = len(header.columns)
+    if len(cells) > columns and not any(cell.strip() for cell in cells[columns:]):
+        del cells[columns:]  # delimiters at a line's end
+    if len(cells) != columns:
+        return BadLine(line, f"has {len(cells)} cells where the header has {columns}")
     fields: dict[str, Any] = {}
-    try:
-        for column, cell in zip(columns, cells, strict=True):
-            if column:
-                *outer, last = column.split(".")
-                inside = fields
-                for part in outer:
-                    inside = inside.setdefault(part, {})
-                inside[last] = _csv_value(column, last, cell)
-    except ValueError as error:
-        return BadLine(line, str(error))
-    return to_row(line, fields)
-
-
-def _csv_value(column: str, last: str, cell: str) -> Any:
-    """The value of a cell; an empty one is None, but no topics are an empty list."""
-    text = cell.strip()
-    if column == "topics":
-        return _topics(text)
-    if not text:
-        return None
-    if _INTEGER.fullmatch(last):
-        if not (match := _WHOLE.fullmatch(text)):
-            raise ValueError(f"{shown(column)} is not a whole number")
-        return int(match[1])
-    if _BOOLEAN.fullmatch(last):
-        if text.lower() not in _TRUTH:
-            raise ValueError(f"{shown(column)} is neither true nor false")
-        return _TRUTH[text.lower()]
-    return text if column in ("full_name", "name", "owner.login") else cell
-
-
-def _topics(text: str) -> list[str]:
-    if text.startswith("["):
+    left_out = []
+    for column, path, cell in zip(header.columns, header.fields, cells, strict=True):
+        if not path:
+            continue
         try:
-            topics = json.loads(text)
-        except (ValueError, RecursionError):
-            topics = None  # Python's own form, as pandas writes it: ['a', 'b']
-        if isinstance(topics, list) and all(isinstance(topic, str) for topic in topics):
-            return topics
-        text = text.strip("[]")
-    parts = (part.strip(" \t\r\n'\"") for part in re.split(r"[,;]", text))
-    return [part for part in parts if part]
+            value = _value(path, cell)
+        except ValueError as error:
+            left_out.append(f"{shown(column)} {error}")
+            continue
+        *outer, last = path.split(".")
+        inside = fields
+        for part in outer:
+            inside = inside.setdefault(part, {})
+        inside[last] = value
+    row = to_row(line, fields)
+    if not left_out:
+        return row
+    if isinstance(row, BadLine):
+        return BadLine(line, f"{row.reason.partition(',')[0]}, and {left_out[0]}")
+    return Row(line, row.repo, tuple(left_out))
+
+
+def _value(path: str, cell: str) -> Any:
+    """What a cell says of a field. Raises ValueError with what is wrong with it."""
+    if fault := text_fault(cell):
+        raise ValueError(fault)
+    if path in _SAYS_WHICH:
+        text = cell.strip()
+        is_none = is_nothing(text) if path in ADDRESSES else text in ("", r"\N")
+        return None if is_none else text
+    value = typed(path, cell)
+    # Spaces around a text are part of it, but for those of a name.
+    return cell if isinstance(value, str) and not is_nothing(cell.strip()) else value

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from embed_star.events import (
     CacheRead,
     Event,
+    LoopFailed,
     ProviderCalled,
     RowsContended,
     RowsLeft,
@@ -38,6 +39,7 @@ FRESHNESS_BUCKETS_S = (
 )
 INVALID = "invalid"
 LAYERS = ("redis", "surrealdb")
+LOOPS = ("producer", "doorbell", "runs")
 WITHOUT_A_CALL = (Status.CACHED, Status.UNCHANGED)
 WITH_A_VECTOR = (Status.EMBEDDED, Status.CACHED)
 _MODEL = ("provider", "model")
@@ -182,9 +184,18 @@ class DispatchMetrics:
         )
         self._dispatched = {lane: dispatched.labels(lane.name.lower()) for lane in Lane}
         self._contended = {layer: contended.labels(layer) for layer in LAYERS}
+        failed = Counter(
+            PREFIX + "loop_errors",
+            "Errors that nobody expected, and that a loop of the producer outlived",
+            ("loop",),
+            registry=registry,
+        )
+        self._failed = {loop: failed.labels(loop) for loop in LOOPS}
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunDispatched):
             self._dispatched[event.lane].inc(event.rows)
         elif isinstance(event, RowsContended):
             self._contended[event.layer].inc(event.rows)
+        elif isinstance(event, LoopFailed):
+            self._failed[event.part].inc()

@@ -21,21 +21,62 @@ from embed_star.providers.refusals import Endpoint
 _VERSION = re.compile(r"(-v\d+|-\d{4}-\d{2}-\d{2}|-\d{8}|@[a-z0-9.-]+)")
 
 
+class WrongLength(ProviderConfigError):
+    """Vectors have another length than the settings say."""
+
+
+def in_order(data: Any, count: int, endpoint: Endpoint) -> list[Any]:
+    """The vectors of OpenAI's `data` by their `index`; raises ProviderProtocolError.
+
+    Where an index is left out or null, the position counts, and for a single one 0, which
+    some leave out (protobuf). Indexes that are there have to fit.
+    """
+    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
+        raise ProviderProtocolError(
+            f"{endpoint.label} answered no list of vectors; check {endpoint.url_setting}"
+        )
+    if len(data) != count:
+        raise ProviderProtocolError(
+            f"{endpoint.label} answered {len(data)} vectors for {count} texts", len(data)
+        )
+    given = [_index(item.get("index")) for item in data]
+    if given.count(None) == 1 and 0 not in given:
+        given[given.index(None)] = 0
+    places = [place if index is None else index for place, index in enumerate(given)]
+    if sorted(places) != list(range(count)):
+        raise ProviderProtocolError(
+            f"{endpoint.label} answered vectors whose indexes are not 0 to {count - 1}, each once"
+        )
+    by_index = dict(zip(places, data, strict=True))
+    return [by_index[index].get("embedding") for index in range(count)]
+
+
+def _index(value: Any) -> int | None:
+    """An index as a number, None where there is none, -1 for what cannot be one."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else -1
+
+
 def vectors_of(items: Sequence[Any], dimensions: int, endpoint: Endpoint) -> Vectors:
-    """The matrix of `items`, each a list of numbers, base64 of float32, or nothing.
+    """The matrix of `items`, each a list of numbers, base64 of floats, or nothing.
 
     A vector that is null or empty becomes a row of NaN, and so does an element that is
-    no number. Raises ProviderConfigError for a vector of another length, and
+    no number. Raises WrongLength for a vector of another length, and
     ProviderProtocolError for what is no vector at all or when all of several are empty.
     """
     vectors = np.full((len(items), dimensions), np.nan, dtype=np.float32)
     empty = 0
     for row, item in zip(vectors, items, strict=True):
-        values = _values(item, endpoint)
+        values = _values(item, dimensions, endpoint)
         if not values.size:
             empty += 1
         elif values.size != dimensions:
-            raise ProviderConfigError(
+            raise WrongLength(
                 f"{endpoint.label} answers vectors of length {values.size} for {endpoint.model}, "
                 f"not {dimensions}; set EMBEDDING_DIMENSIONS={values.size} or another "
                 "EMBEDDING_MODEL"
@@ -47,11 +88,13 @@ def vectors_of(items: Sequence[Any], dimensions: int, endpoint: Endpoint) -> Vec
     return vectors
 
 
-def _values(item: Any, endpoint: Endpoint) -> NDArray[np.float32]:
+def _values(item: Any, dimensions: int, endpoint: Endpoint) -> NDArray[np.float32]:
     if item is None:
         return np.empty(0, np.float32)
     if isinstance(item, str):
-        return _unpack(item, endpoint)
+        return _unpack(item, dimensions, endpoint)
+    if isinstance(item, list) and len(item) == 1 and isinstance(item[0], list):
+        item = item[0]  # one vector in a list of its own, as some pools of tokens are answered
     if not isinstance(item, list):
         raise ProviderProtocolError(f"{endpoint.label} answered something else than vectors")
     try:
@@ -71,14 +114,31 @@ def _number(value: Any) -> float:
         return float("inf")
 
 
-def _unpack(text: str, endpoint: Endpoint) -> NDArray[np.float32]:
+def _unpack(text: str, dimensions: int, endpoint: Endpoint) -> NDArray[np.float32]:
     try:
         data = binascii.a2b_base64(text, strict_mode=True)
-        return np.frombuffer(data, dtype="<f4").astype(np.float32, copy=False)
+        values = np.frombuffer(data, dtype="<f4")
     except ValueError:  # no base64, not ASCII, or no multiple of four bytes
         raise ProviderProtocolError(
-            f"{endpoint.label} answered a vector that is no base64 of float32"
+            f"{endpoint.label} answered a vector that is no base64 of floats"
         ) from None
+    if len(data) == 8 * dimensions and _is_doubles(data):
+        values = np.frombuffer(data, dtype="<f8")
+    return values.astype(np.float32, copy=False)
+
+
+def _is_doubles(data: bytes) -> bool:
+    """Whether numbers of 8 bytes were packed, not twice as many of 4.
+
+    Halves of doubles look like no vector: the lower one is noise of any magnitude, or zero
+    throughout. Pairs of floats look like no vector of doubles: all are tiny, or huge.
+    """
+    singles, doubles = np.frombuffer(data, "<f4"), np.frombuffer(data, "<f8")
+    size = np.abs(singles)
+    is_noise = not ((size == 0) | ((size > 1e-12) & (size < 1e9))).all()
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.linalg.norm(doubles)
+    return bool((is_noise or not singles[::2].any()) and 1e-3 < length < 1e6)
 
 
 def answered_model(answered: Any) -> str | None:

@@ -65,9 +65,10 @@ class Deadline:
     _sock: Any = None
 
     @classmethod
-    def of(cls, limits: Limits) -> Deadline:
-        """The deadline of a call that begins now."""
-        return cls(time.monotonic() + limits.total_s, limits.read_s)
+    def of(cls, limits: Limits, *, patient: bool = False) -> Deadline:
+        """The deadline of a call that begins now; a `patient` one is all silence if need be."""
+        silence_s = limits.total_s if patient else limits.read_s
+        return cls(time.monotonic() + limits.total_s, silence_s)
 
     def remaining_s(self) -> float:
         """Seconds left, 0 when it has passed."""

@@ -10,12 +10,21 @@ import http.client
 import requests
 import urllib3.exceptions
 
+from embed_star.connection_faults import (
+    PROXIES,
+    is_proxied,
+    lasting_fault,
+    proxy_trouble,
+    refused_by_proxy,
+    wraps,
+)
 from embed_star.errors import (
     EmbedStarError,
     ProviderConfigError,
     ProviderUnavailable,
     ShuttingDown,
 )
+from embed_star.providers.bodies import Refusal
 from embed_star.providers.deadline import Deadline, Limits
 from embed_star.providers.refusals import Endpoint
 
@@ -34,47 +43,71 @@ def failure(
     """The error that `error`, one of `FOREIGN`, is for a call to `endpoint`."""
     if deadline.was_cut:
         return ShuttingDown(f"the call to {endpoint.provider} was cut off")
-    if isinstance(error, requests.exceptions.InvalidProxyURL):
-        return ProviderConfigError("the proxy in HTTP_PROXY or HTTPS_PROXY is not a URL")
+    if sentence := lasting_fault(error, endpoint.base_url):
+        return ProviderConfigError(sentence)
     if isinstance(error, requests.exceptions.InvalidURL | urllib3.exceptions.LocationParseError):
         return ProviderConfigError(f"{endpoint.url_setting} is not a URL that can be called")
-    trouble = _lateness(error, limits, deadline) or _trouble(error, endpoint)
+    trouble = (
+        _lateness(error, limits, deadline)
+        or proxy_trouble(error, endpoint.base_url)
+        or _trouble(error, endpoint)
+    )
     return ProviderUnavailable(f"{endpoint.label} {trouble}")
+
+
+def answer_of_proxy(refusal: Refusal, endpoint: Endpoint) -> EmbedStarError | None:
+    """The error that `refusal` is if a proxy gave it, None if the provider did.
+
+    Over plain HTTP the proxy's answers look like the provider's, but for being no JSON.
+    """
+    url = endpoint.base_url
+    if refusal.is_json or url.startswith("https:") or not is_proxied(url):
+        return None
+    if refusal.status == 403:
+        return ProviderConfigError(refused_by_proxy(403, url))
+    if refusal.status in (502, 503, 504):
+        return ProviderUnavailable(
+            f"{endpoint.label} could not be reached through the proxy "
+            f"(HTTP {refusal.status}); check {PROXIES}"
+        )
+    return None
+
+
+def is_silence(error: Exception) -> bool:
+    """Whether the server took the call and said nothing, or nothing more, for too long."""
+    return (
+        isinstance(error, requests.Timeout) and not isinstance(error, requests.ConnectTimeout)
+    ) or wraps(error, urllib3.exceptions.ReadTimeoutError)
 
 
 def _lateness(error: Exception, limits: Limits, deadline: Deadline) -> str:
     """Which time ran out, as the end of a sentence; empty if none did."""
-    if not deadline.remaining_s():
-        return f"did not finish within PROVIDER_TOTAL_TIMEOUT_S = {limits.total_s:g} s"
+    if not deadline.remaining_s() or (is_silence(error) and deadline.silence_s > limits.read_s):
+        return (
+            f"did not finish within PROVIDER_TOTAL_TIMEOUT_S = {limits.total_s:g} s; if its model "
+            "takes longer to load, raise that, and LOCK_TTL_S with it"
+        )
     if isinstance(error, requests.ConnectTimeout):
         return (
             f"could not be connected to within PROVIDER_CONNECT_TIMEOUT_S = {limits.connect_s:g} s"
         )
-    if isinstance(error, requests.Timeout) or _has(error, urllib3.exceptions.ReadTimeoutError):
-        return f"was silent for PROVIDER_READ_TIMEOUT_S = {limits.read_s:g} s"
+    if is_silence(error):
+        return (
+            f"was silent for PROVIDER_READ_TIMEOUT_S = {limits.read_s:g} s; raise that if its "
+            "model takes longer to load"
+        )
     return ""
 
 
 def _trouble(error: Exception, endpoint: Endpoint) -> str:
     """What happened to the connection, as the end of a sentence."""
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "could not be reached through the proxy; check HTTP_PROXY, HTTPS_PROXY, NO_PROXY"
     if isinstance(error, requests.exceptions.SSLError):
         return (
             "offers no trusted TLS connection; check "
             f"{endpoint.url_setting}, and REQUESTS_CA_BUNDLE for a private authority"
         )
-    if _has(error, urllib3.exceptions.NameResolutionError):
+    if wraps(error, urllib3.exceptions.NameResolutionError):
         return f"has a name that does not resolve; check {endpoint.url_setting}"
-    if _has(error, urllib3.exceptions.NewConnectionError):
+    if wraps(error, urllib3.exceptions.NewConnectionError):
         return f"accepts no connection; check {endpoint.url_setting}, and that it runs"
     return "broke off its answer, or sent one that cannot be unpacked"
-
-
-def _has(error: BaseException, kind: type[Exception]) -> bool:
-    """Whether `error` is, or wraps, an error of this kind (requests wraps urllib3's)."""
-    inner = [part for part in error.args if isinstance(part, Exception)]
-    reason = getattr(error, "reason", None)
-    if isinstance(reason, Exception):
-        inner.append(reason)
-    return isinstance(error, kind) or any(_has(part, kind) for part in inner)

@@ -28,9 +28,11 @@ from embed_star.errors import (
 )
 from embed_star.guards.quota import quota_pause
 from embed_star.providers.addresses import check_base_url
+from embed_star.providers.bodies import Refusal
 from embed_star.providers.deadline import Deadline, DeadlineAdapter, Limits, in_force
-from embed_star.providers.failures import FOREIGN, failure
-from embed_star.providers.refusals import Endpoint, Refusal, error_for, retry_after_s
+from embed_star.providers.failures import FOREIGN, answer_of_proxy, failure, is_silence
+from embed_star.providers.refusals import Endpoint, error_for
+from embed_star.providers.waits import asked_wait_s
 
 CHUNK_BYTES = 65_536
 REFUSAL_BYTES = 65_536
@@ -46,6 +48,14 @@ class Answer(NamedTuple):
     body: dict[str, Any]
     quota_pause_s: float | None
     """By its headers; see `guards.quota`."""
+
+
+class Refused(NamedTuple):
+    """An answer that is an error, by its status or inside a success."""
+
+    refusal: Refusal
+    error: EmbedStarError
+    """What it means: to be raised where nothing else can be asked."""
 
 
 class JsonClient:
@@ -71,6 +81,10 @@ class JsonClient:
         self._noting = threading.Lock()
         self._under_way: set[Deadline] = set()
         self._is_cut = False
+        # After a silence, the next calls may be silent for the whole of theirs: a model that
+        # takes longer to load than the read time-out would otherwise be cut off, and with some
+        # servers (Ollama) begin anew, for ever.
+        self._was_silent = False
 
     def cut(self) -> None:
         """End the calls under way, and every later one, with ShuttingDown."""
@@ -86,7 +100,7 @@ class JsonClient:
 
     def deadline(self) -> Deadline:
         """A deadline that begins now, for calls that share one."""
-        return Deadline.of(self._limits)
+        return Deadline.of(self._limits, patient=self._was_silent)
 
     def post(
         self, path: str, payload: Mapping[str, Any], deadline: Deadline | None = None
@@ -96,6 +110,15 @@ class JsonClient:
         It returns or raises by `deadline` (a new one where there is none). The request
         is sent once; nothing is retried.
         """
+        answer = self.exchange(path, payload, deadline)
+        if isinstance(answer, Refused):
+            raise answer.error
+        return answer
+
+    def exchange(
+        self, path: str, payload: Mapping[str, Any], deadline: Deadline | None = None
+    ) -> Answer | Refused:
+        """As `post`, but an answer that is an error is returned."""
         deadline = deadline or self.deadline()
         body = _encode(payload, self.endpoint)
         try:
@@ -104,14 +127,23 @@ class JsonClient:
                 in_force(deadline),
                 self._send(path, body, deadline) as response,
             ):
-                if not 200 <= response.status_code < 300:
-                    raise self._refusal(response)
+                self._was_silent = False
+                headers, status = response.headers, response.status_code
+                if not 200 <= status < 300:
+                    return self._refused(Refusal.of(status, _error_body(response)), headers)
                 content = self._read(response, self._limits.response_bytes)
-                media_type = response.headers.get("Content-Type", "")
-                pause_s = quota_pause(response.headers)
         except FOREIGN as error:
+            self._was_silent = self._was_silent or is_silence(error)
             raise failure(error, self.endpoint, self._limits, deadline) from None
-        return Answer(self._decode(content, media_type), pause_s)
+        answer = self._decode(content, headers.get("Content-Type", ""))
+        if inner := Refusal.inside(answer):
+            return self._refused(inner, headers)
+        if not isinstance(answer, dict):
+            raise ProviderProtocolError(
+                f"{self.endpoint.label} answered JSON that is no embeddings answer; "
+                f"check {self.endpoint.url_setting}"
+            )
+        return Answer(answer, quota_pause(headers))
 
     @contextmanager
     def _noted(self, deadline: Deadline) -> Iterator[None]:
@@ -133,7 +165,7 @@ class JsonClient:
             data=body,
             stream=True,
             allow_redirects=False,
-            timeout=(min(self._limits.connect_s, left), min(self._limits.read_s, left)),
+            timeout=(min(self._limits.connect_s, left), min(deadline.silence_s, left)),
         )
 
     def _read(self, response: requests.Response, limit: int) -> bytes:
@@ -147,27 +179,21 @@ class JsonClient:
                 raise self._too_big(limit)
         return bytes(content)
 
-    def _refusal(self, response: requests.Response) -> EmbedStarError:
-        body = bytearray()
-        try:
-            for chunk in response.iter_content(CHUNK_BYTES):
-                body += chunk
-                if len(body) >= REFUSAL_BYTES:
-                    break
-        except FOREIGN:
-            pass  # the status is known, and says more than a body that broke off
-        refusal = Refusal.of(response.status_code, bytes(body[:REFUSAL_BYTES]))
-        headers = response.headers
-        wait_s = retry_after_s(headers.get("Retry-After"), headers.get("Date"))
+    def _refused(self, refusal: Refusal, headers: Mapping[str, str]) -> Refused:
+        wait_s = asked_wait_s({**refusal.headers, **headers}, refusal.wait_s, refusal.words)
         explained = self._explain(refusal) if self._explain else None
-        error = explained or error_for(refusal, self.endpoint, wait_s)
+        error = (
+            explained
+            or answer_of_proxy(refusal, self.endpoint)
+            or error_for(refusal, self.endpoint, wait_s)
+        )
         if isinstance(error, InputRejected):
             error.said = refusal.said
-        return error
+        return Refused(refusal, error)
 
-    def _decode(self, content: bytes, media_type: str) -> dict[str, Any]:
+    def _decode(self, content: bytes, media_type: str) -> Any:
         try:
-            answer = json.loads(content)
+            return json.loads(content)
         except (ValueError, RecursionError):
             if content.lstrip()[:1] in (b"", b"{"):
                 # The length was not said, or said wrong: HTTP could not tell that it is torn.
@@ -177,18 +203,24 @@ class JsonClient:
                 f"{self.endpoint.label} answered something that is not JSON ({kind}); "
                 f"check {self.endpoint.url_setting}"
             ) from None
-        if not isinstance(answer, dict):
-            raise ProviderProtocolError(
-                f"{self.endpoint.label} answered JSON that is no embeddings answer; "
-                f"check {self.endpoint.url_setting}"
-            )
-        return answer
 
     def _too_big(self, limit: int) -> ProviderProtocolError:
         return ProviderProtocolError(
             f"{self.endpoint.label} answered more than {limit} bytes; "
             "raise PROVIDER_MAX_RESPONSE_MB or lower BATCH_SIZE"
         )
+
+
+def _error_body(response: requests.Response) -> bytes:
+    body = bytearray()
+    try:
+        for chunk in response.iter_content(CHUNK_BYTES):
+            body += chunk
+            if len(body) >= REFUSAL_BYTES:
+                break
+    except FOREIGN:
+        pass  # the status is known, and says more than a body that broke off
+    return bytes(body[:REFUSAL_BYTES])
 
 
 def _encode(payload: Mapping[str, Any], endpoint: Endpoint) -> bytes:

@@ -1,7 +1,6 @@
 """Ollama's own API, `POST {url}/api/embed`: a model on this machine or network.
 
-It answers 400 for what a runner says, whoever is to blame, and older ones answer 500 for
-texts that are too long; its words tell them apart.
+It answers 400 for what a runner says, whoever is to blame; its words tell that apart.
 """
 
 from __future__ import annotations
@@ -17,19 +16,21 @@ from embed_star.errors import (
     ProviderProtocolError,
     ProviderUnavailable,
 )
-from embed_star.providers.answers import answered_model, count_of, vectors_of
+from embed_star.providers.answers import WrongLength, answered_model, count_of, vectors_of
 from embed_star.providers.base import Embeddings
-from embed_star.providers.deadline import Limits
+from embed_star.providers.bodies import Refusal
+from embed_star.providers.deadline import Deadline, Limits
+from embed_star.providers.dialect import Dialect, Options, Sign, Unusable
 from embed_star.providers.http import JsonClient
-from embed_star.providers.refusals import Endpoint, Refusal
+from embed_star.providers.lengths import is_too_long
+from embed_star.providers.refusals import Endpoint
 
 if TYPE_CHECKING:
     from embed_star.settings import Settings
 
 _TEXT_FAULT = re.compile(
     # Some models compute NaN for some texts (bge-m3 does); JSON cannot carry it.
-    r"failed to encode response: json: unsupported value|embedding contains nan"
-    r"|(the )?input (length )?(exceeds|after truncation)",
+    r"failed to encode response: json: unsupported value|embedding contains nan",
     re.IGNORECASE,
 )
 _RUNNER_FAULT = re.compile(
@@ -62,19 +63,24 @@ class Ollama:
         self.model = endpoint.model
         self.dimensions = dimensions
         self._endpoint = endpoint
+        self._dialect = Dialect(endpoint.model, dimensions, "float")
         self._client = JsonClient(endpoint, limits, pool_size, self._explain)
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """See `Provider.embed`. Vectors come in the order of the texts, without an index."""
-        payload = {"model": self.model, "input": list(texts), "truncate": True}
-        answer, pause_s = self._client.post("api/embed", payload)
-        vectors = self._counted(answer.get("embeddings"), len(texts))
-        return Embeddings(
-            vectors_of(vectors, self.dimensions, self._endpoint),
-            count_of(answer.get("prompt_eval_count")),
-            pause_s,
-            answered_model(answer.get("model")),
-        )
+        deadline = self._client.deadline()
+        return self._dialect.speak(lambda options: self._ask(texts, options, deadline))
+
+    def _ask(self, texts: Sequence[str], options: Options, deadline: Deadline) -> Embeddings:
+        payload = {"model": self.model, "input": list(texts), "truncate": True, **options}
+        answer, pause_s = self._client.post("api/embed", payload, deadline)
+        items = self._counted(answer.get("embeddings"), len(texts))
+        try:
+            vectors = vectors_of(items, self.dimensions, self._endpoint)
+        except WrongLength as error:
+            raise Unusable(ProviderConfigError(str(error)), Sign.LENGTH) from None
+        tokens = count_of(answer.get("prompt_eval_count"))
+        return Embeddings(vectors, tokens, pause_s, answered_model(answer.get("model")))
 
     def cut(self) -> None:
         """See `Provider.cut`."""
@@ -108,9 +114,8 @@ class Ollama:
             )
         if status in (400, 500) and _TEXT_FAULT.match(words):
             return InputRejected(
-                f"{label} could not embed one of these texts (HTTP {status}); "
-                "if it refuses many, lower TEXT_MAX_TOKENS"
+                f"{label} could not embed one of these texts: it computes NaN (HTTP {status})"
             )
-        if status == 400 and _RUNNER_FAULT.match(words):
+        if status == 400 and _RUNNER_FAULT.match(words) and not is_too_long(refusal):
             return ProviderUnavailable(f"{label} lost the process that runs {self.model}")
         return None

@@ -1,9 +1,9 @@
 """OpenAI's embeddings API, which OpenAI, Together and most servers speak.
 
-Tried shapes: OpenAI, Together, vLLM, TEI, LiteLLM, LM Studio, llama.cpp. Vectors are
+Tried shapes: OpenAI, Together, Gemini, vLLM, TEI, LiteLLM, LM Studio, llama.cpp. Vectors are
 asked for as base64 where the provider is `openai`: a quarter of the bytes and a tenth of
-the time to read them. Servers that ignore it answer lists; those that refuse it are
-asked again without, and not bothered with it any more.
+the time to read them. Servers that ignore it answer lists; what is not understood is
+found out: see `dialect`.
 
 OpenAI takes at most 2,048 texts and 300,000 tokens a request: BATCH_SIZE and
 BATCH_MAX_TOKENS stay below. Other servers take fewer texts (TEI 32 unless told).
@@ -12,26 +12,34 @@ BATCH_MAX_TOKENS stay below. Other servers take fewer texts (TEI 32 unless told)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from embed_star.errors import (
-    ConfigError,
     EmbedStarError,
     InputRejected,
     ProviderConfigError,
     ProviderProtocolError,
 )
-from embed_star.providers.answers import answered_model, count_of, vectors_of
+from embed_star.providers.answers import (
+    WrongLength,
+    answered_model,
+    count_of,
+    in_order,
+    vectors_of,
+)
 from embed_star.providers.base import Embeddings
-from embed_star.providers.deadline import Limits
-from embed_star.providers.http import Answer, JsonClient
-from embed_star.providers.refusals import Endpoint, Refusal
+from embed_star.providers.bodies import Refusal
+from embed_star.providers.deadline import Deadline, Limits
+from embed_star.providers.dialect import Dialect, Options, Sign, Unusable
+from embed_star.providers.http import Answer, JsonClient, Refused
+from embed_star.providers.lengths import has_too_many_texts, is_too_long
+from embed_star.providers.refusals import Endpoint
 
 if TYPE_CHECKING:
     from embed_star.settings import Settings
 
-NATIVE_DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
-"""Models that shorten their vectors when asked; others refuse the parameter."""
+_NO_DIALECT = frozenset({401, 402, 403, 407, 408, 425, 429, 502, 503, 504})
+"""Statuses that come of no option: access, limits, and whoever stands before the server."""
 
 
 def openai(settings: Settings) -> OpenAICompatible:
@@ -49,12 +57,12 @@ def openai(settings: Settings) -> OpenAICompatible:
         settings.dimensions,
         Limits.of(settings),
         pool_size=settings.parallel_workers,
-        base64=True,
+        encoding=settings.openai_encoding_format,
     )
 
 
 def together(settings: Settings) -> OpenAICompatible:
-    """Together AI: the same API without base64 and shorter vectors."""
+    """Together AI: the same API without base64."""
     endpoint = Endpoint(
         provider="together",
         base_url=settings.together_base_url,
@@ -68,10 +76,6 @@ def together(settings: Settings) -> OpenAICompatible:
     )
 
 
-class _Base64Refused(InputRejected):
-    """Perhaps because of `encoding_format`: worth one call without it, if it was sent."""
-
-
 class OpenAICompatible:
     """A `Provider` over `POST {base}/embeddings`."""
 
@@ -82,28 +86,25 @@ class OpenAICompatible:
         limits: Limits,
         *,
         pool_size: int = 1,
-        base64: bool = False,
+        encoding: str = "float",
     ) -> None:
         self.name = endpoint.provider
         self.model = endpoint.model
         self.dimensions = dimensions
         self._endpoint = endpoint
-        self._options = _options(endpoint.model, dimensions)
-        self._base64 = base64
+        self._dialect = Dialect(endpoint.model, dimensions, encoding)
         self._client = JsonClient(endpoint, limits, pool_size, self._explain)
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """See `Provider.embed`."""
         deadline = self._client.deadline()
-        payload = {"model": self.model, "input": list(texts), **self._options}
-        if self._base64:
-            try:
-                packed = {**payload, "encoding_format": "base64"}
-                return self._read(self._client.post("embeddings", packed, deadline), len(texts))
-            except _Base64Refused:
-                pass
-        answer = self._client.post("embeddings", payload, deadline)
-        self._base64 = False
+        return self._dialect.speak(lambda options: self._ask(texts, options, deadline))
+
+    def _ask(self, texts: Sequence[str], options: Options, deadline: Deadline) -> Embeddings:
+        payload = {"model": self.model, "input": list(texts), **options}
+        answer = self._client.exchange("embeddings", payload, deadline)
+        if isinstance(answer, Refused):
+            raise _perhaps_of_the_options(answer)
         return self._read(answer, len(texts))
 
     def cut(self) -> None:
@@ -122,49 +123,30 @@ class OpenAICompatible:
                 f"{self._endpoint.label} does not shorten vectors of {self.model} to "
                 f"{self.dimensions}; correct EMBEDDING_DIMENSIONS"
             )
-        # Found anywhere, unlike other words: a text that echoes it costs one more call.
-        words = f"{refusal.param} {refusal.message}".lower()
-        if "encoding_format" in words or "base64" in words:
-            return _Base64Refused(
-                f"{self._endpoint.label} refused these texts (HTTP {refusal.status})"
-            )
         return None
 
     def _read(self, answered: Answer, count: int) -> Embeddings:
         answer = answered.body
-        items = self._in_order(answer.get("data"), count)
+        try:
+            items = in_order(answer.get("data"), count, self._endpoint)
+            vectors = vectors_of(items, self.dimensions, self._endpoint)
+        except WrongLength as error:
+            raise Unusable(ProviderConfigError(str(error)), Sign.LENGTH) from None
+        except ProviderProtocolError as error:
+            raise Unusable(error, Sign.BROKEN) from None
         usage = answer.get("usage")
         tokens = count_of(usage.get("total_tokens")) if isinstance(usage, dict) else None
-        vectors = vectors_of(items, self.dimensions, self._endpoint)
         model = answered_model(answer.get("model"))
         return Embeddings(vectors, tokens, answered.quota_pause_s, model)
 
-    def _in_order(self, data: Any, count: int) -> list[Any]:
-        """The vectors by their `index`; the order in the answer says nothing."""
-        label = self._endpoint.label
-        if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-            raise ProviderProtocolError(
-                f"{label} answered no list of vectors; check {self._endpoint.url_setting}"
-            )
-        if len(data) != count:
-            raise ProviderProtocolError(
-                f"{label} answered {len(data)} vectors for {count} texts", len(data)
-            )
-        vectors = {
-            item["index"]: item.get("embedding") for item in data if type(item.get("index")) is int
-        }
-        if vectors.keys() != set(range(count)):
-            raise ProviderProtocolError(
-                f"{label} answered vectors whose indexes are not 0 to {count - 1}, each once"
-            )
-        return [vectors[index] for index in range(count)]
 
-
-def _options(model: str, dimensions: int) -> dict[str, Any]:
-    """What asks for vectors of `dimensions`, where the model has to be asked."""
-    native = NATIVE_DIMENSIONS.get(model.rpartition("/")[2])
-    if native is None or native == dimensions:
-        return {}
-    if dimensions > native:
-        raise ConfigError(f"EMBEDDING_DIMENSIONS must be at most {native} with {model}")
-    return {"dimensions": dimensions}
+def _perhaps_of_the_options(refused: Refused) -> Exception:
+    """The refusal's error, as Unusable where `encoding_format` may be what is refused."""
+    refusal, error = refused
+    status = refusal.status
+    if status in _NO_DIALECT or status >= 520 or 300 <= status < 400:
+        return error
+    if is_too_long(refusal) or has_too_many_texts(refusal):
+        return error
+    sign = Sign.REFUSED if isinstance(error, InputRejected) else Sign.BROKEN
+    return Unusable(error, sign)

@@ -121,8 +121,8 @@ class EmbeddedEngine:
     def command(self, port: int) -> Command:
         store = ("--memory",) if self.directory is None else ("--path", str(self.directory))
         argv = (sys.executable, "-m", "embed_star.store.gateway", *store)
-        argv += ("--host", "127.0.0.1", "--port", str(port), "--user", self.user)
-        argv += ("--namespace", self.namespace, "--database", self.database)
+        argv += ("--host", "127.0.0.1", "--port", str(port), f"--user={self.user}")
+        argv += (f"--namespace={self.namespace}", f"--database={self.database}")
         own = {"PYTHONUNBUFFERED": "1", "EMBED_STAR_GATEWAY_PASS": self.password}
         return Command(argv, {**for_server(self.environment), **own})
 

@@ -26,6 +26,9 @@ class Credentials:
 class DataDir:
     """Where a stack keeps everything, readable by its owner only.
 
+    A directory that was there keeps its mode, as it is the user's; what is in it does not
+    rely on that.
+
     One process holds it at a time, from `acquire` to `release`. `lock` is the descriptor
     that carries the lock, or -1.
     """
@@ -60,9 +63,17 @@ class DataDir:
         return self.path / "credentials.json"
 
     def folder(self, name: str) -> Path:
-        """A folder for one process, made when it is not there."""
+        """A folder for one process, made when it is not there, and its owner's alone.
+
+        The data directory may have been there before, open to others: what is in it is ours.
+        """
         folder = self.path / name
-        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if folder.stat().st_mode & 0o077:
+                folder.chmod(0o700)
+        except OSError as error:
+            raise ConfigError(f"the data directory {folder}: {error.strerror}") from None
         return folder
 
     def acquire(self) -> None:
@@ -107,7 +118,7 @@ class DataDir:
 
     def write_local_env(self, environment: Mapping[str, str]) -> None:
         """Publish the environment, in the form that both `.env` readers and sh take."""
-        lines = (f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
+        lines = (f"{name}={_quoted(value)}\n" for name, value in environment.items())
         self._write_private(self.local_env, "".join(lines))
 
     def log(self, name: str) -> Path:
@@ -129,3 +140,10 @@ class DataDir:
             file.flush()
             os.fsync(descriptor)
         partial.replace(path)
+
+
+def _quoted(value: str) -> str:
+    if "'" not in value:
+        return shlex.quote(value)
+    # shlex would write '"'"', which no reader of `.env` takes.
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

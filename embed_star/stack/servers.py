@@ -207,10 +207,10 @@ class LocalServers:
     def _surrealdb(self, program: Path | None) -> Server:
         options, memory = self.options, self.options.memory
         if program is not None:
-            directory = None if memory else self.data.surreal
+            directory = None if memory else self.data.folder("surreal")
             return SurrealServer(program, directory, self._credentials.root_pass, self._inherited)
         return EmbeddedEngine(
-            directory=None if memory else self.data.engine,
+            directory=None if memory else self.data.folder("engine"),
             user=options.user,
             password=self._credentials.db_pass,
             namespace=options.namespace,

@@ -6,10 +6,12 @@ bytes that `VectorBytes` builds with numpy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import cbor2
 import numpy as np
@@ -19,14 +21,21 @@ from surrealdb.data.types.duration import Duration
 from surrealdb.data.types.record_id import RecordID
 from surrealdb.data.types.table import Table
 
+from embed_star.errors import StoreError
+from embed_star.models import Key
+from embed_star.values import NULL, NotANumber, Null, Opaque
+
 _FLOAT32 = 0xFA  # CBOR's initial byte of a float32
 _ARRAY16 = 0x99  # CBOR's initial byte of an array with a 16-bit length
+
+
+_new_record = RecordID.__new__
 
 
 def record(table: str, key: Any) -> RecordID:
     """`RecordID(table, key)`, without the import that its constructor does at each call:
     a tenth of a worker's time."""
-    made = RecordID.__new__(RecordID)
+    made = _new_record(RecordID)
     made.table_name = table
     made.id = key
     return made
@@ -58,7 +67,9 @@ class VectorBytes:
 
 
 def _encode_other(encoder: cbor2.CBOREncoder, value: Any) -> None:
-    if isinstance(value, RecordID):
+    if isinstance(value, Opaque):
+        encoder.encode(cbor2.CBORTag(value.tag, value.value))
+    elif isinstance(value, RecordID):
         encoder.encode(cbor2.CBORTag(constants.TAG_RECORD_ID, [value.table_name, value.id]))
     elif isinstance(value, VectorBytes):
         encoder.write(value.raw)
@@ -89,8 +100,14 @@ def _encode_datetime(encoder: cbor2.CBOREncoder, value: datetime) -> None:
     encoder.encode(cbor2.CBORTag(constants.TAG_DATETIME_COMPACT, [seconds, nanoseconds]))
 
 
+def _write(encoder: cbor2.CBOREncoder, raw: bytes) -> None:
+    encoder.write(raw)
+
+
 _ENCODERS: dict[Any, Callable[[cbor2.CBOREncoder, Any], None]] = {
     type(None): _encode_none,
+    NotANumber: lambda encoder, value: _write(encoder, b"\xfb" + struct.pack(">d", value)),
+    Null: lambda encoder, _: encoder.encode_simple_value(_NULL),
     datetime: _encode_datetime,
 }
 
@@ -107,19 +124,74 @@ def _decode_duration(value: Any) -> timedelta:
 
 
 _DECODERS: dict[int, Callable[[Any], Any]] = {
-    constants.TAG_NONE: lambda _: None,
-    constants.TAG_RECORD_ID: lambda value: record(value[0], value[1]),
     constants.TAG_TABLE_NAME: Table,
+    constants.TAG_UUID_STRING: UUID,
     constants.TAG_DATETIME_COMPACT: _decode_datetime,
     constants.TAG_DURATION: _decode_duration,
     constants.TAG_DURATION_COMPACT: _decode_duration,
 }
+_LOSSY = frozenset(
+    {constants.TAG_DATETIME_COMPACT, constants.TAG_DURATION, constants.TAG_DURATION_COMPACT}
+)
+"""What may lose its nanoseconds: inside a key it stays `Opaque`, or the key would be another."""
+
+_RECORD_ID, _NONE = constants.TAG_RECORD_ID, constants.TAG_NONE
+_SIMPLE = frozenset({str, int})
+_NOTHING = Opaque(_NONE, 0)
+"""NONE within something tagged, where cbor2 makes None of NULL, until `_part` has seen it."""
 
 
-def decode_tag(tag: cbor2.CBORTag, _immutable: bool) -> Any:
-    """The value of one of SurrealDB's tags: the `tag_hook` of a decoder."""
-    decode = _DECODERS.get(tag.tag)
-    return decode(tag.value) if decode else tag
+def decode_tag(tag: cbor2.CBORTag, inside: bool) -> Any:
+    """The value of one of SurrealDB's tags: the `tag_hook` of a decoder. Never raises.
+
+    `inside` is cbor2's `immutable`: whether it stands within something tagged, such as a key.
+    """
+    number = tag.tag
+    if number == _NONE:
+        return _NOTHING if inside else None
+    try:
+        if number == _RECORD_ID:
+            table, key = tag.value
+            made = _new_record(RecordID)
+            made.table_name = table
+            made.id = key if type(key) in _SIMPLE else _part(key)
+            return made
+        if number in _DECODERS and not (inside and number in _LOSSY):
+            return _DECODERS[number](tag.value)
+    except Exception:  # noqa: BLE001 - a far year, or whatever a newer server has there
+        return Opaque(number, _part(tag.value))
+    return Opaque(number, _part(tag.value))
+
+
+def _part(value: Any) -> Any:
+    """What is within something tagged, with NONE as None and NULL as NULL."""
+    if type(value) in _SIMPLE:
+        return value
+    if value is None:
+        return NULL
+    if value != value:
+        return NotANumber(value)
+    if value is _NOTHING:
+        return None
+    if isinstance(value, list | tuple):
+        for part in value:
+            if type(part) not in _SIMPLE:
+                return tuple(map(_part, value))
+        return value
+    if isinstance(value, Mapping):
+        return {name: _part(part) for name, part in value.items()}
+    return value
+
+
+def _opaque(number: int) -> Callable[[Any, bool], Opaque]:
+    return lambda value, _inside: Opaque(number, _part(value))
+
+
+_FOREIGN = (0, 1, 4, 5, 25, 28, 29, 30, 35, 36, 100, 256, 258, 260, 261, 1004, 43000)
+"""Tags that cbor2 would decode by itself: into types that nobody here knows, or not at all."""
+
+OPAQUE_TAGS = {number: _opaque(number) for number in _FOREIGN}
+"""The `semantic_decoders` of a decoder."""
 
 
 def encode(value: Any) -> bytes:
@@ -128,5 +200,27 @@ def encode(value: Any) -> bytes:
 
 
 def decode(frame: bytes) -> Any:
-    """The value of a frame; records come as `RecordID`, NONE and NULL as None."""
-    return cbor2.loads(frame, tag_hook=decode_tag)
+    """The value of a frame. Records come as `RecordID`, NONE and NULL as None (within keys,
+    NULL as `values.NULL`), and what Python cannot hold as `values.Opaque`.
+
+    Raises StoreError when it is no CBOR.
+    """
+    try:
+        return cbor2.loads(frame, tag_hook=decode_tag, semantic_decoders=OPAQUE_TAGS)
+    except (cbor2.CBORError, ValueError, TypeError, RecursionError) as error:
+        raise StoreError(
+            f"SurrealDB sent an answer that cannot be read ({type(error).__name__})"
+        ) from error
+
+
+def encode_key(key: Key) -> bytes:
+    """A record's key, of whatever type, as bytes that `decode_key` reads; equal for equal keys."""
+    return encode(record("", key))
+
+
+def decode_key(encoded: bytes) -> Key:
+    """What `encode_key` was given. Raises StoreError when it is something else."""
+    decoded = decode(encoded)
+    if not isinstance(decoded, RecordID):
+        raise StoreError("not a record's key")
+    return decoded.id

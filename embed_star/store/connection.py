@@ -44,6 +44,7 @@ NO_RIGHT = (
     "the database user has no right to do this: give it the role EDITOR, as "
     "`embed-star migrate --bootstrap` does"
 )
+_NO_ANSWER = "SurrealDB: what came is no answer of SurrealDB's; is DB_URL that of a SurrealDB?"
 _TOO_FEW = "not enough permissions"
 _REFUSALS = ("permission", "authenticat", "not allowed", "session has expired")
 _NOT_THE_CAUSE = ("was not executed", "Cannot COMMIT: the transaction was aborted")
@@ -81,7 +82,7 @@ class Connection:
         try:
             self._limit_sending()
             self._sign_in()
-            self.version = parse_version(self._call("version", [], target.connect_timeout_s))
+            self.version = parse_version(str(self._call("version", [], target.connect_timeout_s)))
         except BaseException:
             self.close()
             raise
@@ -96,6 +97,9 @@ class Connection:
         server did the work is then unknown.
         """
         answers = self._call("query", [sql, params or {}], timeout_s or self.target.timeout_s)
+        if not _are_statements(answers):
+            self.broken = True
+            raise StoreError(_NO_ANSWER)
         failed = [one for one in answers if one["status"] != "OK"]
         if failed:
             raise _statement_error(failed)
@@ -193,15 +197,9 @@ class Connection:
     def _call(self, method: str, params: Sequence[Any], timeout_s: float) -> Any:
         number = next(self._ids)
         frame = codec.encode({"id": number, "method": method, "params": params})
-        deadline = time.monotonic() + timeout_s
         try:
             self._socket.send(frame)
-            while True:
-                answer = codec.decode(
-                    _bytes(self._socket.recv(timeout=max(0.0, deadline - time.monotonic())))
-                )
-                if answer.get("id") == number:  # else a live notification
-                    break
+            answer = self._answer(number, time.monotonic() + timeout_s)
         except (WebSocketException, OSError, TimeoutError) as error:
             self.broken = True
             raise StoreUnavailable(self._lost(error)) from error
@@ -211,6 +209,16 @@ class Connection:
         if "error" in answer:
             raise _rpc_error(answer["error"])
         return answer["result"]
+
+    def _answer(self, number: int, deadline: float) -> Mapping[str, Any]:
+        """The answer to call `number`. Raises StoreError when what comes is no answer."""
+        while True:
+            frame = self._socket.recv(timeout=max(0.0, deadline - time.monotonic()))
+            answer = codec.decode(_bytes(frame))
+            if not isinstance(answer, dict) or not answer.keys() & {"result", "error"}:
+                raise StoreError(_NO_ANSWER)
+            if answer.get("id") == number:  # else a live notification
+                return answer
 
     def _lost(self, error: BaseException) -> str:
         if isinstance(error, TimeoutError):
@@ -231,6 +239,12 @@ def _brief(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0][:120] or type(error).__name__
 
 
+def _are_statements(answers: Any) -> bool:
+    return isinstance(answers, list) and all(
+        isinstance(one, dict) and one.keys() >= {"status", "result"} for one in answers
+    )
+
+
 def _statement_error(failed: Sequence[Mapping[str, Any]]) -> Exception:
     # One failed statement fails its whole transaction: the others only say so.
     messages = [str(one["result"]) for one in failed]
@@ -238,13 +252,21 @@ def _statement_error(failed: Sequence[Mapping[str, Any]]) -> Exception:
     return error_of((causes or messages)[0])
 
 
-def _rpc_error(error: Mapping[str, Any]) -> Exception:
-    return error_of(str(error.get("message", "unknown error")))
+def _rpc_error(error: Any) -> Exception:
+    known = isinstance(error, Mapping)
+    return error_of(str(error.get("message", "unknown error") if known else error))
+
+
+def _shortened(message: str) -> str:
+    """One line, of a long message the beginning and the end: it may hold a row's text, and
+    say only after that which field is wrong."""
+    line = " ".join(message.split())
+    return line if len(line) <= 300 else f"{line[:100]} … {line[-200:]}"
 
 
 def error_of(message: str) -> Exception:
     """The error of our tree for a message of SurrealDB's (2.3 and 3.x say the same)."""
-    line = (message.splitlines() or [""])[0][:300]
+    line = _shortened(message)
     if FENCE in message:
         return FenceLost("a lock of this run is no longer this run's")
     if RETIRED in message:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from embed_star.models import Key, Space
-from embed_star.store.codec import record
+from embed_star.store.codec import decode_key, encode_key, record
 from embed_star.store.pool import Database
 
 
@@ -16,6 +16,9 @@ class Phase(StrEnum):
 
     REPOS = "repos"
     VECTORS = "vectors"
+    FAILURES = "failures"
+    RETIRED = "retired"
+    """The vectors of retired spaces, one space after another."""
     DONE = "done"
 
 
@@ -27,12 +30,18 @@ class Progress:
     after: Key | None = None
     """The last key dealt with in this phase, None at its beginning."""
     checked: int = 0
+    """Repos so far."""
     found: int = 0
+    """Rows put into the backlog so far."""
+    removed: int = 0
+    """Records of deleted repos removed so far."""
+    space: str = ""
+    """The name of the retired space that is being walked; empty: none yet."""
 
     def next_phase(self) -> Progress:
         """The beginning of the phase that follows."""
-        following = Phase.VECTORS if self.phase is Phase.REPOS else Phase.DONE
-        return replace(self, phase=following, after=None)
+        phases = list(Phase)
+        return replace(self, phase=phases[phases.index(self.phase) + 1], after=None, space="")
 
 
 class Cursors:
@@ -51,9 +60,11 @@ class Cursors:
         after = row.get("after")
         return Progress(
             Phase(row["phase"]),
-            after[0] if after else None,
+            decode_key(after) if isinstance(after, bytes) else None,
             int(row["checked"]),
             int(row["found"]),
+            int(row.get("removed") or 0),
+            str(row.get("space") or ""),
         )
 
     def save(self, progress: Progress) -> None:
@@ -61,13 +72,16 @@ class Cursors:
         done = progress.phase is Phase.DONE
         self._database.query(
             "UPSERT $id SET phase = $phase, after = $after, checked = $checked, found = $found, "
+            "removed = $removed, space = $space, "
             f"finished = {'time::now()' if done else 'finished'} RETURN NONE",
             id=self._id,
             phase=progress.phase.value,
-            # In an array: a key of any type, and no link that a backup would have to follow.
-            after=None if progress.after is None else [progress.after],
+            # As bytes: a key of any type, exactly, and no link that a backup would have to follow.
+            after=None if progress.after is None else encode_key(progress.after),
             checked=progress.checked,
             found=progress.found,
+            removed=progress.removed,
+            space=progress.space,
         )
 
     def finished_at(self) -> datetime | None:

@@ -1,8 +1,9 @@
 """The embedded engine behind a small WebSocket server, so that several processes share it.
 
-The SDK's engine serves one process for a path and has a single implicit session. This
-process owns it and speaks SurrealDB's RPC (CBOR) on ws://127.0.0.1:PORT/rpc: it checks
-the password itself and hands `query` frames to the engine byte for byte.
+The SDK's engine serves one process for a path and has a single implicit session, which is
+that of a user with the role EDITOR on the one database. This process owns it and speaks
+SurrealDB's RPC (CBOR) on ws://127.0.0.1:PORT/rpc: it checks the password itself and hands
+`query` frames to the engine byte for byte.
 
     python -m embed_star.store.gateway --path DIR --user NAME --namespace NS --database DB
 
@@ -19,7 +20,6 @@ import hmac
 import ipaddress
 import logging
 import os
-import re
 import secrets
 import signal
 import sys
@@ -35,9 +35,11 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
+from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from embed_star.errors import ConfigError, EmbedStarError, StoreUnavailable
+from embed_star.store.bootstrap import user_sql
 from embed_star.store.gateway_rpc import (
     FAILED,
     INVALID_PARAMS,
@@ -49,6 +51,7 @@ from embed_star.store.gateway_rpc import (
     check_query,
     read_request,
 )
+from embed_star.store.names import quoted
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +59,17 @@ PASSWORD_VARIABLE = "EMBED_STAR_GATEWAY_PASS"  # noqa: S105  the variable's name
 ENGINE_VERSION = "2.3.10"
 """surrealdb-core inside the SDK's wheel. Asked, the engine says the wheel's own version."""
 MAX_FRAME_BYTES = 64 * 2**20
+MAX_STRANGER_FRAME_BYTES = 4096
+"""Of who has not signed in: a frame is decoded before anything is known of its sender, and
+16 MiB of CBOR made 1.2 GB of Python."""
 MAX_CLIENTS = 128
+MAX_STRANGERS = 64
+"""Connections not signed in, from the moment when they are there."""
 SIGN_IN_WITHIN_S = 10.0
 DRAIN_S = 10.0
 CLOSE_S = 2.0
 
 _NONE = cbor2.CBORTag(6, None)
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +82,32 @@ class Scope:
     database: str
 
 
-@dataclass(slots=True)
-class Session:
-    """What the gateway knows of one connection."""
+class Client(ServerConnection):
+    """One connection. Who has not signed in is one of few, and sends little."""
 
-    signed_in: bool = False
+    def __init__(self, strangers: set[Client], protocol: ServerProtocol, *more: Any, **named: Any):
+        super().__init__(protocol, *more, **named)
+        self._strangers = strangers
+        self.signed_in = False
+
+    @property
+    def signed_in(self) -> bool:
+        return self not in self._strangers
+
+    @signed_in.setter
+    def signed_in(self, signed_in: bool) -> None:
+        (self._strangers.discard if signed_in else self._strangers.add)(self)
+        most = MAX_FRAME_BYTES if signed_in else MAX_STRANGER_FRAME_BYTES
+        self.protocol.max_message_size = most
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if len(self._strangers) > MAX_STRANGERS:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._strangers.discard(self)
+        super().connection_lost(exc)
 
 
 class Gateway:
@@ -88,6 +116,7 @@ class Gateway:
     def __init__(self, engine: AsyncEmbeddedDB, scope: Scope) -> None:
         self._engine = engine
         self._scope = scope
+        self._strangers: set[Client] = set()
         # The SDK's `authenticate` insists on the shape of a JWT.
         self._token = ".".join(secrets.token_urlsafe(24) for _ in range(3))
         # One query at a time: engine 2.3.10 does run frames concurrently, and then loses
@@ -100,6 +129,10 @@ class Gateway:
         self._idle.set()
         self._stopping = False
 
+    def make_client(self, *arguments: Any, **named: Any) -> Client:
+        """A connection that has just been accepted."""
+        return Client(self._strangers, *arguments, **named)
+
     def admit(self, client: ServerConnection, request: HttpRequest) -> HttpResponse | None:
         """Refuse, before the handshake, another path, one too many, and anyone while stopping."""
         if request.path != "/rpc":
@@ -110,6 +143,7 @@ class Gateway:
 
     async def serve(self, client: ServerConnection) -> None:
         """Answer one client, in order, until it leaves. Its faults end its connection only."""
+        assert isinstance(client, Client)  # noqa: S101  for mypy: `make_client` made it
         try:
             await self._converse(client)
         except ConnectionClosed:
@@ -124,11 +158,10 @@ class Gateway:
             log.error("a request failed with %s", type(error).__name__)
             await client.close(1011, "internal error")
 
-    async def _converse(self, client: ServerConnection) -> None:
-        session = Session()
+    async def _converse(self, client: Client) -> None:
         deadline = asyncio.get_running_loop().time() + SIGN_IN_WITHIN_S
         while True:
-            async with asyncio.timeout_at(None if session.signed_in else deadline):
+            async with asyncio.timeout_at(None if client.signed_in else deadline):
                 frame = await client.recv()
             if self._stopping:
                 return
@@ -136,7 +169,7 @@ class Gateway:
                 await client.close(1003, "CBOR frames only")
                 return
             with self._request_under_way():
-                await client.send(await self._answer(frame, session))
+                await client.send(await self._answer(frame, client))
 
     @contextmanager
     def _request_under_way(self) -> Iterator[None]:
@@ -149,18 +182,18 @@ class Gateway:
             if not self._under_way:
                 self._idle.set()
 
-    async def _answer(self, frame: bytes, session: Session) -> bytes:
+    async def _answer(self, frame: bytes, client: Client) -> bytes:
         request = read_request(frame)
         try:
-            if request.method == "query" and session.signed_in:
+            if request.method == "query" and client.signed_in:
                 check_query(request.params)
                 return await self._forward(frame)
-            return cbor2.dumps({"id": request.id, "result": self._own_result(request, session)})
+            return cbor2.dumps({"id": request.id, "result": self._own_result(request, client)})
         except RpcError as error:
             fault = {"code": error.code, "message": str(error)}
             return cbor2.dumps({"id": request.id, "error": fault})
 
-    def _own_result(self, request: RpcRequest, session: Session) -> Any:
+    def _own_result(self, request: RpcRequest, client: Client) -> Any:
         """What the gateway answers without the engine."""
         match request.method:
             case "ping":
@@ -171,11 +204,11 @@ class Gateway:
                 self._check_use(request.params)
                 return _NONE
             case "signin" | "authenticate":
-                session.signed_in = False
+                client.signed_in = False
                 self._check_credentials(request)
-                session.signed_in = True
+                client.signed_in = True
                 return self._token if request.method == "signin" else _NONE
-        if not session.signed_in:
+        if not client.signed_in:
             raise RpcError(NOT_ALLOWED, "Sign in first")
         raise RpcError(NOT_SERVED, "Method not served by the embedded engine's gateway")
 
@@ -183,8 +216,11 @@ class Gateway:
         async with self._one_at_a_time:
             try:
                 return await self._engine.execute(frame)
-            except ValueError:  # the engine could not read the CBOR
-                raise MalformedFrame from None
+            except ValueError:  # CBOR: what came, or what would go back
+                if not _is_cbor(frame):
+                    raise MalformedFrame from None
+                # A regex or a closure in the answer, which only that query has to answer for.
+                raise RpcError(FAILED, "There is no CBOR for a value of the answer") from None
             except RuntimeError as error:  # a parse error, or parameters that do not fit
                 raise RpcError(FAILED, str(error)) from None
 
@@ -222,29 +258,51 @@ class Gateway:
             log.warning("a request outlasted %g s and is cut off: nothing of it stays", DRAIN_S)
 
 
+def _is_cbor(frame: bytes) -> bool:
+    try:
+        cbor2.loads(frame, tag_hook=lambda tag, _: tag.tag)
+    except (cbor2.CBORError, ValueError, TypeError):
+        return False
+    return True
+
+
 def _same(given: object, expected: str) -> bool:
     text = given if isinstance(given, str) else ""
     return hmac.compare_digest(text.encode(), expected.encode())
 
 
-async def open_engine(path: Path | None, namespace: str, database: str) -> AsyncEmbeddedDB:
-    """The engine on `path` (None: in memory), with the database there and in use."""
+async def open_engine(path: Path | None, scope: Scope) -> AsyncEmbeddedDB:
+    """The engine on `path` (None: in memory), its session that of an EDITOR of the database.
 
-    def frame(method: str, *params: Any) -> bytes:
-        return cbor2.dumps({"id": 0, "method": method, "params": params})
-
+    What that role may not do, the engine refuses: users, other databases, and all that is
+    above them, however the statement is written.
+    """
+    user, password = scope.user, secrets.token_hex(32)  # nobody signs in with it but this
     define = (
-        f"DEFINE NAMESPACE IF NOT EXISTS `{namespace}`; DEFINE DATABASE IF NOT EXISTS `{database}`"
+        f"DEFINE NAMESPACE IF NOT EXISTS {quoted(scope.namespace)};"
+        f"DEFINE DATABASE IF NOT EXISTS {quoted(scope.database)};"
+        f"{user_sql(user, password)}"
     )
+    where = {"NS": scope.namespace, "DB": scope.database}
+
+    async def ask(method: str, *params: Any) -> Any:
+        frame = cbor2.dumps({"id": 0, "method": method, "params": params})
+        answer: dict[str, Any] = cbor2.loads(await engine.execute(frame))
+        return answer["result"]
+
     try:
         engine = AsyncEmbeddedDB("mem://" if path is None else f"surrealkv://{path}")
         await engine.connect()
-        await engine.execute(frame("use", namespace, database))
-        answer = cbor2.loads(await engine.execute(frame("query", define)))
-    except (RuntimeError, ValueError) as error:
+        await ask("use", scope.namespace, scope.database)
+        made = [statement["status"] for statement in await ask("query", define)]
+        if set(made) == {"OK"}:
+            await ask("signin", {**where, "user": user, "pass": password})
+    except (RuntimeError, ValueError, LookupError) as error:
         raise StoreUnavailable(f"the embedded engine does not open {path}: {error}") from None
-    if any(statement["status"] != "OK" for statement in answer["result"]):
-        raise StoreUnavailable(f"the embedded engine does not define {namespace}/{database}")
+    if set(made) != {"OK"}:
+        raise StoreUnavailable(
+            f"the embedded engine does not define {scope.namespace}/{scope.database}"
+        )
     return engine
 
 
@@ -256,7 +314,7 @@ async def run(options: argparse.Namespace, scope: Scope) -> None:
     # At DEBUG the library logs frames, passwords included; at ERROR, strangers' handshakes.
     library_log = log.getChild("websockets")
     library_log.setLevel(logging.CRITICAL)
-    gateway = Gateway(await open_engine(options.path, scope.namespace, scope.database), scope)
+    gateway = Gateway(await open_engine(options.path, scope), scope)
     server = await serve(
         gateway.serve,
         options.host,
@@ -266,7 +324,8 @@ async def run(options: argparse.Namespace, scope: Scope) -> None:
         subprotocols=[Subprotocol("cbor")],
         compression=None,
         process_request=gateway.admit,
-        max_size=MAX_FRAME_BYTES,
+        create_connection=gateway.make_client,  # type: ignore[arg-type]  # any callable will do
+        max_size=MAX_STRANGER_FRAME_BYTES,
         max_queue=1,
         close_timeout=CLOSE_S,
         logger=library_log,
@@ -299,8 +358,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         raise ConfigError("--host must be a loopback address, such as 127.0.0.1 or ::1")
     if not 0 <= options.port <= 65535:
         raise ConfigError("--port must be from 0 to 65535")
-    if not (_NAME.fullmatch(options.namespace) and _NAME.fullmatch(options.database)):
-        raise ConfigError("--namespace and --database take letters, digits, _ and - only")
     return options
 
 

@@ -13,20 +13,17 @@ import cbor2
 # The codes of a real server (3.3.5).
 FAILED, NOT_ALLOWED, NOT_SERVED, INVALID_PARAMS = -32000, -32002, -32601, -32603
 
-_SUSPECT = re.compile(
-    r"\b(?:LIVE|KILL|USE|NAMESPACE|NS|DATABASE|USER|ACCESS|ROOT)\b", re.IGNORECASE
-)
+_SUSPECT = re.compile(r"\b(?:LIVE|KILL|USE)\b", re.IGNORECASE)
 _NOT_CODE = re.compile(
     r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`(?:\\.|[^`\\])*`|⟨[^⟩]*⟩|(?:--|//|\#)[^\n]*|/\*.*?\*/""",
     re.DOTALL,
 )
-_NOT_SERVED = re.compile(
-    r"\b(LIVE)\s+SELECT\b|(?:^|[;{(])\s*(KILL|USE)\b(?!\s*:)"
-    r"|\b((?:DEFINE|REMOVE|ALTER)\s+(?:NAMESPACE|NS|DATABASE|DB|USER|ACCESS)"
-    r"|INFO\s+FOR\s+(?:ROOT|NAMESPACE|NS))\b",
-    re.IGNORECASE,
-)
-_HINTS = {"LIVE": "it never notifies, so poll", "KILL": "it never notifies, so poll"}
+_NOT_SERVED = re.compile(r"\b(LIVE)\s+SELECT\b|(?:^|[;{(])\s*(KILL|USE)\b(?!\s*:)", re.IGNORECASE)
+_HINTS = {
+    "LIVE": "it never notifies, so poll",
+    "KILL": "it never notifies, so poll",
+    "USE": "one database is served, to one user, who has no right elsewhere",
+}
 
 
 class RpcError(Exception):
@@ -90,9 +87,9 @@ def read_request(frame: bytes) -> RpcRequest:
 def check_query(params: Sequence[Any]) -> None:
     """Raise RpcError for statements that the engine would accept and not honour.
 
-    LIVE SELECT never notifies; USE would leave the one database that is served, and its one
-    user manages neither users nor databases, as on a real server. Words in strings,
-    comments and quoted names do not count.
+    LIVE SELECT never notifies, and after USE every statement is refused. This looks at words
+    and is no more than a courtesy: what the session may do decides the engine, by its role.
+    Words in strings, comments and quoted names do not count.
     """
     if not params or not isinstance(params[0], str):
         raise RpcError(INVALID_PARAMS, "Expected query to be string")
@@ -100,6 +97,7 @@ def check_query(params: Sequence[Any]) -> None:
         return
     found = _NOT_SERVED.search(_NOT_CODE.sub(" ", params[0]))
     if found:
-        word = " ".join((found[1] or found[2] or found[3]).upper().split())
-        hint = _HINTS.get(word, "one database is served, to one user")
-        raise RpcError(NOT_SERVED, f"{word} is not served by the embedded engine's gateway: {hint}")
+        word = (found[1] or found[2]).upper()
+        raise RpcError(
+            NOT_SERVED, f"{word} is not served by the embedded engine's gateway: {_HINTS[word]}"
+        )

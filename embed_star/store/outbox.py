@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import structlog
 from surrealdb.data.types.record_id import RecordID
 
+from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Lane, OutboxId, Space, is_usable, key_text
 from embed_star.store.codec import record
 from embed_star.store.pool import Database
+
+log = structlog.get_logger(__name__)
 
 TABLE = "embedding_outbox"
 _LAST = "~"  # after every ULID
@@ -33,32 +37,78 @@ class Outbox:
     def page(self, lane: Lane, after: str, rows: int) -> list[Entry]:
         """The next `rows` records of `lane` after the ULID `after` ("" for the first)."""
         source = self._after()
-        (found,) = self._database.query(
-            f"SELECT id, repo, size FROM {source} LIMIT $rows",
-            lane=int(lane),
-            after=after,
-            last=_LAST,
-            rows=rows,
-        )
+        bounds = {"lane": int(lane), "after": after, "last": _LAST, "rows": rows}
+        try:
+            (found,) = self._database.query(
+                f"SELECT id, repo, size FROM {source} LIMIT $rows", **bounds
+            )
+        except StoreAuthError:
+            raise
+        except StoreError:
+            # One key that the database cannot give out fails the page: engine 2.3.10 stores a
+            # regex in a key, and has no CBOR for it.
+            (ids,) = self._database.query(f"SELECT VALUE id FROM {source} LIMIT $rows", **bounds)
+            found = self._each([one.id for one in ids])
         return [
             Entry((one["id"].id[0], one["id"].id[1]), _key(one["repo"]), int(one["size"] or 0))
             for one in found
         ]
 
+    def _each(self, ids: Sequence[Any]) -> list[Mapping[str, Any]]:
+        """The records `ids`, without `repo` where that cannot be given out."""
+        entries = [record(TABLE, one) for one in ids]
+        try:
+            (found,) = self._database.query("SELECT id, repo, size FROM $entries", entries=entries)
+        except StoreAuthError:
+            raise
+        except StoreError:
+            if len(ids) == 1:
+                return [{"id": entries[0], "repo": None, "size": 0}]
+            half = len(ids) // 2
+            return self._each(ids[:half]) + self._each(ids[half:])
+        return list(found)
+
     def set_aside(self, ids: Sequence[OutboxId], space: Space) -> None:
-        """Take records out whose repo has no usable key; the repos are noted as failed."""
-        make = "type::record" if self._database.version >= (3,) else "type::thing"
-        entries = [record(TABLE, list(one)) for one in ids]
-        (found,) = self._database.query("SELECT id, repo FROM $entries", entries=entries)
-        # The key itself stays in the database: here it may have lost its nanoseconds.
+        """Take records out whose repo has no usable key; the repos are noted as failed.
+
+        Not noted, only logged, is a key that not even the database can find again: server 3
+        stores one with a year beyond 9999 and then fails every query that comes by it.
+        """
+        try:
+            self._set_aside(ids, space)
+        except StoreAuthError:
+            raise
+        except StoreError as error:
+            if len(ids) > 1:
+                for one in ids:
+                    self.set_aside([one], space)
+                return
+            log.error("key_not_readable", lane=ids[0][0], record=ids[0][1], reason=str(error))
+            self._database.query("DELETE $entry RETURN NONE", entry=record(TABLE, list(ids[0])))
+
+    def _set_aside(self, ids: Sequence[OutboxId], space: Space) -> None:
+        """All within the database: a key may be none that Python can hold, or it can give out."""
+        if self._database.version >= (3,):
+            is_repo, there, failure = (
+                "type::is_record($repo, 'repo')",
+                # By range: it finds no key with a set in it otherwise.
+                "array::len(SELECT VALUE 1 FROM type::record('repo', $key..=$key)) > 0",
+                "type::record('embedding_failure', $key)",
+            )
+        else:
+            is_repo, there, failure = (
+                "type::is::record($repo, 'repo')",
+                "record::exists($repo)",
+                "type::thing('embedding_failure', $key)",
+            )
         self._database.query(
-            "BEGIN; FOR $entry IN $of_repos { LET $repo = $entry.repo; IF record::exists($repo) {"
-            f"UPSERT {make}('embedding_failure', record::id($repo)) SET space = $space, "
-            "reason = 'key_type', text_hash = '', attempts = (attempts ?? 0) + 1, "
-            "at = time::now() RETURN NONE } };"
+            "BEGIN; FOR $entry IN (SELECT id, repo FROM $entries) { LET $repo = $entry.repo;"
+            f"IF {is_repo} {{ LET $key = record::id($repo); IF {there} {{"
+            f"UPSERT {failure} SET space = $space, reason = 'key_type', text_hash = '', "
+            "attempts = (attempts ?? 0) + 1, at = time::now() RETURN NONE } "
+            f"ELSE {{ DELETE {failure} RETURN NONE }} }} }};"
             "DELETE $entries RETURN NONE; COMMIT",
-            of_repos=[one["id"] for one in found if isinstance(one["repo"], RecordID)],
-            entries=entries,
+            entries=[record(TABLE, list(one)) for one in ids],
             space=space.name,
         )
 

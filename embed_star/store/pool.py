@@ -75,7 +75,8 @@ class Pool:
         except (StoreError, WriteConflict) as error:
             # The answer came whole, so the connection is fine; a refusal may mean that
             # its session has expired.
-            self._release(connection, discard=isinstance(error, StoreAuthError))
+            refused = isinstance(error, StoreAuthError)
+            self._release(connection, discard=refused or connection.broken)
             raise
         except BaseException:
             self._release(connection, discard=True)

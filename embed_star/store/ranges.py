@@ -7,7 +7,7 @@ from typing import Any
 from surrealdb.data.types.table import Table
 
 from embed_star.models import Key
-from embed_star.store.codec import KeysAfter
+from embed_star.store.codec import KeysAfter, record
 from embed_star.store.pool import Database
 
 
@@ -23,3 +23,14 @@ def records_after(database: Database, table: str, key: Key | None) -> tuple[str,
     if database.version >= (3,):
         return "type::record($table, $after>..)", {"table": table, "after": key}
     return "$source", {"source": KeysAfter(table, key)}
+
+
+def record_alone(database: Database, table: str, key: Key) -> tuple[str, dict[str, Any]]:
+    """The source of a SELECT and its parameters: the record of `table` with `key`, if there.
+
+    Server 3 takes a set for an array in the id of a record that is bound as a value: it finds
+    a key with a set in it by range only.
+    """
+    if database.version >= (3,):
+        return "type::record($table, $key..=$key)", {"table": table, "key": key}
+    return "$source", {"source": record(table, key)}

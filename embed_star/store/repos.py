@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import structlog
+
 from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Space, is_usable, key_text
-from embed_star.store.codec import record
+from embed_star.store.codec import encode_key, record
+from embed_star.store.names import quoted_path
 from embed_star.store.pool import Database
-from embed_star.store.ranges import records_after
-from embed_star.store.spaces import quoted_path
+from embed_star.store.ranges import record_alone, records_after
+from embed_star.values import printed
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,14 @@ class RepoPage(NamedTuple):
     keys: list[Key]
     states: list[RepoState]
     """Of the keys that are usable (see `models.is_usable`)."""
+    unnoted: list[Key]
+    """Of the others those that are not noted as failed yet."""
+    more: bool
+    """Whether rows may follow."""
+
+
+_MAX_SKIPPED = 100
+"""Rows in a row whose keys the database cannot give out, before a walk gives up."""
 
 
 # (Durations are never negative: SurrealDB fails the subtraction for a lock that is over.)
@@ -59,8 +72,8 @@ class Repos:
     def __init__(self, database: Database, space: Space, text_fields: Sequence[str]) -> None:
         self._database = database
         self._space = space
-        # Field paths come from the settings, which allow nothing but names.
-        self._values = "[" + ", ".join(map(quoted_path, text_fields)) + "]"
+        self._paths = [quoted_path(path) for path in text_fields]
+        self._values = "[" + ", ".join(self._paths) + "]"
 
     def load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
         """The state of each of `keys`, in order; locks are those that carry `token`."""
@@ -69,10 +82,11 @@ class Repos:
         except StoreAuthError:
             raise
         except StoreError:
-            # One row that cannot be read fails the whole statement; see `unreadable`.
+            # One row that cannot be read fails the whole statement.
             if len(keys) == 1:
-                return [self._load_unreadable(keys[0], token)]
-            return [state for key in keys for state in self.load([key], token)]
+                return [self._load_by_field(keys[0], token)]
+            half = len(keys) // 2
+            return self.load(keys[:half], token) + self.load(keys[half:], token)
 
     def _load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
         locks, vectors, failures, repos = self._database.query(
@@ -84,8 +98,9 @@ class Repos:
         )
         return _join(keys, repos, vectors, failures, _left_s(locks))
 
-    def _load_unreadable(self, key: Key, token: str) -> RepoState:
-        """What is known of a row that the database holds and cannot give out.
+    def _load_by_field(self, key: Key, token: str) -> RepoState:
+        """The state of a row that the database cannot give out in one: for what a field's value
+        has no CBOR (a regex), its text; `unreadable` when a field has not even that.
 
         Engine 2.3.10 stores a string with a NUL character, and then fails every query
         that would read it.
@@ -93,8 +108,29 @@ class Repos:
         locks, vectors, failures = self._database.query(
             f"{_LOCKS}; {_VECTORS}; {_FAILURES}", **self._around([key], token)
         )
-        (state,) = _join([key], [], vectors, failures, _left_s(locks))
-        return replace(state, unreadable=True)
+        try:
+            fields = [self._field(key, path) for path in self._paths]
+        except StoreAuthError:
+            raise
+        except StoreError:
+            (state,) = _join([key], [], vectors, failures, _left_s(locks))
+            return replace(state, unreadable=True)
+        there = (
+            [{"id": record("repo", key), "f": [one[0] for one in fields]}] if all(fields) else []
+        )
+        (state,) = _join([key], there, vectors, failures, _left_s(locks))
+        return state
+
+    def _field(self, key: Key, path: str) -> list[Any]:
+        """One value, in a list; an empty one when the row is gone."""
+        repo = record("repo", key)
+        try:
+            (found,) = self._database.query(f"SELECT VALUE {path} FROM $repo", repo=repo)
+        except StoreAuthError:
+            raise
+        except StoreError:
+            (found,) = self._database.query(f"SELECT VALUE <string>{path} FROM $repo", repo=repo)
+        return list(found)
 
     def _around(self, keys: Sequence[Key], token: str) -> dict[str, Any]:
         return {
@@ -106,14 +142,72 @@ class Repos:
         }
 
     def page(self, after: Key | None, rows: int) -> RepoPage:
-        """The next `rows` repos in key order; `after` None begins at the first."""
+        """The next `rows` repos in key order; `after` None begins at the first.
+
+        Fewer where the database cannot read one of their keys itself; raises StoreError
+        when it cannot get past there.
+        """
         source, bound = records_after(self._database, "repo", after)
-        (found,) = self._database.query(
-            f"SELECT VALUE id FROM {source} LIMIT $rows", rows=rows, **bound
+        limit = rows
+        while True:
+            try:
+                (found,) = self._database.query(
+                    f"SELECT VALUE id FROM {source} LIMIT $rows", rows=limit, **bound
+                )
+            except StoreAuthError:
+                raise
+            except StoreError as error:
+                if limit == 1:
+                    return self._page_beyond(after, error)
+                limit //= 2
+            else:
+                return self._page([one.id for one in found], more=len(found) == limit)
+
+    def _page_beyond(self, after: Key | None, error: StoreError) -> RepoPage:
+        """The next row whose key can be read."""
+        source, bound = records_after(self._database, "repo", after)
+        for skipped in range(1, _MAX_SKIPPED + 1):
+            try:
+                (found,) = self._database.query(
+                    f"SELECT VALUE id FROM {source} LIMIT 1 START $skipped",
+                    skipped=skipped,
+                    **bound,
+                )
+            except StoreAuthError:
+                raise
+            except StoreError:
+                continue
+            log.error("keys_not_readable", rows=skipped, reason=str(error))
+            return self._page([one.id for one in found], more=bool(found))
+        raise StoreError(
+            f"the table repo cannot be walked {_beyond(after)} ({error}): delete, by its id, the "
+            "row whose key SurrealDB itself cannot read, such as a date beyond the year 9999"
         )
-        keys = [one.id for one in found]
+
+    def _page(self, keys: list[Key], *, more: bool) -> RepoPage:
         usable = [key for key in keys if is_usable(key)]
-        return RepoPage(keys, self.load(usable, token="") if usable else [])
+        others = [key for key in keys if not is_usable(key)] if len(usable) < len(keys) else []
+        states = self.load(usable, token="") if usable else []
+        return RepoPage(keys, states, self._unnoted(others) if others else [], more)
+
+    def _unnoted(self, keys: Sequence[Key]) -> list[Key]:
+        """Those of `keys` whose rows are not noted as failed for their key, in this space."""
+        failures = [record("embedding_failure", key) for key in keys]
+        noted = self._noted("$failures", {"failures": failures})
+        left = [key for key in keys if encode_key(key) not in noted]
+        return [key for key in left if not self._is_noted(key)]
+
+    def _is_noted(self, key: Key) -> bool:
+        source, bound = record_alone(self._database, "embedding_failure", key)
+        return bool(self._noted(source, bound))
+
+    def _noted(self, source: str, bound: Mapping[str, Any]) -> set[bytes]:
+        (found,) = self._database.query(
+            f"SELECT VALUE id FROM {source} WHERE space = $space AND reason = 'key_type'",
+            space=self._space.name,
+            **bound,
+        )
+        return {encode_key(one.id) for one in found}
 
     def upsert(self, rows: Sequence[tuple[Key, Mapping[str, Any]]], *, lane: int) -> int:
         """Create or merge `rows`, all in one transaction; how many.
@@ -127,6 +221,10 @@ class Repos:
             embed_star_lane=lane,
         )
         return len(rows)
+
+
+def _beyond(after: Key | None) -> str:
+    return "from its beginning" if after is None else f"after repo:{printed(after)}"
 
 
 def _left_s(locks: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from surrealdb.data.types.record_id import RecordID
 
+from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, OutboxId, Space, key_text
-from embed_star.store.codec import VectorBytes, record
+from embed_star.store.codec import VectorBytes, encode_key, record
 from embed_star.store.connection import FENCE, RETIRED
 from embed_star.store.pool import Database
 from embed_star.store.ranges import records_after
@@ -72,7 +74,7 @@ class Vectors:
     def __init__(self, database: Database, space: Space) -> None:
         self._database = database
         self._space = space
-        self._table = space.table  # [a-z0-9_] by construction
+        self._table = space.table  # [a-z0-9_], as every Space sees to
 
     def apply(self, write: BulkWrite) -> None:
         """Do all of `write` in one transaction, fenced by the run's locks and the space.
@@ -122,8 +124,8 @@ class Vectors:
         (found,) = self._database.query(
             "SELECT VALUE id FROM $repos", repos=[record("repo", key) for key in keys]
         )
-        there = {str(record) for record in found}
-        return [key for key in keys if str(record("repo", key)) not in there]
+        there = {encode_key(one.id) for one in found}
+        return [key for key in keys if encode_key(key) not in there]
 
     def search(
         self,
@@ -159,12 +161,24 @@ class Vectors:
         return self._with_repos(nearest)[:k]
 
     def _with_repos(self, nearest: Sequence[Mapping[str, Any]]) -> list[Hit]:
-        (repos,) = self._database.query(
-            "SELECT * FROM $repos", repos=[record("repo", one["id"].id) for one in nearest]
-        )
+        repos = self._repos([record("repo", one["id"].id) for one in nearest])
         by_key = {key_text(repo["id"].id): repo for repo in repos}
         scores = [(key_text(one["id"].id), float(one["score"])) for one in nearest]
         return [Hit(by_key[key], score) for key, score in scores if key in by_key]
+
+    def _repos(self, ids: Sequence[RecordID]) -> list[Mapping[str, Any]]:
+        """What is there of `ids`; nothing but the id of a row that the database cannot give out."""
+        try:
+            (found,) = self._database.query("SELECT * FROM $repos", repos=ids)
+        except StoreAuthError:
+            raise
+        except StoreError:
+            if len(ids) == 1:
+                (found,) = self._database.query("SELECT id FROM $repos", repos=ids)
+            else:
+                half = len(ids) // 2
+                found = self._repos(ids[:half]) + self._repos(ids[half:])
+        return list(found)
 
     def has_index(self) -> bool:
         """Whether the HNSW index is there and built."""

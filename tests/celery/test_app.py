@@ -125,4 +125,3 @@ def test_the_visibility_timeout_and_socket_deadlines_reach_the_broker(app: Celer
     options = app.conf.broker_transport_options
     assert options["visibility_timeout"] == 300
     assert options["socket_timeout"] == options["socket_connect_timeout"] == 5
-    assert options["global_keyprefix"] == "embed_star:gitstars:stars:celery:"

@@ -172,7 +172,7 @@ def test_a_batch_that_waits_to_be_tried_again_is_handed_back(tenant: Tenant) -> 
         eventually(lambda: any((inspect.scheduled() or {}).values()), "the worker holds it", SOON_S)
     send(worker, signal.SIGTERM)
     await_end(worker, SHUTDOWN_MARGIN_S + 3.0)
-    name = f"embed_star:gitstars:{tenant.settings.db_database}:celery:"
+    name = f"{tenant.lab.services.redis_prefix}celery:"
     with redis.Redis.from_url(tenant.servers.redis_url) as client:
         waiting = sum(
             client.llen(key) for key in client.keys(f"{name}embed*") if client.type(key) == b"list"

@@ -145,7 +145,7 @@ def test_a_pickled_message_runs_nothing(tenant: Tenant, worker: Child, tmp_path:
         "the message is refused",
     )
     with redis.Redis.from_url(tenant.servers.redis_url) as client:
-        assert client.llen(f"embed_star:gitstars:{tenant.settings.db_database}:celery:embed") == 0
+        assert client.llen(f"{tenant.lab.services.redis_prefix}celery:embed") == 0
     tenant.lab.insert(1)
     tenant.dispatch()
     tenant.lab.await_quiet()

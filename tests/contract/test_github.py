@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from embed_star.cli import import_
 from embed_star.errors import ConfigError, EmbedStarError, TransientError
 from embed_star.github import RETRIES, StarredClient
+from tests.support.http_proxy import HTTPProxy
 
 TOKEN = "ghp_canary_" + "x" * 20
 REPOS = [
@@ -301,6 +302,58 @@ def test_failures_are_tried_again_and_then_told(
     with pytest.raises(TransientError, match=f"{RETRIES + 1} times in a row"):
         starred(token=TOKEN)
     assert len(stub.asked) == RETRIES + 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ALL_PROXY", "socks5://u:hidden@127.0.0.1:9", "PySocks"),
+        ("HTTPS_PROXY", "foo://127.0.0.1:9", "is not a URL"),
+        ("REQUESTS_CA_BUNDLE", "/none/such.pem", "REQUESTS_CA_BUNDLE"),
+    ],
+)
+def test_what_is_wrong_on_this_side_is_one_sentence(
+    clock: Clock, variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _no_proxies(monkeypatch)
+    monkeypatch.setenv(variable, value)
+    client = StarredClient("https://api.invalid", clock=clock.time, sleep=clock.sleep)
+    with pytest.raises(ConfigError, match=words) as caught:
+        list(client.starred("me"))
+    assert caught.value.__cause__ is None
+    assert "hidden" not in str(caught.value)
+    assert clock.slept_s == 0, "waiting does not cure it"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_password_is_told(
+    clock: Clock, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _no_proxies(monkeypatch)
+    with HTTPProxy(b"HTTP/1.1 407 Who?\r\ncontent-length: 0\r\n\r\n") as proxy:
+        monkeypatch.setenv("ALL_PROXY", proxy.url)
+        client = StarredClient(f"{scheme}://api.invalid", clock=clock.time, sleep=clock.sleep)
+        with pytest.raises(ConfigError, match="the proxy asks for a user and a password"):
+            list(client.starred("me"))
+
+
+def test_a_proxy_that_resets_is_named_after_the_tries(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _no_proxies(monkeypatch)
+    with HTTPProxy(b"") as proxy:
+        monkeypatch.setenv("ALL_PROXY", proxy.url)
+        client = StarredClient("https://api.invalid", clock=clock.time, sleep=clock.sleep)
+        with pytest.raises(TransientError, match="proxy") as caught:
+            list(client.starred("me"))
+        assert len(proxy.asked) == RETRIES + 1
+    assert "NO_PROXY" in str(caught.value)
+
+
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.lower(), raising=False)
 
 
 def test_nobody_listens(stub: GitHubStub, starred: Ask) -> None:

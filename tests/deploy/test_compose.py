@@ -11,6 +11,7 @@ import pytest
 import yaml
 from flower.options import default_options
 
+from embed_star.guards.names import prefix_of
 from embed_star.settings import RootSettings, Settings, load_settings
 from tests.deploy.compose import APP, make_secrets, project, settings_of
 from tests.deploy.tools import CHECKOUT, check, run
@@ -181,11 +182,12 @@ def test_only_who_needs_a_secret_has_it(services: dict[str, Service]) -> None:
         for name, one in services.items()
     }
     assert {name for name, secrets in has.items() if "root_db_pass" in secrets} == {"migrate"}
-    assert has["flower"] == {"flower_password", "observer_redis_url"}
-    assert has["celery-exporter"] == {"observer_redis_url"}
+    assert has["flower"] == {"flower_password", "installation_id", "observer_redis_url"}
+    assert has["celery-exporter"] == {"installation_id", "observer_redis_url"}
     for name in ("producer", "worker", "beat"):
         assert has[name] == {
             "db_pass",
+            "installation_id",
             "redis_url",
             "cache_url",
             "openai_api_key",
@@ -274,6 +276,17 @@ class TestSecrets:
         make_secrets(tmp_path)
         assert ":another@" in (tmp_path / "redis_url").read_text()
         assert (tmp_path / "openai_api_key").read_text() == "sk-mine"
+
+    def test_redis_users_are_of_one_installation(self, tmp_path: Path) -> None:
+        make_secrets(tmp_path / "one")
+        make_secrets(tmp_path / "two")
+        names = [(tmp_path / at / "installation_id").read_text() for at in ("one", "two")]
+        assert names[0] != names[1]
+        load_settings(_env_file=None, db_pass="x", installation_id=names[0])
+        users = (tmp_path / "one" / "redis_users.acl").read_text()
+        prefix = prefix_of("gitstars", "stars", names[0])
+        assert "INSTALLATION" not in users
+        assert users.count("&embed_star:") == users.count(f"&{prefix}") > 0
 
     def test_are_kept_from_others(self, tmp_path: Path) -> None:
         folder = tmp_path / "secrets"

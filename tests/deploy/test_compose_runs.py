@@ -116,7 +116,7 @@ def test_vectors_are_cached_in_the_other_redis(stack: LocalProject, lab: Lab) ->
 def _vector_keys(lab: Lab) -> Iterator[str]:
     (rows,) = lab.query("SELECT * FROM type::table($t)", t=lab.services.space.table)
     for row in rows:
-        yield f"embed_star:vector:{lab.services.space.name}:{row['text_hash']}"
+        yield lab.services.cache.name(row["text_hash"], lab.services.cache.source)
 
 
 def test_the_doctor_finds_nothing(stack: LocalProject) -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from flower.options import default_options
 
+from embed_star.guards.names import celery_prefix_of, prefix_of
 from embed_star.settings import RootSettings, Settings, load_settings
 from tests.deploy import manifests as k8s
 from tests.deploy.compose import make_secrets
@@ -480,7 +481,14 @@ class TestTruth:
         assert store["args"] == compose["surrealdb"]["command"]
         assert store["image"] == compose["surrealdb"]["image"]
         exporter = k8s.named(single, "Deployment", "celery-exporter")["spec"]["template"]["spec"]
-        assert exporter["containers"][0]["args"] == compose["celery-exporter"]["command"]
+        prefix, *arguments = exporter["containers"][0]["args"]
+        assert arguments == compose["celery-exporter"]["command"]
+        assert (
+            prefix.replace("$(INSTALLATION_ID)", "$$(cat /run/secrets/installation_id)")
+            in (compose["celery-exporter"]["entrypoint"][2])
+        )
+        names = celery_prefix_of(prefix_of("gitstars", "stars", "$(INSTALLATION_ID)"))
+        assert prefix == f"--broker-transport-option=global_keyprefix={names}"
 
 
 def test_the_readmes_commands_name_what_is_there(single: list[Manifest]) -> None:

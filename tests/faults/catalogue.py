@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.faults.cases import disk, failover, processes, provider, redis, rows, surrealdb
+from tests.faults.cases import (
+    disk,
+    failover,
+    installations,
+    processes,
+    provider,
+    redis,
+    rows,
+    surrealdb,
+)
 from tests.faults.fault import Fault
 
 FAULTS: tuple[Fault, ...] = tuple(
     sorted(
         (
             one
-            for module in (processes, redis, failover, surrealdb, provider, rows, disk)
+            for module in (
+                processes,
+                redis,
+                failover,
+                surrealdb,
+                provider,
+                rows,
+                disk,
+                installations,
+            )
             for one in vars(module).values()
             if isinstance(one, Fault)
         ),
@@ -149,4 +167,13 @@ TABLE: dict[int, Row] = {
             "tests/integration/test_blame.py::TestAServerThatDoesNotNormalise",
         ),
     ),
+    50: Row(
+        "a row that the client cannot decode",
+        (
+            "tests/integration/test_values.py::TestKeys",
+            "tests/integration/test_values.py::TestTexts",
+            "tests/integration/test_producer.py::TestAnErrorThatNobodyExpected",
+        ),
+    ),
+    51: Row("two installations with default names on one Redis"),
 }

@@ -261,7 +261,7 @@ class Scene:
 
     def cached_names(self) -> list[bytes]:
         """The keys, in Redis, of the vectors of this case's model."""
-        pattern = f"embed_star:vector:{self.lab.services.space.name}:*"
+        pattern = f"embed_star:vector:*:{self.lab.services.space.name}:*"
         return list(self.redis(lambda client: sorted(client.scan_iter(pattern, count=1000))))
 
     def cached(self) -> int:
@@ -271,8 +271,7 @@ class Scene:
     @property
     def queue(self) -> str:
         """The list, in Redis, of the messages of fresh batches."""
-        settings = self.tenant.settings
-        return f"embed_star:{settings.db_namespace}:{settings.db_database}:celery:embed"
+        return f"{self.lab.services.redis_prefix}celery:embed"
 
     def queued(self) -> list[bytes]:
         """The messages in it."""

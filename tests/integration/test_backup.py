@@ -170,7 +170,9 @@ class TestRoundTrip:
 
     def test_vectors_are_float32_in_the_file(self, saved: Path, world: World) -> None:
         (file,) = read_manifest(saved).records(world.table)
-        by_key = {key_text(one["id"].id): one for one in chunks.read_records(saved, file)}
+        by_key = {
+            key_text(one["id"].id): one for one in chunks.read_records(saved, file, DIMENSIONS)
+        }
         wanted = vector_for("owner/name3", DIMENSIONS)
         assert by_key['"a"']["vector"].raw[-4:] == wanted.astype(">f4").tobytes()[-4:]
 
@@ -272,7 +274,7 @@ class TestBesideAFleet:
         world.settle()
         hashes = set()
         for file in manifest.records(world.table):
-            for one in chunks.read_records(tmp_path / "2", file):
+            for one in chunks.read_records(tmp_path / "2", file, DIMENSIONS):
                 assert len(one["vector"].raw) == 3 + 5 * DIMENSIONS
                 hashes.add(one["text_hash"])
         world.lose_state()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,8 +15,9 @@ from embed_star.backlog import OVERLAP_MS, Backlog
 from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.guards import connection
 from embed_star.guards.locks import MemoryLocks, RedisLocks
-from embed_star.models import Lane, Status
+from embed_star.models import Key, Lane, Status
 from embed_star.services import Services
+from embed_star.store.locks import LockTable
 from embed_star.store.outbox import ulid_of_ms
 from tests.conftest import MakeWorld
 from tests.support.servers import eventually
@@ -150,6 +152,33 @@ class TestGivingBack:
             backlog.dispatch()
         assert (recorder.runs, world.locks()) == ([], {})
 
+    @pytest.mark.parametrize("layer", ["redis", "database"])
+    def test_a_claim_whose_answer_was_lost(self, world: World, layer: str) -> None:
+        """The rows are locked for a run that there is not: free at the next look."""
+
+        class DeafTable(LockTable):
+            def acquire(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
+                return _unheard(super().acquire(keys, token, ttl_s), lost)
+
+        class DeafRedis(RedisLocks):
+            def acquire(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
+                return _unheard(super().acquire(keys, token, ttl_s), lost)
+
+        lost: list[Exception] = [
+            RedisUnavailable("no answer") if layer == "redis" else StoreUnavailable("no answer")
+        ]
+        services, recorder = world.services, Recorder()
+        deaf = {
+            "redis": {"locks": DeafRedis(services.redis, services.redis_prefix)},
+            "database": {"lock_table": DeafTable(world.store.database)},
+        }[layer]
+        backlog = _backlog(world, recorder, **deaf)
+        world.write_many(5)
+        with pytest.raises(type(lost[0])):
+            backlog.dispatch()
+        assert backlog.dispatch().dispatched == 5
+        assert sorted(recorder.keys) == keys(*range(5))
+
 
 class TestRewind:
     def test_finds_rows_whose_locks_ended(self, make_world: MakeWorld) -> None:
@@ -208,6 +237,13 @@ class TestRewind:
             world.write(number, full_name="x")
             assert backlog.dispatch().dispatched == 1
         assert recorder.keys == keys(*range(5))
+
+
+def _unheard(answer: list[bool], lost: list[Exception]) -> list[bool]:
+    """The answer, unless another is to be lost."""
+    if lost:
+        raise lost.pop()
+    return answer
 
 
 def _backlog(world: World, recorder: Recorder, **changes: Any) -> Backlog:

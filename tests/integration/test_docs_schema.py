@@ -15,7 +15,7 @@ import pytest
 from surrealdb import Surreal
 from surrealdb.data.types.record_id import RecordID
 
-from embed_star.errors import StoreError
+from embed_star.errors import StoreAuthError
 from embed_star.models import Lane
 from embed_star.services import target_of
 from embed_star.settings import load_settings
@@ -124,7 +124,7 @@ def test_a_query_finds_something(engine: LocalServers, docs_world: World, sql: s
         with as_root(engine, docs_world) as root:
             root.query(sql)
     elif "DEFINE USER" in sql:
-        with pytest.raises(StoreError, match="not served by the embedded engine"):
+        with pytest.raises(StoreAuthError, match="no right to do this"):
             query(docs_world, sql)
     else:
         assert query(docs_world, sql)[-1] or re.match(r"DEFINE|ALTER", sql)

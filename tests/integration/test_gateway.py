@@ -7,6 +7,7 @@ import mmap
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ import pytest
 import surrealdb._surrealdb_ext as engine_module
 from websockets.asyncio.client import connect as connect_async
 from websockets.asyncio.server import serve
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
@@ -143,6 +144,13 @@ def client(shared: Process) -> Iterator[Client]:
         yield client
 
 
+def peak_mb(pid: int) -> float:
+    """The most memory that the process has held."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
 def refuse_to_start(
     *where: str, host: str = "127.0.0.1", password: str | None = PASSWORD
 ) -> tuple[int, str]:
@@ -253,7 +261,13 @@ class TestSignIn:
         idle = module.Gateway(cast(Any, None), module.Scope("u", "p", "n", "d"))
 
         async def close_code() -> int | None:
-            async with serve(idle.serve, "127.0.0.1", 0, subprotocols=[CBOR]) as server:
+            async with serve(
+                idle.serve,
+                "127.0.0.1",
+                0,
+                subprotocols=[CBOR],
+                create_connection=idle.make_client,  # type: ignore[arg-type]  # any callable will do
+            ) as server:
                 port = server.sockets[0].getsockname()[1]
                 async with connect_async(f"ws://127.0.0.1:{port}", subprotocols=[CBOR]) as socket:
                     await socket.wait_closed()
@@ -283,14 +297,56 @@ class TestWhatIsServed:
             "KILL u'018f4a3e-0000-7000-8000-000000000000'",
             "RETURN 1; /* */ kill $id",
             "USE NS other DB other; SELECT * FROM secret",
-            "DEFINE USER x ON ROOT PASSWORD 'x' ROLES OWNER",
-            "RETURN 1; remove/**/namespace\n gitstars",
-            "INFO FOR ROOT",
         ],
     )
-    def test_no_live_kill_use_or_management(self, client: Client, text: str) -> None:
+    def test_no_live_kill_or_use(self, client: Client, text: str) -> None:
         with pytest.raises(Refused, match="not served by the embedded engine's gateway"):
             client.query(text)
+
+    @pytest.mark.parametrize(
+        "before",
+        [
+            "",
+            "RETURN 1;",
+            "RETURN <string>/'/;",
+            "RETURN s'\\'';",
+            "LET $use = /;`/;",
+            "/* ' */",
+        ],
+    )
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "DEFINE USER x ON ROOT PASSWORD 'x' ROLES OWNER",
+            "DEFINE USER OVERWRITE embed_star ON DATABASE PASSWORD 'x' ROLES OWNER",
+            "remove/**/namespace\n gitstars",
+            "REMOVE DATABASE stars",
+            "INFO FOR ROOT",
+            "IF true { DEFINE NAMESPACE other }",
+            "DEFINE ACCESS x ON DATABASE TYPE RECORD",
+        ],
+    )
+    def test_no_management_however_it_is_written(
+        self, client: Client, before: str, text: str
+    ) -> None:
+        with pytest.raises(Refused, match="Not enough permissions"):
+            client.query(f"{before} {text}; RETURN <string>/'/")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "USE NS other DB other; CREATE x:1",
+            "USE DB other; INFO FOR DB",
+            "USE DB other; DEFINE TABLE x",
+            "USE NS other; DEFINE DATABASE x",
+            "USE NS other DB other; REMOVE TABLE x",
+        ],
+    )
+    def test_no_other_database_when_use_is_hidden(self, client: Client, text: str) -> None:
+        hidden = f"RETURN <string>/'/; {text}; RETURN <string>/'/"
+        with pytest.raises(Refused, match="Not enough permissions"):
+            client.query(hidden)
+        assert client.query("RETURN [session::ns(), session::db()]") == [["gitstars", "stars"]]
 
     @pytest.mark.parametrize(
         "text",
@@ -348,9 +404,27 @@ class TestHandshake:
     def test_one_client_too_many(self, tmp_path: Path) -> None:
         with running(tmp_path / "log", "--memory") as process, ExitStack() as clients:
             for _ in range(module.MAX_CLIENTS):
-                last = clients.enter_context(process.client(signed_in=False))
+                last = clients.enter_context(process.client())
             self._refused(503, lambda: connect(process.url + "/rpc", subprotocols=[CBOR]))
             last.call("ping")
+
+    def test_one_stranger_too_many(self, tmp_path: Path) -> None:
+        """Also when they say nothing at all; who has signed in before is served on."""
+        with (
+            running(tmp_path / "log", "--memory") as process,
+            process.client() as client,
+            ExitStack() as strangers,
+        ):
+            host, _, port = process.url.removeprefix("ws://").rpartition(":")
+            for _ in range(module.MAX_STRANGERS):
+                last = socket.create_connection((host, int(port)))
+                strangers.enter_context(last)
+            with pytest.raises((OSError, InvalidHandshake, EOFError)):
+                connect(process.url + "/rpc", subprotocols=[CBOR])
+            assert client.query("RETURN 1") == [1]
+            last.close()
+            with process.client() as another:
+                assert another.query("RETURN 1") == [1]
 
     @staticmethod
     def _refused(status: int, attempt: Callable[[], Any]) -> None:
@@ -386,6 +460,36 @@ class TestBadClients:
                 bad.socket.recv(PROMPT_S)
             assert bad.socket.close_code == code
         assert client.query("RETURN 1") == [1]
+
+    def test_a_stranger_s_frames_cost_next_to_nothing(self, tmp_path: Path) -> None:
+        large = cbor2.dumps({"id": 1, "method": "ping", "params": [0] * (16 * 2**20)})
+        small = [b"\x9a\xff\xff\xff\xff", b"\x5b" + b"\x00\x00\x00\xff" * 2, b"\x81" * 4000]
+        small += [cbor2.dumps({"id": 1, "method": "ping", "params": [0] * 4000})]
+        with running(tmp_path / "log", "--memory") as process:
+            with process.client() as client:
+                client.query("RETURN 1")
+            before = peak_mb(process.popen.pid)
+            for frame in [large, *small] * 3:
+                with process.client(signed_in=False) as stranger, suppress(ConnectionClosed):
+                    stranger.socket.send(frame)
+                    stranger.socket.recv(PROMPT_S)
+            with process.client(signed_in=False) as stranger:  # and the same in fragments
+                with suppress(ConnectionClosed):
+                    stranger.socket.send(large[at : at + 2000] for at in range(0, 2**20, 2000))
+                with pytest.raises(ConnectionClosed):
+                    stranger.socket.recv(PROMPT_S)
+                assert stranger.socket.close_code == 1009
+            assert peak_mb(process.popen.pid) - before < 8
+
+    def test_who_has_signed_in_may_send_much(self, shared: Process, client: Client) -> None:
+        text = "x" * 16 * 2**20
+        assert client.query("RETURN string::len($words)", words=text) == [len(text)]
+        with pytest.raises(Refused, match="problem with authentication"):
+            client.call("signin", {**CREDENTIALS, "pass": "wrong"})
+        with suppress(ConnectionClosed):  # a stranger again
+            client.send("query", "RETURN 1", {"text": text})
+        with pytest.raises(ConnectionClosed):
+            client.receive()
 
     def test_leaving_before_the_answer(self, shared: Process, client: Client) -> None:
         with shared.client() as leaver:

@@ -38,8 +38,14 @@ class TestLeading:
         assert standby.led.is_set()
         assert standby.arrivals.keys == ['"next"']
 
+    def test_a_repo_may_have_the_name_of_the_lease(self, world: World, start: Start) -> None:
+        producer = start(world, self.BRISK)
+        assert producer.led.wait(PROMPT_S)
+        world.write(LEASE_KEY, full_name="x")
+        assert producer.arrivals.next() == f'"{LEASE_KEY}"'
+
     def test_a_dead_leader_is_replaced(self, world: World, start: Start) -> None:
-        world.services.locks.acquire([LEASE_KEY], "killed", 0.5)
+        world.services.leases.acquire([LEASE_KEY], "killed", 0.5)
         world.write(1, full_name="x")
         producer = start(world, self.BRISK)
         assert producer.arrivals.next() == "1"
@@ -48,12 +54,12 @@ class TestLeading:
         producer = start(world)
         assert producer.led.wait(PROMPT_S)
         producer.stop()
-        assert world.services.locks.acquire([LEASE_KEY], "next", 1.0) == [True]
+        assert world.services.leases.acquire([LEASE_KEY], "next", 1.0) == [True]
 
     def test_a_leader_that_polls_seldom_keeps_its_lease(self, world: World, start: Start) -> None:
         producer = start(world, replace(RHYTHM, lease_s=0.6))
         assert producer.led.wait(PROMPT_S)
-        locks, name = world.services.locks, f'{world.services.redis_prefix}lock:"{LEASE_KEY}"'
+        locks, name = world.services.leases, f'{world.services.redis_prefix}lease:"{LEASE_KEY}"'
         renewed = 0
         last = world.services.redis.pttl(name)
 
@@ -75,9 +81,9 @@ class TestLeading:
         self, world: World, start: Start, error: EmbedStarError
     ) -> None:
         world.write(1, full_name="x")
-        world.services.locks.acquire([LEASE_KEY], "keeps it waiting", NEVER_S)
+        world.services.leases.acquire([LEASE_KEY], "keeps it waiting", NEVER_S)
         producer = start(world, self.BRISK)
         producer.arrivals.errors = [error, error]
-        world.services.locks.release([LEASE_KEY], "keeps it waiting")
+        world.services.leases.release([LEASE_KEY], "keeps it waiting")
         assert producer.arrivals.next() == "1"
         assert producer.arrivals.errors == []

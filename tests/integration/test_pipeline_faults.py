@@ -292,6 +292,7 @@ class TestOutages:
         world.write_many(2)
         batch = world.claim()
         cut_off = Services(world.settings.model_copy(update={"db_url": "ws://127.0.0.1:1"}))
+        cut_off.installation = world.services.installation  # known since before
         cut_off.provider = world.provider
         with pytest.raises(StoreUnavailable):
             cut_off.embedder.embed(batch, final=False)

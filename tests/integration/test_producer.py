@@ -9,8 +9,10 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from embed_star import producer as producer_module
+from embed_star.backlog import Backlog, Turn
 from embed_star.errors import StoreUnavailable
 from embed_star.producer import Doorbell
 from tests.conftest import MakeWorld
@@ -172,3 +174,41 @@ class TestWithoutLiveQueries:
         assert bell.listening.empty()
         assert bell.connection
         eventually(lambda: bell.connection is not None and bell.connection.broken, "it gives up")
+
+
+class TestAnErrorThatNobodyExpected:
+    def test_is_outlived_and_named_without_its_words(
+        self, world: World, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dispatch = Backlog.dispatch
+        bugs = [ZeroDivisionError("text of a row"), OverflowError("text of a row")]
+
+        def with_bugs(self: Backlog) -> Turn:
+            if bugs:
+                raise bugs.pop()
+            return dispatch(self)
+
+        monkeypatch.setattr(Backlog, "dispatch", with_bugs)
+        with capture_logs() as logs:
+            world.write(1, full_name="x")
+            producer = start(world)
+            assert producer.arrivals.next() == "1"
+        named = [one for one in logs if one["event"] == "unexpected_error"]
+        assert [one["error"] for one in named] == ["OverflowError", "ZeroDivisionError"]
+        assert all(one["place"].startswith("test_producer.py:") for one in named)
+        assert "text of a row" not in str(logs)
+
+    def test_at_the_doorbell_does_not_end_listening(self, world: World, start: Start) -> None:
+        class Broken(Bell):
+            bugs = 2
+
+            def open(self) -> Doorbell:
+                if self.bugs:
+                    self.bugs -= 1
+                    raise ZeroDivisionError
+                return super().open()
+
+        bell = Broken(world)
+        producer = start(world, bell=bell)
+        assert producer.led.wait(PROMPT_S)
+        eventually(lambda: bell.bugs == 0, "the doorbell is opened again")

@@ -69,19 +69,19 @@ class TestTheOldFleet:
         backlog, _ = old.backlog()
         producer = Producer(
             backlog=backlog,
-            lease=Lease(old.services.locks, "old", 60.0),
+            lease=Lease(old.services.leases, "old", 60.0),
             runs=old.services.runs,
             rhythm=Rhythm(0.05, 60.0, 10.0, 100),
             open_doorbell=None,
         )
         producer._turn()
         assert producer.leading
-        assert not old.services.locks.acquire([LEASE_KEY], "new", 60.0)[0]
+        assert not old.services.leases.acquire([LEASE_KEY], "new", 60.0)[0]
         migrate(make_world)
         noticed(old)
         producer._turn()
         assert not producer.leading
-        assert old.services.locks.acquire([LEASE_KEY], "new", 60.0)[0]
+        assert old.services.leases.acquire([LEASE_KEY], "new", 60.0)[0]
 
     def test_works_on_when_its_space_is_active_again(
         self, old: World, make_world: MakeWorld

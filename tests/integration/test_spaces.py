@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +13,7 @@ from embed_star.errors import SchemaError, StoreError, StoreUnavailable
 from embed_star.models import Lane
 from embed_star.services import Services
 from tests.conftest import MakeSettings, MakeWorld
+from tests.support.command_line import embed_star
 from tests.support.world import World
 
 ODD_VALUES = [
@@ -108,6 +111,122 @@ class TestEnsure:
         world.query(f"UPSERT repo:1 MERGE {{ `{field}`: 'changed' }}")
         world.settle()
         assert world.provider.paid == {"said\ntoo": 1, "changed\ntoo": 1}
+
+
+class TestTheTableRepo:
+    """Kinds of table for which no event would be of use; migrate and doctor ask the same."""
+
+    @pytest.mark.parametrize(
+        ("defined", "said"),
+        [
+            ("AS SELECT * FROM source", "is a view .*make repo a table"),
+            ("AS SELECT owner, count() AS n FROM source GROUP BY owner", "is a view"),
+            ("DROP", "defined with DROP.*define it without"),
+        ],
+    )
+    def test_is_refused_in_one_sentence(self, world: World, defined: str, said: str) -> None:
+        world.query(f"DEFINE TABLE source; DEFINE TABLE OVERWRITE repo {defined}")
+        for options in ([], ["--dry-run"]):
+            done = embed_star("migrate", *options, env=world.environment)
+            done.assert_one_sentence()
+            assert re.search(said, done.err)
+        doctor = embed_star("doctor", env=world.environment)
+        assert doctor.code == 1
+        assert re.search(f"FAIL +schema .*{said}", doctor.out)
+        with pytest.raises(SchemaError, match=said):
+            world.store.spaces.ensure(world.services.space, world.settings.text_fields)
+
+    @pytest.mark.parametrize(
+        "defined",
+        ["TYPE NORMAL", "SCHEMAFULL", "TYPE RELATION", "CHANGEFEED 1d", "COMMENT 'AS SELECT'"],
+    )
+    def test_may_be_of_any_other_kind(self, world: World, defined: str) -> None:
+        world.query(
+            f"DEFINE TABLE OVERWRITE repo {defined}; DEFINE FIELD full_name ON repo TYPE string;"
+            "DEFINE TABLE user"
+        )
+        world.store.check()
+        if "RELATION" in defined:
+            world.query("RELATE user:1->repo:1->user:2 SET full_name = 'a/b'")
+        else:
+            world.query("CREATE repo:1 SET full_name = 'a/b'")
+        world.settle()
+        assert set(world.vectors()) == {"1"}
+
+
+class TestDropping:
+    @pytest.fixture
+    def old(self, make_world: MakeWorld) -> World:
+        """A space that is retired, with two vectors and a failure."""
+        old = make_world()
+        old.provider.rejects = lambda text: "poison" in text
+        old.write(1, full_name="x")
+        old.write(2, full_name="y")
+        old.write(3, full_name="poison")
+        old.settle()
+        old.reconcile()
+        return old
+
+    def test_a_retired_one_goes_with_all_that_is_its(
+        self, old: World, make_world: MakeWorld
+    ) -> None:
+        new = make_world(embedding_model="another")
+        new.write(1, full_name="edited")
+        new.settle()
+        done = embed_star("space", "drop", old.services.space.name, "--yes", env=new.environment)
+        assert "with 2 vectors" in done.assert_worked()
+        (tables, spaces, cursors, failures) = new.query(
+            "INFO FOR DB; SELECT VALUE record::id(id) FROM embedding_space;"
+            "SELECT VALUE record::id(id)[1] FROM embedding_cursor; SELECT * FROM embedding_failure"
+        )
+        assert old.table not in tables["tables"]
+        assert spaces == [new.services.space.name]
+        assert old.services.space.name not in cursors
+        assert failures == []
+        new.store.check()
+        assert set(new.vectors()) == {"1"}
+        # The model is changed back: everything is computed anew.
+        back = make_world()
+        back.reconcile()
+        back.settle()
+        back.assert_current()
+
+    def test_is_refused_in_one_sentence(self, old: World, make_world: MakeWorld) -> None:
+        new = make_world(embedding_model="another")
+        name, active = old.services.space.name, new.services.space.name
+        for env in (new.environment, old.environment):  # whatever the settings say
+            for given, said in (
+                ((name,), "2 vectors, which would be gone for ever: say --yes"),
+                ((active, "--yes"), "is the active space"),
+                (("none", "--yes"), "there is no space none"),
+                (("x; DELETE repo", "--yes"), "there is no space"),
+            ):
+                embed_star("space", "drop", *given, env=env).assert_one_sentence(said)
+        assert len(old.vectors()) == 2
+        assert len(new.query("SELECT * FROM repo")[0]) == 3
+
+    def test_one_that_becomes_active_meanwhile_stays(
+        self, old: World, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        new = make_world(embedding_model="another")
+        known = new.store.spaces.known()
+        old.store.spaces.ensure(old.services.space, old.settings.text_fields)
+        monkeypatch.setattr(new.store.spaces, "known", lambda: known)
+        with pytest.raises(StoreError, match="in use again"):
+            new.store.spaces.drop(old.services.space.name)
+        assert len(old.vectors()) == 2
+
+    def test_the_list(self, old: World, make_world: MakeWorld) -> None:
+        new = make_world(embedding_model="another")
+        printed = embed_star("space", "list", "--json", env=new.environment).assert_worked()
+        listed = [(one["name"], one["state"], one["vectors"]) for one in json.loads(printed)]
+        assert listed == [
+            (new.services.space.name, "active", 0),
+            (old.services.space.name, "retired", 2),
+        ]
+        printed = embed_star("space", "list", env=old.environment).assert_worked()
+        assert old.services.space.name in printed
+        assert "retired" in printed
 
 
 class TestTheEvent:

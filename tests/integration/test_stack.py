@@ -160,6 +160,30 @@ def test_passwords_are_asked_for_and_not_shown(engine: Engine, data_dir: Path) -
     assert [stat.S_IMODE(path.stat().st_mode) & 0o077 for path in private] == [0] * len(private)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_directory_that_was_there_keeps_its_mode_and_nothing_in_it_is_for_others(
+    engine: Engine, data_dir: Path
+) -> None:
+    """Also what an earlier version left open."""
+    data_dir.mkdir(mode=0o755)
+    data_dir.chmod(0o755)
+    ours = data_dir / ("surreal" if engine == "server" else "engine")
+    ours.mkdir()
+    ours.chmod(0o755)
+    theirs = data_dir / "notes.txt"
+    theirs.touch()
+    theirs.chmod(0o644)
+    with local_servers(data_dir, engine, memory=False) as servers:
+        query(servers.environment, login_of(servers), "CREATE kept:1")
+    assert stat.S_IMODE(data_dir.stat().st_mode) == 0o755
+    assert stat.S_IMODE(theirs.stat().st_mode) == 0o644
+    made = [path for path in data_dir.iterdir() if path not in (theirs, data_dir / ".gitignore")]
+    assert {path.name for path in made} >= {"lock", "credentials.json", "logs", "redis", ours.name}
+    assert any(ours.iterdir())
+    open_to_others = [str(one) for one in made if stat.S_IMODE(one.stat().st_mode) & 0o077]
+    assert open_to_others == []
+
+
 def test_a_server_comes_back_on_its_port(data_dir: Path) -> None:
     with local_servers(data_dir, "embedded") as servers:
         environment, first = servers.environment, servers.processes["redis"]

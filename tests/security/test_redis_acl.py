@@ -61,10 +61,14 @@ SORT embed_star:x
 SWAPDB 0 1""".splitlines()
 
 
-def rules(database: str) -> dict[str, list[str]]:
+def rules(database: str, installation: str) -> dict[str, list[str]]:
     """User → its rules, for a database of that name and with a password of ours."""
     text = EXAMPLE.read_text(encoding="utf-8").replace("CHANGE_ME", PASSWORD)
-    lines = text.replace("gitstars:stars:", f"gitstars:{database}:").splitlines()
+    lines = (
+        text.replace("gitstars:stars:", f"gitstars:{database}:")
+        .replace("INSTALLATION", installation)
+        .splitlines()
+    )
     return {words[1]: words[2:] for words in map(str.split, lines)}
 
 
@@ -90,7 +94,7 @@ def tenant(fleet: Fleet, admin: redis.Redis) -> Iterator[Tenant]:
     """A database whose processes are the ACL's `embed_star`, and `embed_star_cache`."""
     url, cache = url_of(fleet, "embed_star"), url_of(fleet, "embed_star_cache")
     tenant = fleet.tenant(REDIS_URL=url, CACHE_URL=cache, SWEEP_INTERVAL_S="1")
-    for user, rule in rules(tenant.settings.db_database).items():
+    for user, rule in rules(tenant.settings.db_database, tenant.lab.services.installation).items():
         if user != "default":  # the fleet's own, with which it looks on
             admin.execute_command("ACL", "SETUSER", user, "reset", *rule)
     admin.execute_command("ACL", "LOG", "RESET")
@@ -204,7 +208,9 @@ def test_the_observer_enqueues_nothing_and_takes_nothing(tenant: Tenant, fleet: 
 def test_flower_runs_as_the_observer(tenant: Tenant, admin: redis.Redis, fleet: Fleet) -> None:
     url = url_of(fleet, "embed_star_observer")
     worker = tenant.worker("-E")
-    with flower(tenant, REDIS_URL=url, CACHE_URL="") as site:
+    # It has no business in the database.
+    known = {"INSTALLATION_ID": tenant.lab.services.installation, "DB_PASS": "none"}
+    with flower(tenant, REDIS_URL=url, CACHE_URL="", **known) as site:
         tenant.lab.insert(10)
         tenant.dispatch()
         tenant.lab.await_quiet()

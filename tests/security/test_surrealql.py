@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from embed_star.cli.import_ import StoreSink, Summary, write_rows
+from embed_star.cli.import_pages import StoreSink, Summary, write_rows
 from embed_star.errors import StoreError
 from embed_star.importing import read_rows
 from embed_star.models import Lane

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from bench.quality import corpus, needs, ways
 from embed_star import examples
 from embed_star.cli.demo import await_embedded, import_examples
+from embed_star.providers.local import Local
 from embed_star.search import Filters
 from embed_star.services import Services
 from embed_star.stack.servers import ServerOptions
@@ -50,6 +52,14 @@ def test_a_described_need_finds_the_right_project(
 ) -> None:
     found = [hit.repo["full_name"] for hit in services.search.find(search["query"], 5)]
     assert set(found) & set(search["expect"]), found
+
+
+def test_the_measure_of_quality_finds_what_the_product_finds(services: Services) -> None:
+    asked = needs.read(Path(needs.__file__).with_name("examples.jsonl"))
+    rows = corpus.read("examples", examples.find("repos.jsonl"), asked)
+    for need, found in zip(asked, ways.vector(rows, Local()), strict=True):
+        hits = services.search.find(need.query, 10, need.filters)
+        assert [hit.repo["full_name"] for hit in hits] == found, need.query
 
 
 def test_no_query_names_what_it_expects() -> None:

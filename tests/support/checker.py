@@ -16,8 +16,9 @@ import numpy as np
 
 from embed_star import text
 from embed_star.calls import PROBE_TEXT
-from embed_star.models import key_text
+from embed_star.models import Key, is_usable, key_text
 from embed_star.services import Services
+from embed_star.values import printed
 from tests.support.scripted_answers import vector_for
 
 _PAGE_ROWS = 1000
@@ -104,6 +105,11 @@ class _Faults:
     orphaned: list[str] = field(default_factory=list)
 
 
+def name_of(key: Key) -> str:
+    """What a report calls a row."""
+    return key_text(key) if is_usable(key) else printed(key)
+
+
 class Checker:
     """Checks one database against one provider's ledger."""
 
@@ -113,8 +119,8 @@ class Checker:
     def check(self, ledger: Iterable[Mapping[str, Any]]) -> Report:
         """Look at everything, now. `ledger` is `ScriptedProvider.ledger()`."""
         texts = self._texts()
-        vectors = {key_text(row["id"].id): row for row in self._rows(self._services.space.table)}
-        failures = {key_text(row["id"].id): row for row in self._rows("embedding_failure")}
+        vectors = {name_of(row["id"].id): row for row in self._rows(self._services.space.table)}
+        failures = {name_of(row["id"].id): row for row in self._rows("embedding_failure")}
         faults = _Faults()
         for key, rendered in texts.items():
             self._judge(key, rendered, vectors.get(key), failures.get(key), faults)
@@ -149,6 +155,8 @@ class Checker:
             faults.orphaned.append(f"{key} failed and has a vector")
         if failure and not failure["reason"]:
             faults.lost.append(f"{key} failed without a reason")
+        if failure and failure["reason"] == "key_type":
+            return  # of no text
         if settled["text_hash"] != text.text_hash(rendered):
             faults.stale.append(f"{key} is settled for another text")
         elif vector and not failure and not self._fits(vector, rendered):
@@ -169,7 +177,7 @@ class Checker:
         settings = self._services.settings
         fields = "[" + ", ".join(settings.text_fields) + "]"
         return {
-            key_text(row["id"].id): text.render(row["f"], settings.text_tokens)
+            name_of(row["id"].id): text.render(row["f"], settings.text_tokens)
             for row in self._rows("repo", f"id, {fields} AS f")
         }
 

@@ -77,7 +77,7 @@ class Running:
         self.led = threading.Event()
         self.producer = Producer(
             backlog=world.services.backlog(self.arrivals),
-            lease=Lease(world.services.locks, owner, rhythm.lease_s),
+            lease=Lease(world.services.leases, owner, rhythm.lease_s),
             runs=world.services.runs,
             rhythm=rhythm,
             open_doorbell=bell.open if bell else None,

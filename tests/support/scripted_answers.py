@@ -88,9 +88,19 @@ class Script:
     vectors_max: int = 0
     """So many vectors at most, however many texts; 0: one for each."""
     indexes: str = ""
-    """"same" gives each vector index 0, "none" leaves them out."""
+    """"same" gives each vector index 0, "none" leaves them out, "null" and "float" write
+    them so, "no_zero" leaves only that one out."""
     encoding_format: str = "honour"
-    """What is done with `encoding_format`: honour, ignore (answers lists) or refuse (400)."""
+    """What is done with `encoding_format`: honour, ignore (answers lists), refuse (400),
+    double (float64), empty_data, empty_vectors, nested or garbage."""
+    refusal: Any = None
+    """[status, body] of what `encoding_format` is refused with; text is sent as such."""
+    shortens: bool | None = None
+    """Whether `dimensions` is heeded, False: ignored, None: if the script has no others."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """More headers of failures."""
+    loads_ms: float = 0.0
+    """How long the model takes to load, anew whenever whoever waits for it goes away."""
 
     def changed(self, changes: dict[str, Any]) -> Script:
         """A script with `changes`. Raises ValueError for a name that means nothing."""
@@ -124,31 +134,31 @@ def _level_texts(dimensions: int) -> list[bytes]:
     return [str(level).encode() for level in _levels(dimensions)]
 
 
-def _scaled(text: str, script: Script, packed: bool) -> bytes:
+def _scaled(text: str, script: Script, packed: str) -> bytes:
     """As `_rendered`, with the script's length."""
     vector = vector_for(text, script.dimensions)
     factors = (factor for part, factor in script.scaled.items() if part in text)
     vector *= math.prod(factors, start=script.norm / float(np.linalg.norm(vector)))
     if packed:
-        return b'"' + binascii.b2a_base64(vector.tobytes(), newline=False) + b'"'
+        return b'"' + binascii.b2a_base64(vector.astype(packed).tobytes(), newline=False) + b'"'
     return json.dumps([float(value) for value in vector]).encode()
 
 
-def _rendered(text: str, dimensions: int, packed: bool) -> bytes:
-    """The vector as a JSON value: a base64 string, or a list."""
+def _rendered(text: str, dimensions: int, packed: str) -> bytes:
+    """The vector as a JSON value: base64 of numbers of type `packed`, or a list."""
     if packed:
-        data = vector_for(text, dimensions).tobytes()
+        data = vector_for(text, dimensions).astype(packed).tobytes()
         return b'"' + binascii.b2a_base64(data, newline=False) + b'"'
     texts = _level_texts(dimensions)
     return b"[" + b",".join([texts[level] for level in _digest(text, dimensions)]) + b"]"
 
 
 @cache
-def _pool(dimensions: int, packed: bool) -> list[bytes]:
+def _pool(dimensions: int, packed: str) -> list[bytes]:
     return [_rendered(f"pool {number}", dimensions, packed) for number in range(POOL)]
 
 
-def rendered(texts: Sequence[str], script: Script, packed: bool, instant: bool) -> list[bytes]:
+def rendered(texts: Sequence[str], script: Script, packed: str, instant: bool) -> list[bytes]:
     """A JSON value for each text."""
     if instant:
         pool = _pool(script.dimensions, packed)
@@ -166,6 +176,16 @@ def rendered(texts: Sequence[str], script: Script, packed: bool, instant: bool) 
     return values
 
 
+def spoilt(values: list[bytes], how: str) -> list[bytes]:
+    """`values` as servers answer them that stumble over `encoding_format`."""
+    if how == "empty_data":
+        return []
+    form = {"empty_vectors": b"[]", "garbage": b'"no base64!"', "nested": b"[%b,%b]"}.get(how)
+    if form is None:
+        return values
+    return [form % (value, value) if how == "nested" else form for value in values]
+
+
 def _bad(kind: str, vector: NDArray[np.float32]) -> bytes:
     if kind in ("nan", "infinity"):
         vector[1] = np.nan if kind == "nan" else np.inf
@@ -179,7 +199,13 @@ def _bad(kind: str, vector: NDArray[np.float32]) -> bytes:
 
 def openai_body(model: str, values: list[bytes], tokens: int, script: Script) -> bytes:
     """The answer of `/v1/embeddings`."""
-    if script.indexes == "none":
+    if script.indexes == "no_zero":
+        items = [
+            b'{"object":"embedding",%b"embedding":%b}'
+            % (b'"index":%d,' % index if index else b"", value)
+            for index, value in enumerate(values)
+        ]
+    elif script.indexes == "none":
         items = [b'{"object":"embedding","embedding":%b}' % value for value in values]
     else:
         items = [
@@ -188,6 +214,14 @@ def openai_body(model: str, values: list[bytes], tokens: int, script: Script) ->
         ]
     if script.indexes == "same":
         items = [item.replace(b'"index":%d' % n, b'"index":0') for n, item in enumerate(items)]
+    if script.indexes in ("null", "float"):
+        items = [
+            item.replace(
+                b'"index":%d' % n,
+                b'"index":null' if script.indexes == "null" else b'"index":%d.0' % n,
+            )
+            for n, item in enumerate(items)
+        ]
     if script.shuffle:
         items = items[1::2][::-1] + items[0::2]
     usage = b'"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (tokens, tokens)

@@ -79,12 +79,16 @@ class Connection(asyncio.Protocol):
         stats = server.stats
         stats["concurrent"] += 1
         stats["max_concurrent"] = max(stats["max_concurrent"], stats["concurrent"])
-        latency_s = server.latency_s()
+        latency_s = server.latency_s() + server.loading_s()
         answer, fault = server.embed(path, head, body)
         if latency_s:
-            self._later(latency_s, lambda: self._send(answer, fault))
+            self._later(latency_s, lambda: self._loaded(answer, fault))
         else:
             self._send(answer, fault)
+
+    def _loaded(self, answer: Answer, fault: str | None) -> None:
+        self._server.has_loaded = True  # but not if its connection was lost by now
+        self._send(answer, fault)
 
     def _later(self, delay_s: float, what: Callable[[], None]) -> None:
         self._timer = asyncio.get_running_loop().call_later(delay_s, what)

@@ -10,13 +10,13 @@ import time
 from collections import deque
 from typing import IO, Any
 
-from tests.support.scripted_answers import Script, ollama_body, openai_body, rendered
+from tests.support.scripted_answers import Script, ollama_body, openai_body, rendered, spoilt
 
 REASONS = {200: b"OK", 400: b"Bad Request", 404: b"Not Found", 429: b"Too Many Requests"}
 
 
 STATS = ("connections", "calls", "texts", "concurrent", "max_concurrent")
-UNPAID = ("crash", "redirect", "html", "empty_object", "array", "not_json")
+UNPAID = ("refused", "crash", "redirect", "html", "empty_object", "array", "not_json")
 """Faults in which nothing was computed."""
 
 
@@ -50,6 +50,7 @@ class Server:
         self.script = self._initial
         self.entries: list[dict[str, Any]] = []
         self.stats = dict.fromkeys(STATS, 0)
+        self.has_loaded = False
         self._recent: deque[float] = deque()
         self._dice = random.Random(7)  # noqa: S311 - to be the same each time
         self._latencies = random.Random(7)  # noqa: S311 - a series of its own
@@ -59,6 +60,10 @@ class Server:
         script = self.script
         factor = math.exp(self._latencies.gauss(0, script.latency_sigma))
         return script.latency_ms / 1000 * factor
+
+    def loading_s(self) -> float:
+        """How long whoever asks now waits for the model, in seconds."""
+        return 0.0 if self.has_loaded else self.script.loads_ms / 1000
 
     def control(self, method: str, path: str, body: bytes) -> Answer:
         """Answer a request that is no embedding."""
@@ -85,12 +90,12 @@ class Server:
         self.stats["calls"] += 1
         self.stats["texts"] += len(texts)
         answer = self._refuse(path, head, request, texts)
-        fault = None
+        fault = "refused" if answer is not None and answer.status == 200 else None
         if answer is None:
             fault = self._next_fault(texts)
             answer = self._compute(path, request, texts)
         self._record(path, request, texts, answer.status, fault or self._spoiled())
-        return answer, fault
+        return answer, None if fault == "refused" else fault
 
     def _spoiled(self) -> str | None:
         """What makes a whole answer useless that is sent without a fault."""
@@ -117,7 +122,10 @@ class Server:
             return self._failure(path, 400, "invalid_request")
         if script.encoding_format == "refuse" and "encoding_format" in request:
             error = {"message": "unknown field", "param": "encoding_format", "code": 400}
-            return Answer(400, json.dumps({"error": error}).encode())
+            status, body = script.refusal or (400, {"error": error})
+            if isinstance(body, str):
+                return Answer(status, body.encode(), ("content-type", "text/plain"))
+            return Answer(status, json.dumps(body).encode())
         return None
 
     def _failure(self, path: str, status: int, code: str, retry_after: str | None = None) -> Answer:
@@ -125,6 +133,10 @@ class Server:
         error = {"error": own["message"] if path == "/api/embed" else own}
         body = json.dumps(error if self.script.error is None else self.script.error).encode()
         headers = [("retry-after", retry_after)] if retry_after is not None else []
+        headers += self.script.headers.items()
+        if isinstance(self.script.error, str):
+            page = self.script.error.encode()
+            return Answer(status, page, ("content-type", "text/html"), *headers)
         return Answer(status, body, *headers)
 
     def _throttle(self, per_minute: int) -> float:
@@ -150,10 +162,16 @@ class Server:
 
     def _compute(self, path: str, request: dict[str, Any], texts: list[str]) -> Answer:
         script = self.script
-        packed = request.get("encoding_format") == "base64" and script.encoding_format != "ignore"
-        if "dimensions" in request:
+        asked = request.get("encoding_format") == "base64"
+        packed = {"honour": "<f4", "double": "<f8"}.get(script.encoding_format, "") if asked else ""
+        shortens = script.shortens
+        if shortens is None:
+            shortens = script.dimensions == self._initial.dimensions
+        if "dimensions" in request and shortens:
             script = script.changed({"dimensions": request["dimensions"]})
         values = rendered(texts, script, packed, self._instant)
+        if asked:
+            values = spoilt(values, script.encoding_format)
         if script.count_delta:
             values = (values + values)[: len(texts) + script.count_delta]
         if script.vectors_max:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from surrealdb.data.types.record_id import RecordID
+from surrealdb.data.types.table import Table
 
 from embed_star import text
 from embed_star.backlog import Backlog
@@ -65,6 +66,18 @@ class World:
         self.services.provider  # noqa: B018 - made, so that it is closed in the end
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The variables with which a command finds this database, and its space."""
+        names = ("db_url", "db_user", "db_namespace", "db_database", "redis_url")
+        return {
+            **{name.upper(): str(getattr(self.settings, name)) for name in names},
+            "DB_PASS": self.settings.db_pass.get_secret_value(),
+            "EMBEDDING_MODEL": self.settings.model,
+            "EMBEDDING_DIMENSIONS": str(self.settings.dimensions),
+            "TEXT_FIELDS": ",".join(self.settings.text_fields),
+        }
+
+    @property
     def table(self) -> str:
         """The vector table."""
         return self.services.space.table
@@ -99,7 +112,7 @@ class World:
 
     def vectors(self) -> dict[str, dict[str, Any]]:
         """The records of the vector table by key."""
-        (rows,) = self.query("SELECT * FROM type::table($table)", table=self.table)
+        (rows,) = self.query("SELECT * FROM $table", table=Table(self.table))
         return {key_text(row["id"].id): row for row in rows}
 
     def failures(self) -> dict[str, dict[str, Any]]:

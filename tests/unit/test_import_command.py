@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from embed_star.cli import import_
+from embed_star.cli import import_, import_pages
 from embed_star.errors import ConfigError, InputFileError, StoreUnavailable
 from embed_star.settings import Settings
 
@@ -25,6 +25,9 @@ class MemorySink:
         self.lanes: set[int] = set()
         self.opened = 0
         self.fails_at_page = -1
+
+    def check_rights(self) -> None:
+        pass
 
     def upsert_repos(self, rows: Sequence[tuple[str, dict[str, Any]]], *, lane: int) -> int:
         if len(self.pages) == self.fails_at_page:
@@ -102,6 +105,7 @@ def test_the_last_of_duplicates_wins(sink: MemorySink) -> None:
         "bad": 0,
         "duplicates": 1,
         "bad_lines": [],
+        "left_out": [],
     }
     assert sink.repos == {"a/b": {"full_name": "A/B", "n": 2}}
 
@@ -109,17 +113,17 @@ def test_the_last_of_duplicates_wins(sink: MemorySink) -> None:
 def test_duplicates_in_other_pages_are_counted_too(
     sink: MemorySink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_, "PAGE_ROWS", 2)
+    monkeypatch.setattr(import_pages, "PAGE_ROWS", 2)
     summary = json.loads(run("-", "--json", stdin=lines(3) + lines(1)).stdout)
     assert (summary["written"], summary["duplicates"]) == (4, 1)
     assert sink.pages == [2, 2]
 
 
 def test_long_texts_make_short_pages(sink: MemorySink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_, "PAGE_CHARS", 1000)
+    monkeypatch.setattr(import_pages, "PAGE_BYTES", 1000)
     row = json.dumps({"full_name": "a/b%s", "description": "x" * 300})
     run("-", stdin="".join(row % n + "\n" for n in range(10)))
-    assert sink.pages == [4, 4, 2]
+    assert sink.pages == [3, 3, 3, 1]
 
 
 def test_a_dry_run_needs_no_settings_and_no_database(

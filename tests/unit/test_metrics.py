@@ -243,10 +243,12 @@ def test_the_page_has_what_is_exposed_and_the_other_way_round(
     PoolMetrics(registry)
     DispatchMetrics(registry)
     families: Iterable[Metric] = registry.collect()
-    leader = {"embed_star_leader": ("gauge", frozenset[str]())}  # made of a producer
+    of_roles = dict.fromkeys(  # made of a producer, and of a worker
+        ("embed_star_leader", "embed_star_slots_lost"), ("gauge", frozenset[str]())
+    )
     assert {one.name: (one.type, one.labels) for one in documented()} == {
         **exposed(families),
-        **leader,
+        **of_roles,
     }
 
 

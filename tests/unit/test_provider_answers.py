@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from embed_star.errors import ProviderConfigError, ProviderProtocolError
-from embed_star.providers.answers import answered_model, count_of, same_model, vectors_of
+from embed_star.providers.answers import (
+    answered_model,
+    count_of,
+    in_order,
+    same_model,
+    vectors_of,
+)
 from embed_star.providers.refusals import Endpoint
 
 ENDPOINT = Endpoint("openai", "http://llm.example/v1", "OPENAI_BASE_URL", "bge-m3")
@@ -41,6 +47,89 @@ def test_a_bad_value_stays_in_its_row(item: Any, row: list[float]) -> None:
     vectors = vectors_of([[3, 4], item], 2, ENDPOINT)
     assert vectors.dtype == np.float32
     np.testing.assert_array_equal(vectors, np.array([[3, 4], row], np.float32))
+
+
+def packed_doubles(*values: float) -> str:
+    return base64.b64encode(np.array(values, "<f8").tobytes()).decode()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0])
+@pytest.mark.parametrize("seed", range(20))
+def test_doubles_and_floats_are_told_apart(seed: int, scale: float) -> None:
+    values = np.random.default_rng(seed).normal(size=64) * scale
+    rounded = values.astype(np.float32)
+    for doubles in (values, rounded.astype(np.float64)):
+        (row,) = vectors_of([packed_doubles(*doubles)], 64, ENDPOINT)
+        np.testing.assert_allclose(row, rounded, rtol=1e-6)
+    (row,) = vectors_of([packed(*rounded)], 64, ENDPOINT)
+    np.testing.assert_array_equal(row, rounded)
+    # Twice as many floats take as many bytes: they are no doubles.
+    with pytest.raises(ProviderConfigError, match="EMBEDDING_DIMENSIONS=64 "):
+        vectors_of([packed(*rounded)], 32, ENDPOINT)
+
+
+@pytest.mark.parametrize("values", [[0.5, -0.25, 1.0, 0.0], [1.0, 2.0, 3.0, 4.0]])
+def test_doubles_of_few_digits_are_doubles(values: list[float]) -> None:
+    (row,) = vectors_of([packed_doubles(*values)], 4, ENDPOINT)
+    np.testing.assert_array_equal(row, np.array(values, np.float32))
+
+
+def test_one_vector_in_a_list_of_its_own_is_that_vector() -> None:
+    (row,) = vectors_of([[[1, 2]]], 2, ENDPOINT)
+    np.testing.assert_array_equal(row, np.array([1, 2], np.float32))
+
+
+NONE = object()
+
+
+def data_of(*indexes: Any) -> list[dict[str, Any]]:
+    return [
+        {"embedding": place} | ({} if index is NONE else {"index": index})
+        for place, index in enumerate(indexes)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("indexes", "order"),
+    [
+        ([0, 1, 2], [0, 1, 2]),
+        ([2, 0, 1], [1, 2, 0]),
+        ([NONE, 1, 2], [0, 1, 2]),
+        ([1, NONE, 2], [1, 0, 2]),  # protobuf leaves out 0, wherever it stands
+        ([2, 1, NONE], [2, 1, 0]),
+        ([0, 1, NONE], [0, 1, 2]),
+        ([NONE, NONE, NONE], [0, 1, 2]),
+        ([None, None, None], [0, 1, 2]),
+        ([None, 1, NONE], [0, 1, 2]),
+        ([0.0, 1.0, 2.0], [0, 1, 2]),
+        (["1", "0", "2"], [1, 0, 2]),
+        ([NONE], [0]),
+    ],
+)
+def test_vectors_are_put_in_order(indexes: list[Any], order: list[int]) -> None:
+    assert in_order(data_of(*indexes), len(indexes), ENDPOINT) == order
+
+
+@pytest.mark.parametrize(
+    "indexes",
+    [
+        [0, 0, 0],
+        [1, 1, 1],
+        [0, 1, 1],
+        [1, 2, 3],
+        [-1, 0, 1],
+        [0, NONE, 1],  # neither its place nor the one that is left
+        [NONE, 0, NONE],
+        [0.5, 1, 2],
+        [True, 0, 2],
+        ["x", 0, 1],
+        [[0], 1, 2],
+        [float("nan"), 1, 2],
+    ],
+)
+def test_indexes_that_contradict_are_no_answer(indexes: list[Any]) -> None:
+    with pytest.raises(ProviderProtocolError, match="indexes are not 0 to 2, each once"):
+        in_order(data_of(*indexes), 3, ENDPOINT)
 
 
 @pytest.mark.parametrize("item", [[1], [1, 2, 3], packed(1, 2, 3)])

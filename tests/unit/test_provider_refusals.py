@@ -18,7 +18,9 @@ from embed_star.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
-from embed_star.providers.refusals import Endpoint, Refusal, error_for, retry_after_s
+from embed_star.providers.bodies import Refusal
+from embed_star.providers.refusals import Endpoint, error_for
+from embed_star.providers.waits import retry_after_s
 
 ENDPOINT = Endpoint(
     provider="openai",
@@ -80,6 +82,17 @@ def refused(status: int, body: Any) -> EmbedStarError:
         (422, {"detail": [{"loc": ["body", "input"], "msg": "bad"}]}, InputRejected, "HTTP 422"),
         (401, b"<html>", ProviderAuthError, "OPENAI_API_KEY"),
         (403, {}, ProviderAuthError, "OPENAI_API_KEY"),
+        (403, b"", ProviderAuthError, "OPENAI_API_KEY"),
+        (403, b"<html>Sorry, you have been blocked</html>", ProviderAuthError, "in front of"),
+        (403, b"error code: 1020", ProviderAuthError, "in front of"),
+        (
+            403,
+            {"error": {"code": "unsupported_country_region_territory"}},
+            ProviderAuthError,
+            "country",
+        ),
+        (407, b"", ProviderConfigError, "HTTP_PROXY"),
+        (501, {"error": {"code": 501, "message": "no"}}, ProviderConfigError, "--embeddings"),
         (402, {}, ProviderAuthError, "no credit"),
         (429, {"error": {"code": "insufficient_quota"}}, ProviderAuthError, "no credit"),
         (429, {}, ProviderThrottled, "fewer requests"),
@@ -151,8 +164,3 @@ def test_a_text_that_is_too_long(message: str, code: str) -> None:
     error = error_for(Refusal.of(400, body), ENDPOINT)
     assert isinstance(error, InputTooLong)
     assert "TEXT_MAX_TOKENS" in str(error)
-
-
-def test_a_text_that_only_speaks_of_length() -> None:
-    body = json.dumps({"error": {"message": "refused: the input exceeds the context length"}})
-    assert type(error_for(Refusal.of(400, body.encode()), ENDPOINT)) is InputRejected

@@ -27,9 +27,9 @@ EXAMPLE = Path(__file__).parents[2] / ".env.example"
 
 FAULTY = {
     "DB_URL": f"http://{CANARY}",
-    "DB_USER": f"{CANARY}'; REMOVE USER root",
-    "DB_NAMESPACE": f"{CANARY}",
-    "DB_DATABASE": f"1{CANARY}",
+    "DB_USER": f"{CANARY}\n; REMOVE USER root",
+    "DB_NAMESPACE": f" {CANARY}",
+    "DB_DATABASE": f"{CANARY}\u202e" * 30,
     "DB_POOL_SIZE": CANARY,
     "DB_TIMEOUT_S": "-1",
     "REDIS_URL": f"redis://:{CANARY}\u2100@host",

@@ -20,6 +20,7 @@ from embed_star.text import (
     text_hash,
     text_version,
 )
+from embed_star.values import Opaque
 
 MANY = 100_000
 
@@ -68,7 +69,13 @@ class TestRender:
             (datetime(2024, 2, 29, tzinfo=UTC), "2024-02-29 00:00:00+00:00"),
             (timedelta(hours=1), "1:00:00"),
             (RecordID("owner", "x"), "owner:x"),
-            (b"\xff", "b'\\xff'"),
+            (b"text", "text"),
+            (b"\xff", 'b"FF"'),
+            (RecordID("owner", ["x", 1]), "owner:['x', 1]"),
+            (Opaque(10, "1.10"), "1.10"),
+            (Opaque(12, (568971820800, 0)), "+20000-01-01T00:00:00Z"),
+            (Opaque(56, ("b", 1)), "{'b', 1}"),
+            ([Opaque(88, (1.0, 2.5)), "a", 1.0], "(1, 2.5), a, 1.0"),
         ],
         ids=repr,
     )

@@ -34,6 +34,32 @@ def test_a_silence_ends_the_call_earlier(name: str, make: Make, server: Scripted
     assert time.monotonic() - began < 2
 
 
+def test_a_model_that_loads_longer_than_a_silence_may_last_is_not_cut_off_for_ever(
+    name: str, make: Make, server: ScriptedProvider
+) -> None:
+    server.script(loads_ms=600)  # and begins anew when whoever waits goes away, as Ollama does
+    provider = make(name, provider_total_timeout_s=5, provider_read_timeout_s=0.2)
+    with pytest.raises(ProviderUnavailable, match=r"raise that if its model takes longer to load"):
+        provider.embed(["x"])
+    assert provider.embed(["x"]).vectors.shape == (1, 8)
+    server.script(fault="hang")  # it has answered meanwhile: a silence is short again
+    with pytest.raises(ProviderUnavailable, match=r"silent for PROVIDER_READ_TIMEOUT_S = 0\.2 s"):
+        provider.embed(["x"])
+
+
+def test_a_silence_that_goes_on_names_the_whole_deadline(
+    name: str, make: Make, server: ScriptedProvider
+) -> None:
+    server.script(fault="hang")
+    provider = make(name, provider_total_timeout_s=0.5, provider_read_timeout_s=0.2)
+    with pytest.raises(ProviderUnavailable, match="PROVIDER_READ_TIMEOUT_S"):
+        provider.embed(["x"])
+    with pytest.raises(
+        ProviderUnavailable, match=r"PROVIDER_TOTAL_TIMEOUT_S = 0\.5 s; if its .*LOCK"
+    ):
+        provider.embed(["x"])
+
+
 def test_a_slow_byte_at_the_end_of_the_deadline_does_not_add_a_read_timeout(
     make: Make, server: ScriptedProvider
 ) -> None:

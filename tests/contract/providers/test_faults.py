@@ -71,6 +71,8 @@ def test_each_fault_is_one_clear_error(
     server: ScriptedProvider,
 ) -> None:
     provider = make(name)
+    provider.embed(["before"])  # a process that knows the server's dialect by now
+    server.reset()
     server.script(**script)
     with pytest.raises(EmbedStarError) as caught:
         provider.embed([TEXT, "another"])

@@ -7,6 +7,7 @@ import pytest
 from embed_star.errors import (
     EmbedStarError,
     InputRejected,
+    InputTooLong,
     ProviderConfigError,
     ProviderUnavailable,
 )
@@ -21,8 +22,8 @@ from tests.support.scripted_provider import ScriptedProvider
         (404, "model 'test-model' not found", ProviderConfigError, "`ollama pull test-model`"),
         (400, '"test-model" does not support embeddings', ProviderConfigError, "EMBEDDING_MODEL"),
         (501, "this model does not support embeddings", ProviderConfigError, "EMBEDDING_MODEL"),
-        (400, "the input length exceeds the context length", InputRejected, "TEXT_MAX_TOKENS"),
-        (500, "the input length exceeds the context length", InputRejected, "TEXT_MAX_TOKENS"),
+        (400, "the input length exceeds the context length", InputTooLong, "TEXT_MAX_TOKENS"),
+        (500, "the input length exceeds the context length", InputTooLong, "TEXT_MAX_TOKENS"),
         (400, "embedding contains NaN or Inf values", InputRejected, "one of these texts"),
         (
             500,

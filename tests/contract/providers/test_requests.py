@@ -58,14 +58,19 @@ def test_a_server_that_refuses_base64_is_asked_once(make: Make, server: Scripted
     assert [entry["status"] for entry in server.ledger()] == [400, 200, 200, 200]
 
 
-def test_a_text_about_base64_costs_one_more_call(make: Make, server: ScriptedProvider) -> None:
-    server.script(poison="base64", error={"error": {"message": "bad: base64 tool"}})
+def test_a_refused_text_is_asked_twice_only_until_base64_has_worked(
+    make: Make, server: ScriptedProvider
+) -> None:
+    server.script(poison="bad")
     provider = make("openai")
-    with pytest.raises(InputRejected):
-        provider.embed(["base64 tool"])
-    provider.embed(["fine"])
+    for text in ("bad", "fine", "bad"):
+        if text == "bad":
+            with pytest.raises(InputRejected):
+                provider.embed([text])
+        else:
+            provider.embed([text])
     formats = [entry["options"].get("encoding_format") for entry in server.ledger()]
-    assert formats == ["base64", None, "base64"]
+    assert formats == ["base64", None, "base64", "base64"]
 
 
 @pytest.mark.parametrize("name", OPENAI_LIKE)
@@ -93,12 +98,30 @@ def test_vectors_are_matched_by_index(name: str, make: Make, server: ScriptedPro
     np.testing.assert_array_equal(make(name).embed(texts).vectors, np.array(expected))
 
 
-@pytest.mark.parametrize("indexes", ["same", "none"])
+@pytest.mark.parametrize("indexes", ["none", "null", "float", "no_zero"])
 @pytest.mark.parametrize("name", OPENAI_LIKE)
-def test_wrong_indexes_are_no_answer(
+def test_the_position_counts_where_an_index_is_left_out(
     name: str, indexes: str, make: Make, server: ScriptedProvider
 ) -> None:
     server.script(indexes=indexes)
+    texts = ["a", "b", "c"]
+    expected = [vector_for(text, DIMENSIONS) for text in texts]
+    np.testing.assert_array_equal(make(name).embed(texts).vectors, np.array(expected))
+
+
+@pytest.mark.parametrize("name", OPENAI_LIKE)
+def test_a_zero_that_is_left_out_is_found_in_any_order(
+    name: str, make: Make, server: ScriptedProvider
+) -> None:
+    server.script(indexes="no_zero", shuffle=True)
+    texts = ["a", "b", "c", "d", "e"]
+    expected = [vector_for(text, DIMENSIONS) for text in texts]
+    np.testing.assert_array_equal(make(name).embed(texts).vectors, np.array(expected))
+
+
+@pytest.mark.parametrize("name", OPENAI_LIKE)
+def test_equal_indexes_are_no_answer(name: str, make: Make, server: ScriptedProvider) -> None:
+    server.script(indexes="same")
     with pytest.raises(ProviderProtocolError, match="indexes are not 0 to 1, each once"):
         make(name).embed(["a", "b"])
 

@@ -135,3 +135,33 @@ def bulk_load(scene: Scene) -> Steps:
                 {"first": page * 200 + 190},
             )
     yield Step.MENDED
+
+
+@fault(50, "rows whose keys and texts Python cannot hold")
+def undecodable(scene: Scene) -> Steps:
+    """Two of the keys are set aside. The third even the server cannot read again: it is deleted
+    by its id, or nobody could walk the table."""
+    far = "repo:[d'+20000-01-01T00:00:00Z']"
+    for statement in (
+        "CREATE repo:[1000000000y] SET description = 'a duration'",
+        "CREATE repo:['at', d'2024-01-01T00:00:00.123456789Z'] SET description = 'a date'",
+        "CREATE repo:latest SET description = time::maximum",
+        "CREATE repo:longest SET description = [duration::max, <set>['b', 'a']]",
+        "CREATE repo:[NULL, 'a'] SET description = 'with null'",
+        f"CREATE {far} SET description = 'far away'",
+    ):
+        scene.lab.query(f"{statement} RETURN NONE")
+    yield Step.BROKEN
+    scene.await_logged("key_not_readable")
+    assert len(scene.producers) == 1
+    scene.kill(*scene.producers)
+    scene.producer()
+    scene.lab.query(f"DELETE {far} RETURN NONE")
+    yield Step.MENDED
+    report = scene.lab.report()
+    odd = ("[1000000000y]", "['at', d'2024-01-01T00:00:00.123456789Z']")
+    assert report.failed == dict.fromkeys(odd, "key_type")
+    assert report.embedded == report.rows - len(odd)
+    texts = {text for one in scene.provider.ledger() for text in one["texts"]}
+    assert {"+262142-12-31T23:59:59.999999999Z", "with null"} <= texts
+    assert "584942417355y3w5d7h15s999ms999µs999ns, {'a', 'b'}" in texts

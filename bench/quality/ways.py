@@ -1,0 +1,43 @@
+"""The ways of searching that the product has, without its database: the same texts, the same
+provider, the same filters, the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from bench.quality.corpus import Corpus
+from bench.quality.figures import DEPTH
+from embed_star import text
+from embed_star.providers.base import Provider
+from embed_star.providers.local import DIMENSIONS, MODEL, Local
+from embed_star.settings import Settings
+
+Way = Callable[[Corpus, Provider], list[list[str]]]
+"""Gives the full names that each need of the corpus finds, best first."""
+
+
+def vector(corpus: Corpus, provider: Provider) -> list[list[str]]:
+    """`embed-star search`: exact cosine between the vectors of query and row."""
+    limit = Settings.model_construct().text_max_tokens
+    rows = provider.embed(corpus.texts).vectors
+    queries = provider.embed([text.cut(need.query, limit) for need in corpus.needs]).vectors
+    names = [row["full_name"] for row in corpus.rows]
+    found = []
+    for need, scores in zip(corpus.needs, queries @ rows.T, strict=True):
+        scores[~corpus.passing(need.filters)] = -np.inf
+        best = np.argsort(-scores, kind="stable")[:DEPTH]
+        found.append([names[row] for row in best if np.isfinite(scores[row])])
+    return found
+
+
+WAYS: Mapping[str, Way] = {"vector": vector}
+
+
+def models() -> Sequence[tuple[str, Callable[[], Provider]]]:
+    """The models that need no key and no network, by name, the default first."""
+    return [
+        (f"{MODEL}, {length} dimensions", lambda length=length: Local(MODEL, length))
+        for length in reversed(DIMENSIONS)
+    ]

@@ -1,0 +1,189 @@
+"""Rows into the database in pages, and what to say of those that it refuses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from embed_star.errors import StoreAuthError, StoreError, WriteConflict
+from embed_star.importing.repo import BadLine, Row
+from embed_star.models import Lane
+from embed_star.store import codec
+
+PAGE_ROWS = 500
+PAGE_BYTES = 8 * 1024 * 1024
+"""A page ends before its rows, encoded, are more: one page is one message to SurrealDB."""
+SHOWN_BAD_LINES = 20
+SHOWN_LINES = 5
+
+Rows = Iterable[Row | BadLine]
+
+
+class Sink(Protocol):
+    """Where pages go. Each call is all or nothing; calling twice changes nothing more."""
+
+    def upsert_repos(self, rows: Sequence[tuple[str, dict[str, Any]]], *, lane: int) -> int:
+        """Create or update rows of (key, fields), announced in `lane`; how many it wrote."""
+
+    def check_rights(self) -> None:
+        """Raise StoreAuthError when the user may write nothing, whatever the row."""
+
+
+class StoreSink:
+    """The database as a Sink."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def upsert_repos(self, rows: Sequence[tuple[str, dict[str, Any]]], *, lane: int) -> int:
+        return int(self._store.repos.upsert(rows, lane=lane))
+
+    def check_rights(self) -> None:
+        self._store.database.check_rights()
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """A field that rows were written without, and why."""
+
+    reason: str
+    rows: int = 0
+    lines: list[int] = field(default_factory=list)
+    """The first ones."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What became of the rows.
+
+    A duplicate is a row whose key came before. In one page the last one wins; in a later
+    page it is written again, and counts as both. In a dry run nothing is written.
+    """
+
+    source: str
+    lane: str
+    dry_run: bool
+    read: int = 0
+    written: int = 0
+    bad: int = 0
+    """Rows left out, those that the database refused included."""
+    duplicates: int = 0
+    bad_lines: list[BadLine] = field(default_factory=list)
+    """The first ones."""
+    left_out: list[LeftOut] = field(default_factory=list)
+    """Fields that could not be read, of rows that are good without them."""
+
+    def count_bad(self, row: BadLine) -> None:
+        self.bad += 1
+        if self.bad <= SHOWN_BAD_LINES:
+            self.bad_lines.append(row)
+
+    def count_left_out(self, line: int, reasons: Iterable[str]) -> None:
+        for reason in reasons:
+            known = next((one for one in self.left_out if one.reason == reason), None)
+            if known is None:
+                known = LeftOut(reason)
+                self.left_out.append(known)
+            known.rows += 1
+            if len(known.lines) < SHOWN_LINES:
+                known.lines.append(line)
+
+
+class _Written(NamedTuple):
+    line: int
+    key: str
+    fields: dict[str, Any]
+
+
+def write_rows(rows: Rows, sink: Sink | None, lane: Lane, summary: Summary) -> None:
+    """Write the good rows in pages and count into `summary`; no sink: only count.
+
+    A row that the database refuses becomes a bad line, and the others of its page are
+    written. Raises what the source and the sink raise otherwise; `summary` then tells
+    what is written.
+    """
+    seen: set[int] = set()  # hashes: 12 MB for the 170,000 rows of a file of 1 GB
+    page: dict[str, _Written] = {}
+    page_bytes = 0
+
+    def flush() -> None:
+        nonlocal page_bytes
+        if page and sink:
+            _write(list(page.values()), sink, lane, summary)
+        page.clear()
+        page_bytes = 0
+
+    for row in rows:
+        summary.read += 1
+        if isinstance(row, BadLine):
+            summary.count_bad(row)
+            continue
+        key, fields = row.repo
+        summary.count_left_out(row.line, row.left_out)
+        summary.duplicates += hash(key) in seen
+        seen.add(hash(key))
+        row_bytes = len(codec.encode(fields))
+        if page_bytes + row_bytes > PAGE_BYTES:
+            flush()
+        page[key] = _Written(row.line, key, fields)
+        page_bytes += row_bytes
+        if len(page) >= PAGE_ROWS:
+            flush()
+    flush()
+
+
+def _write(page: Sequence[_Written], sink: Sink, lane: Lane, summary: Summary) -> None:
+    """Write `page`, halved until each row that is refused stands alone."""
+    try:
+        summary.written += sink.upsert_repos(
+            [(row.key, row.fields) for row in page], lane=int(lane)
+        )
+        return
+    except (StoreError, WriteConflict) as error:
+        if isinstance(error, StoreAuthError):
+            # An event's own words may sound like a refusal of the user: a try tells.
+            sink.check_rights()
+        if len(page) == 1:
+            summary.count_bad(BadLine(page[0].line, f"the database refused it: {refusal(error)}"))
+            return
+    half = len(page) // 2
+    _write(page[:half], sink, lane, summary)
+    _write(page[half:], sink, lane, summary)
+
+
+# The database's words hold the value that it refuses: only what is around it is repeated.
+_REASONS = (
+    (r"Found .*for field `([^`]+)`, with record .* must conform to: (.{1,120})",
+     "the field {0} must conform to {1}"),
+    (r"Found .*for field `([^`]+)`, with record .* but expected an? (.{1,120})",
+     "the field {0} must be {1}"),
+    (r"Couldn't coerce value for field `([^`]+)` of .*?: Expected `([^`]+)` but found .*",
+     "the field {0} must be {1}"),
+    (r"(?:Database )?index `([^`]+)` already contains .*",
+     "another row has its value in the unique index {0}"),
+    (r"(?!Found ).*?An error occurred: (.*?)\)?", "{0}"),
+)  # fmt: skip
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_SHOWN_CHARS = 160
+
+
+def refusal(error: Exception) -> str:
+    """Why the database refused a row, in few words and without the row's."""
+    message = " ".join(str(error).split()).removeprefix("SurrealDB: ")
+    for pattern, words in _REASONS:
+        if found := re.fullmatch(pattern, message):
+            return words.format(*found.groups())[:_SHOWN_CHARS]
+    return re.split("['\"]", _QUOTED.sub("…", message))[0][:_SHOWN_CHARS]
+
+
+def in_words(summary: Summary) -> Iterator[str]:
+    """One line for each field that was left out, for people."""
+    for one in summary.left_out:
+        lines = ", ".join(f"{line}" for line in one.lines)
+        more = ", …" if one.rows > len(one.lines) else ""
+        yield (
+            f"{summary.source}: {one.reason}: left out of {one.rows:,} rows that were kept "
+            f"(lines {lines}{more})"
+        )

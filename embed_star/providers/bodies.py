@@ -1,0 +1,230 @@
+"""Reading what a refusal says: any of the usual shapes of an error body, also inside a 200.
+
+Nothing of it is repeated: it may hold the text of a row or a part of the key.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+INSIDE_200 = 200
+"""The status of an error inside a success that names none, and whose words say nothing."""
+
+WORDS_MAX = 8192
+"""Characters of an error's prose that are looked at."""
+
+_PLAIN_WORD = re.compile(r"[a-z]{2,20}([_.-][a-z]{2,20}){0,5}")
+_DEPTH_MAX = 4  # of errors within errors: a gateway's, the next one's, the server's
+_PROSE = ("message", "msg", "detail", "details", "error", "errors", "title", "reason", "raw")
+_STATUS_KEYS = ("status", "status_code", "statusCode", "http_status", "http_code", "code")
+_STATUS_WORDS: dict[str, int] = {
+    # Google's codes; OpenAI's, Anthropic's and their like; LiteLLM's classes of errors
+    **dict.fromkeys(("resource_exhausted", "rate_limit_exceeded", "rate_limit_error"), 429),
+    **dict.fromkeys(("too_many_requests", "ratelimiterror", "throttlingexception"), 429),
+    **dict.fromkeys(("unauthenticated", "invalid_api_key", "authentication_error"), 401),
+    **dict.fromkeys(("unauthorized", "authenticationerror", "invalid_authentication"), 401),
+    **dict.fromkeys(("permission_denied", "permission_error", "forbidden"), 403),
+    **dict.fromkeys(("insufficient_quota", "insufficient_credits", "payment_required"), 402),
+    **dict.fromkeys(("insufficient_balance", "billing_hard_limit_reached", "billing_error"), 402),
+    **dict.fromkeys(("invalid_argument", "failed_precondition", "invalid_request_error"), 400),
+    **dict.fromkeys(("badrequesterror", "bad_request", "invalidparameter"), 400),
+    **dict.fromkeys(("not_found", "not_found_error", "notfounderror", "model_not_found"), 404),
+    **dict.fromkeys(("unavailable", "overloaded_error", "serviceunavailableerror"), 503),
+}
+_STATUS_PROSE = tuple(
+    # Only at the beginning: further on, a row's text may be echoed.
+    (re.compile(pattern, re.IGNORECASE), status)
+    for pattern, status in (
+        (r"(?:[\w .:]{0,40}\b(?:http|status|code|error)\W{1,3})?([45]\d\d)\b", 0),
+        (r".{0,40}?\b(rate.?limit|too many requests|throttl)", 429),
+        (r"(\w+ ){0,3}insufficient.(quota|credit|balance|funds)", 402),
+        (r"unauthori[sz]ed|(incorrect|invalid|missing).api.?key", 401),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that is not a success. Its words are for comparing only."""
+
+    status: int
+    code: str = ""
+    kind: str = ""
+    param: str = ""
+    message: str = field(default="", repr=False)
+    words: str = field(default="", repr=False)
+    """All of its prose, the message first; a row's text may be echoed in it."""
+    is_json: bool = False
+    has_body: bool = True
+    wait_s: float | None = None
+    """What the body asks to wait, in seconds."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Those that a gateway passes on inside the body."""
+
+    @property
+    def said(self) -> str:
+        """The status, and the body's code or type if it is a plain word: no text, no key."""
+        words = [one for one in (self.code, self.kind) if _PLAIN_WORD.fullmatch(one)]
+        return f"HTTP {self.status}, {words[0]}" if words else f"HTTP {self.status}"
+
+    @classmethod
+    def of(cls, status: int, body: bytes) -> Refusal:
+        """Read the body of an answer with an error's status; never raises."""
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError):
+            text = body.decode("utf-8", "replace").strip()
+            words = "" if text[:1] == "<" else text[:WORDS_MAX]  # no page's
+            return cls(status, words=words, has_body=bool(text))
+        return cls._of_json(status, answer)
+
+    @classmethod
+    def inside(cls, answer: Any) -> Refusal | None:
+        """The error inside the JSON of a success; None where there is none, or vectors too."""
+        whole = answer[0] if isinstance(answer, list) and answer else answer
+        if not isinstance(whole, dict) or _has_vectors(whole) or not _speaks_of_error(whole):
+            return None
+        refusal = cls._of_json(INSIDE_200, answer)
+        status = _status_in(list(_chain(whole)), refusal)
+        return refusal if status is None else cls._of_json(status, answer)
+
+    @classmethod
+    def _of_json(cls, status: int, answer: Any) -> Refusal:
+        chain = list(_chain(answer))
+        if not chain:
+            return cls(status, is_json=isinstance(answer, dict | list))
+        texts = [text for one in chain if (text := one.get("message")) and isinstance(text, str)]
+        return cls(
+            status,
+            code=_first_word(chain, "code"),
+            kind=_first_word(chain, "type", "error_type"),
+            param=_first_word(chain, "param"),
+            message=texts[-1].strip() if texts else "",
+            words="\n".join(dict.fromkeys(_prose(answer)))[:WORDS_MAX],
+            is_json=True,
+            wait_s=_wait_s(chain),
+            headers=_headers_in(chain),
+        )
+
+
+def _chain(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """The error object of a body and those within it, the outermost first."""
+    if isinstance(value, list):  # Gemini wraps the object; FastAPI and others list faults
+        value = value[0] if value else None
+    if isinstance(value, str):
+        value = _parsed(value) or {"message": value}
+    if not isinstance(value, dict) or depth > _DEPTH_MAX:
+        return
+    yield {**value, "message": value.get("message") or value.get("msg")}
+    metadata = value.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter
+    inner = value.get("error") or value.get("errors") or value.get("detail") or _parsed(raw)
+    yield from _chain(inner or _parsed(value.get("message")), depth + 1)
+
+
+def _parsed(text: Any) -> dict[str, Any] | None:
+    """The object that a string is as a whole: one that it merely holds may be a row's."""
+    if not isinstance(text, str) or not text.lstrip().startswith("{"):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and found else None
+
+
+def _first_word(chain: list[dict[str, Any]], *keys: str) -> str:
+    """The innermost value of `keys` that is a word, in small letters."""
+    for one in reversed(chain):
+        for key in keys:
+            value = one.get(key)
+            if isinstance(value, str) and value.strip():
+                return value.strip().lower()
+    return ""
+
+
+def _prose(value: Any, depth: int = 0) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value.strip()
+    elif depth > 2 * _DEPTH_MAX:
+        return
+    elif isinstance(value, list):
+        for one in value[:20]:
+            yield from _prose(one, depth + 1)
+    elif isinstance(value, dict):
+        # Not FastAPI's `input`, which repeats what was sent.
+        for key in (*_PROSE, "metadata"):
+            yield from _prose(value.get(key), depth + 1)
+
+
+def _has_vectors(answer: dict[str, Any]) -> bool:
+    items = answer.get("data") or answer.get("embeddings")
+    return isinstance(items, list) and any(
+        item.get("embedding") if isinstance(item, dict) else item for item in items
+    )
+
+
+def _speaks_of_error(answer: dict[str, Any]) -> bool:
+    if any(map(answer.get, ("error", "errors", "detail"))) or answer.get("object") == "error":
+        return True
+    return isinstance(answer.get("message"), str) and any(map(answer.get, _STATUS_KEYS))
+
+
+def _status_in(chain: list[dict[str, Any]], refusal: Refusal) -> int | None:
+    """The HTTP status that an error inside a success stands for."""
+    values = [one.get(key) for one in reversed(chain) for key in _STATUS_KEYS]
+    for value in values:
+        if isinstance(value, int | float | str) and (
+            found := re.fullmatch(r"(?:HTTP[ /_-]*)?([45]\d\d)(?:\.0|\D.*)?", str(value).strip())
+        ):
+            return int(found[1])
+    names = [*values, refusal.kind, *(text.partition(":")[0] for text in _messages(chain))]
+    for name in names:
+        word = name.strip().lower().rpartition(".")[2] if isinstance(name, str) else ""
+        if word in _STATUS_WORDS:
+            return _STATUS_WORDS[word]
+    for text in _messages(chain):
+        for pattern, status in _STATUS_PROSE:
+            if match := pattern.match(text.strip()):
+                return status or int(match[1])
+    return None
+
+
+def _messages(chain: list[dict[str, Any]]) -> list[str]:
+    return [text for one in reversed(chain) if isinstance(text := one.get("message"), str)]
+
+
+def _wait_s(value: Any, depth: int = 0) -> float | None:
+    """Google's `retryDelay`, Hugging Face's `estimated_time`: seconds, wherever they stand."""
+    if depth > 2 * _DEPTH_MAX:
+        return None
+    if isinstance(value, list):
+        waits = [_wait_s(one, depth + 1) for one in value[:20]]
+    elif isinstance(value, dict):
+        waits = [_wait_s(one, depth + 1) for one in value.values()]
+        for key in ("retryDelay", "retry_delay", "estimated_time", "retry_after"):
+            waits.append(_seconds(value.get(key)))
+    else:
+        return None
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _seconds(value: Any) -> float | None:
+    if isinstance(value, dict):  # a Duration that was not put into words
+        value = value.get("seconds")
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,12})?)s?", str(value).strip())
+    return float(found[1]) if found and not isinstance(value, bool) else None
+
+
+def _headers_in(chain: list[dict[str, Any]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for one in chain:
+        metadata = one.get("metadata")
+        headers = metadata.get("headers") if isinstance(metadata, dict) else None
+        if isinstance(headers, dict):
+            found |= {str(key): str(value) for key, value in headers.items()}
+    return found

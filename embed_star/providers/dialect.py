@@ -1,0 +1,132 @@
+"""What a server of OpenAI's API has to be asked, found out from its answers.
+
+Servers refuse `encoding_format` in as many ways as there are servers, and only some models
+take `dimensions`. What is not known yet is tried, once something has gone wrong that may
+come of it, within the same call; what then works is kept for the life of the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import structlog
+
+from embed_star.errors import ConfigError, EmbedStarError, ProviderError
+from embed_star.providers.base import Embeddings
+
+log = structlog.get_logger(__name__)
+
+NATIVE_DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
+"""Models that shorten their vectors when asked; what others do is found out."""
+
+Options = dict[str, Any]
+
+
+class Sign(Enum):
+    """What a call that is of no use may have come of."""
+
+    REFUSED = "the request was refused as such"
+    BROKEN = "an error of the server, or an answer without vectors"
+    LENGTH = "vectors of another length"
+
+
+class Unusable(Exception):
+    """A call came to nothing, perhaps since another dialect is spoken there."""
+
+    def __init__(self, error: EmbedStarError, sign: Sign) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.sign = sign
+
+
+class Dialect:
+    """Thread-safe: threads may learn the same at once, and learn nothing contrary."""
+
+    def __init__(self, model: str, dimensions: int, encoding: str) -> None:
+        """`encoding` is `auto`, `base64` or `float`. Raises ConfigError for vectors longer
+        than the model has."""
+        native = NATIVE_DIMENSIONS.get(model.rpartition("/")[2])
+        if native is not None and dimensions > native:
+            raise ConfigError(f"EMBEDDING_DIMENSIONS must be at most {native} with {model}")
+        self._dimensions = dimensions
+        self._asks_dimensions = native is not None and native != dimensions
+        self._dimensions_open = native is None
+        self._base64 = encoding != "float"
+        self._base64_open = encoding == "auto"
+        self._breakage_open = True
+
+    def speak(self, ask: Callable[[Options], Embeddings]) -> Embeddings:
+        """What `ask` returns, called with the options that are known, else with what may do.
+
+        Raises what it raises but `Unusable`, and the error of that when nothing is left to
+        try: the last one, or that vectors have another length.
+        """
+        asked, length_error = self.options(), None
+        while True:
+            try:
+                found = ask(asked)
+            except Unusable as trouble:
+                if trouble.sign is Sign.LENGTH:
+                    length_error = length_error or trouble.error
+                after = self.instead(asked, trouble.sign)
+                if after is None:
+                    raise length_error or trouble.error from None
+                asked = after
+            except ProviderError:
+                if length_error is not None:  # `dimensions` was refused: that is no news
+                    self._dimensions_open = False
+                    raise length_error from None
+                raise
+            else:
+                if not np.isnan(found.vectors).all():
+                    self._keep(asked)
+                    return found
+                after = self.instead(asked, Sign.BROKEN)
+                if after is None:
+                    return found
+                asked = after
+
+    def options(self) -> Options:
+        """What to ask with, as far as is known."""
+        return self._with(base64=self._base64, dimensions=self._asks_dimensions)
+
+    def instead(self, asked: Options, sign: Sign) -> Options | None:
+        """What to try now that `asked` came to `sign`; None if nothing is left to try.
+
+        An answer of another length is paid for, and an outage must not get every call
+        twice: those are tried once more until that has come to nothing. A refusal costs
+        nothing.
+        """
+        base64, dimensions = "encoding_format" in asked, "dimensions" in asked
+        if sign is Sign.LENGTH:
+            if not dimensions and (self._dimensions_open or self._asks_dimensions):
+                return self._with(base64=base64, dimensions=True)
+            self._dimensions_open = False
+            return None
+        if base64 and not self._base64:  # another thread has found out meanwhile
+            return self._with(base64=False, dimensions=dimensions)
+        if base64 and self._base64_open and (sign is Sign.REFUSED or self._breakage_open):
+            return self._with(base64=False, dimensions=dimensions)
+        if not base64 and sign is Sign.BROKEN:
+            self._breakage_open = False
+        return None
+
+    def _keep(self, asked: Options) -> None:
+        """Ask so from now on: it was answered with vectors."""
+        before = self.options()
+        self._base64, self._base64_open = "encoding_format" in asked, False
+        # Not later: vectors of another length are those of another model then.
+        self._asks_dimensions, self._dimensions_open = "dimensions" in asked, False
+        if asked != before:
+            log.info("provider_dialect", asked_with=asked, instead_of=before)
+
+    def _with(self, *, base64: bool, dimensions: bool) -> Options:
+        options: Options = {}
+        if dimensions:
+            options["dimensions"] = self._dimensions
+        if base64:
+            options["encoding_format"] = "base64"
+        return options

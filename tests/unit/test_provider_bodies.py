@@ -1,0 +1,128 @@
+"""Errors inside a success: which status each stands for, and what is none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embed_star.errors import (
+    EmbedStarError,
+    InputRejected,
+    InputTooLong,
+    ProviderAuthError,
+    ProviderThrottled,
+    ProviderUnavailable,
+)
+from embed_star.providers.bodies import Refusal
+from embed_star.providers.refusals import Endpoint, error_for
+
+ENDPOINT = Endpoint("openai", "http://llm.example/v1", "OPENAI_BASE_URL", "bge-m3")
+
+NESTED = json.dumps(
+    {"error": {"code": 429, "message": "exhausted", "status": "RESOURCE_EXHAUSTED"}}
+)
+"""A gateway that puts the next one's answer into its own message."""
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "kind"),
+    [
+        ({"error": {"message": "HTTP 429 Too Many", "code": 429}}, 429, ProviderThrottled),
+        ({"error": {"message": "no credit", "code": "402"}}, 402, ProviderAuthError),
+        ({"error": {"message": "no credit", "code": 402.0}}, 402, ProviderAuthError),
+        ({"error": {"message": "down", "status": 503}}, 503, ProviderUnavailable),
+        ({"error": {"message": "down", "status_code": "500"}}, 500, ProviderUnavailable),
+        ({"error": {"message": "bad", "code": "400 Bad Request"}}, 400, InputRejected),
+        ({"error": {"message": "busy", "status": "RESOURCE_EXHAUSTED"}}, 429, ProviderThrottled),
+        ({"error": {"message": "no", "type": "rate_limit_error"}}, 429, ProviderThrottled),
+        ({"error": {"message": "no", "code": "invalid_api_key"}}, 401, ProviderAuthError),
+        ({"error": {"message": "no", "code": "insufficient_quota"}}, 402, ProviderAuthError),
+        ({"error": "rate limit exceeded"}, 429, ProviderThrottled),
+        ({"error": "HTTP 503: upstream is down"}, 503, ProviderUnavailable),
+        ({"error": "Error code: 401 - unknown key"}, 401, ProviderAuthError),
+        ({"error": "something went wrong"}, 200, ProviderUnavailable),
+        ({"error": {"message": "something went wrong", "code": None}}, 200, ProviderUnavailable),
+        ({"error": {"message": "maximum context length is 512"}}, 200, InputTooLong),
+        ({"error": {"message": NESTED}}, 429, ProviderThrottled),
+        ({"error": {"error": {"message": "x", "code": 429}}}, 429, ProviderThrottled),
+        ({"error": {"message": "Provider returned error", "code": 429}}, 429, ProviderThrottled),
+        (
+            {"error": {"message": "litellm.RateLimitError: RateLimitError: no more"}},
+            429,
+            ProviderThrottled,
+        ),
+        ({"detail": {"error": {"message": "x", "status": 402}}}, 402, ProviderAuthError),
+        ({"detail": "Too many requests"}, 429, ProviderThrottled),
+        ({"errors": [{"code": "429", "message": "x"}]}, 429, ProviderThrottled),
+        ({"object": "error", "message": "no", "code": 429}, 429, ProviderThrottled),
+        ({"code": 429, "message": "slow down", "data": None}, 429, ProviderThrottled),
+        ({"status": 402, "error": "Payment Required"}, 402, ProviderAuthError),
+        ({"data": [], "error": {"message": "x", "code": 429}}, 429, ProviderThrottled),
+        ({"data": [{"embedding": None}], "error": {"code": 429}}, 429, ProviderThrottled),
+        ({"embeddings": [], "error": "rate limit"}, 429, ProviderThrottled),
+        ([{"error": {"message": "x", "code": 429}}], 429, ProviderThrottled),
+        (
+            {"code": 20042, "message": "input batch size 136 > maximum allowed batch size 64"},
+            200,
+            InputRejected,
+        ),
+    ],
+)
+def test_an_error_inside_a_success(answer: Any, status: int, kind: type[EmbedStarError]) -> None:
+    refusal = Refusal.inside(answer)
+    assert refusal is not None
+    assert refusal.status == status
+    assert type(error_for(refusal, ENDPOINT)) is kind
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"data": [{"embedding": [1.0]}], "error": None},
+        {"data": [{"embedding": [1.0]}], "error": "", "detail": None},
+        {"data": [{"embedding": "AAAA"}], "code": 0, "message": "ok"},
+        {"data": [{"embedding": [1.0]}], "error": {"message": "one of them was cut"}},
+        {"embeddings": [[1.0]], "error": None},
+        {"data": []},
+        {"object": "list", "data": [], "model": "x"},
+        {},
+        {"message": "hello"},
+        [],
+        [1],
+        "error",
+        None,
+    ],
+)
+def test_what_is_no_error(answer: Any) -> None:
+    assert Refusal.inside(answer) is None
+
+
+def test_a_text_that_holds_an_error_of_ours_blames_no_key() -> None:
+    echo = 'cannot embed: {"error": {"code": "invalid_api_key", "status": 401}}'
+    refusal = Refusal.inside({"error": {"message": echo}})
+    assert refusal is not None
+    assert type(error_for(refusal, ENDPOINT)) is ProviderUnavailable
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(
+            st.sampled_from(["error", "errors", "detail", "message", "code", "status", "metadata"])
+            | st.text(),
+            inner,
+        )
+    ),
+)
+
+
+@given(json_values)
+def test_anything_at_all(answer: Any) -> None:
+    for refusal in (Refusal.inside(answer), Refusal.of(500, json.dumps(answer).encode())):
+        if refusal is not None:
+            assert isinstance(error_for(refusal, ENDPOINT), EmbedStarError)
