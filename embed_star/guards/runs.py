@@ -75,11 +75,18 @@ for _, run in ipairs(dead) do
   redis.call('HDEL', KEYS[3], run)
   redis.call('ZREM', KEYS[5], run)
 end
-local rows, queued = 0, 0
-for _, n in ipairs(redis.call('HVALS', KEYS[2])) do rows = rows + n end
-for _, n in ipairs(redis.call('HVALS', KEYS[3])) do queued = queued + math.max(0, n) end
+-- A Redis that came back with a part of what it had may count runs that nobody ends.
+local known, sums = {}, {0, 0}
+for _, run in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do known[run] = true end
+for i = 1, 2 do
+  local counts = redis.call('HGETALL', KEYS[i + 1])
+  for j = 1, #counts, 2 do
+    if known[counts[j]] then sums[i] = sums[i] + math.max(0, counts[j + 1])
+    else redis.call('HDEL', KEYS[i + 1], counts[j]) end
+  end
+end
 local oldest = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
-return {rows, queued, tonumber(redis.call('HGET', KEYS[4], 'finished') or '0'),
+return {sums[1], sums[2], tonumber(redis.call('HGET', KEYS[4], 'finished') or '0'),
   oldest and now - oldest or -1}
 """
 

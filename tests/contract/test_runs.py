@@ -58,3 +58,15 @@ def test_a_run_ends_when_it_is_given_up(client: redis.Redis) -> None:
     counts = runs.counts()
     assert (counts.in_flight, counts.queued) == (3, 3)
     assert client.zcard("test:runs:ends") == 1
+
+
+def test_runs_that_redis_remembers_by_halves_do_not_count(client: redis.Redis) -> None:
+    """Else they would be in flight for good: nobody ends them, and nobody gives them up."""
+    runs = Runs(client, "test:")
+    runs.begin("whole", 3, LONG_S)
+    client.hset("test:runs:rows", "half", 400)
+    client.hset("test:runs:queued", "half", -500)
+    counts = runs.counts()
+    assert (counts.in_flight, counts.queued) == (3, 3)
+    assert client.hgetall("test:runs:rows") == {b"whole": b"3"}
+    assert client.hgetall("test:runs:queued") == {b"whole": b"3"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,6 +112,28 @@ def refused(admin: redis.Redis) -> list[str]:
     entries: Any = admin.acl_log()
     found = [f"{one['username']}: {one['reason']} {one['object']}" for one in entries]
     return [one for one in found if one != ASKED_IN_VAIN]
+
+
+def test_a_restart_loses_nothing_of_what_was_appended(tmp_path: Path) -> None:
+    """What Redis appends is done again by the user `default`: with no rights, though nobody
+    signs in as it, each MULTI … EXEC of the file was dropped."""
+    acl = tmp_path / "users.acl"
+    users = rules("stars", "one")
+    acl.write_text("".join(f"user {name} {' '.join(rule)}\n" for name, rule in users.items()))
+    lines = (f"aclfile {acl}", "appendonly yes", "appendfsync always")
+    with redis_with(*lines, folder=tmp_path) as port:
+        client = impatient_client(f"redis://embed_star:{PASSWORD}@127.0.0.1:{port}/0")
+        with client, client.pipeline(transaction=True) as pipe:
+            pipe.set("embed_star:kept", "1").hset("embed_star:too", "field", "2").execute()
+    with redis_with(*lines, folder=tmp_path) as port:
+        with impatient_client(f"redis://embed_star:{PASSWORD}@127.0.0.1:{port}/0") as client:
+            assert client.get("embed_star:kept") == b"1"
+            assert client.hget("embed_star:too", "field") == b"2"
+        with (
+            impatient_client(f"redis://127.0.0.1:{port}/0") as stranger,
+            pytest.raises(redis.AuthenticationError),
+        ):
+            stranger.ping()
 
 
 @pytest.mark.parametrize("pool", ["threads", "processes"])

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from embed_star.stack.redis_server import find_redis_server
 from embed_star.stack.servers import free_port
@@ -14,10 +15,14 @@ from tests.support.servers import PROMPT_S, eventually, is_listening
 
 
 @contextmanager
-def redis_with(*lines: str, port_directive: str = "port") -> Iterator[int]:
-    """Its port on the loopback interface; it keeps nothing, and ends with the block."""
+def redis_with(
+    *lines: str, port_directive: str = "port", folder: Path | None = None
+) -> Iterator[int]:
+    """Its port on the loopback interface; it ends with the block, and keeps nothing but what
+    `lines` make it keep in `folder`."""
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = folder or Path(temporary)
         fixed = ("bind 127.0.0.1", f"{port_directive} {port}", 'save ""', f"dir {folder}")
         process = subprocess.Popen(
             [find_redis_server(os.environ), "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
