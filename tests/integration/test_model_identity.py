@@ -34,6 +34,7 @@ def make_process(make_world: MakeWorld, server: ScriptedProvider) -> MakeWorld:
             "embedding_provider": "openai",
             "embedding_model": "my-deployment",
             "openai_base_url": server.openai_url,
+            "openai_encoding_format": "base64",  # nothing else is asked because of it
             "breaker_open_s": 0.2,
             "breaker_successes": 1,
             "provider_requests_per_minute": 0,

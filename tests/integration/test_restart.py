@@ -20,7 +20,7 @@ from embed_star.store.bootstrap import bootstrap
 from embed_star.store.connection import Target
 from embed_star.store.pool import Database, Pool
 from tests.conftest import root_target
-from tests.support.servers import eventually, local_servers
+from tests.support.servers import eventually, is_stopped, local_servers
 
 
 @pytest.fixture(params=["server", "embedded"])
@@ -70,6 +70,7 @@ def test_a_stopped_process_is_waited_for_no_longer_than_the_deadline(
     pid = servers.processes["surrealdb"].pid
     os.kill(pid, signal.SIGSTOP)
     try:
+        eventually(lambda: is_stopped(pid), "it stands still")
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
                 database.query("RETURN 1")

@@ -43,6 +43,14 @@ def is_running(pid: int) -> bool:
     return bool(listed.stdout.strip()) and not listed.stdout.strip().startswith("Z")
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether SIGSTOP has reached every thread of the process: not at once, on a busy machine."""
+    states = [
+        task.read_text().rpartition(") ")[2] for task in Path(f"/proc/{pid}/task").glob("*/stat")
+    ]
+    return all(state.startswith("T") for state in states)
+
+
 def is_listening(port: int) -> bool:
     """Whether somebody accepts connections on this port of the loopback interface."""
     with socket.socket() as probe:
