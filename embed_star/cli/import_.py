@@ -97,7 +97,8 @@ def command(
             )
             sink = stack.enter_context(open_sink(settings)) if settings and not dry_run else None
             write_rows(rows, sink, Lane[lane.upper()], summary)
-    except EmbedStarError:
+    except (EmbedStarError, KeyboardInterrupt):
+        _tell_faults(summary)
         if summary.written:
             click.echo(f"{summary.written:,} rows were written before this:", err=True)
         raise
@@ -119,6 +120,8 @@ def file_rows(file: str, maps: Maps) -> Iterator[Rows]:
     """The rows of a file, with a bar by bytes on a terminal. Raises InputFileError."""
     name = _name(file)
     if file == "-":
+        if sys.stdin is None:  # `<&-`
+            raise InputFileError("standard input is closed: hand a file in, or name one")
         yield read_rows(sys.stdin.buffer, name=name, maps=maps)
         return
     with ExitStack() as stack:
@@ -190,13 +193,17 @@ def _why(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
-def _report(summary: Summary, as_json: bool) -> None:
+def _tell_faults(summary: Summary) -> None:
     for line in summary.bad_lines:
         click.echo(shown(f"{summary.source}:{line.line}: {line.reason}"), err=True)
     if summary.bad > len(summary.bad_lines):
         click.echo(f"and {summary.bad - len(summary.bad_lines):,} more", err=True)
     for words in in_words(summary):
         click.echo(shown(words), err=True)
+
+
+def _report(summary: Summary, as_json: bool) -> None:
+    _tell_faults(summary)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
         return

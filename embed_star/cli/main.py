@@ -5,6 +5,7 @@ Exit codes: 0 it worked; 1 it did not; 2 a setting or an argument is wrong.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import Any
@@ -66,6 +67,11 @@ def main(argv: list[str] | None = None) -> Any:
         sys.exit(2)
     except EmbedStarError as error:
         click.echo(shown(f"embed-star: {error}"), err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        click.echo("embed-star: no space is left where its output goes", err=True)
         sys.exit(1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -26,6 +27,7 @@ __all__ = ["BadLine", "Maps", "Repo", "Row", "normalise", "parse_maps", "read_ro
 
 _BETWEEN = " \t\r\n,\ufeff\x1e"
 _LINES_TRIED = 50
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x7f]")
 
 
 def read_rows(stream: BinaryIO, *, name: str, maps: Maps = NO_MAPS) -> Iterator[Row | BadLine]:
@@ -53,6 +55,8 @@ def read_rows(stream: BinaryIO, *, name: str, maps: Maps = NO_MAPS) -> Iterator[
         return json_rows(Window(itertools.chain([head], text)), maps, name, by_lines=True)
     if first.lower().startswith(("<!doctype", "<html")):
         raise InputFileError(f"{name} is a web page: save what the page shows as JSON or CSV")
+    if _CONTROL.search(head):
+        raise InputFileError(f"{name} is no text: save what is in it as JSON Lines or CSV")
     raise InputFileError(
         f"{name} is neither JSON Lines, nor a JSON array, nor CSV with a column full_name or url: "
         + not_a_table(table.split("\n"))

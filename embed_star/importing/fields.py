@@ -19,6 +19,8 @@ from embed_star.importing.names import (
 
 _INSIDE = ("repo", "repository", "node")
 """Where the starred form, events and GraphQL's edges have the repository."""
+_EVENT = frozenset(["type", "actor", "repo", "payload"])
+"""What an event of GitHub's API or of GH Archive has; its times are not the repository's."""
 _API_ADDRESS = re.compile(r"https?://(api\.|[^/]+/api/)", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r",(?=\s*[\w.]+\s*=)", re.ASCII)
 
@@ -76,18 +78,31 @@ def may_be_repository(keys: Iterable[str], maps: Maps) -> bool:
     )
 
 
+def mapped(value: Mapping[str, Any], maps: Maps) -> set[str]:
+    """Which fields of `maps` have a value in the object, or in what it holds as a repository."""
+    inner = [value[name] for name in _INSIDE if isinstance(value.get(name), dict)]
+    return {
+        field
+        for field, path in maps.items()
+        if any(_at(part, path) is not None for part in (value, *inner))
+    }
+
+
 def described(value: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
     """The fields of `value`, with `full_name` where something says which repository it is.
 
     What is known by no other name stays as it is. Does not change `value`.
     """
-    fields = dict(value)
+    fields = {"repo": value["repo"]} if value.keys() >= _EVENT else dict(value)
     for name in _INSIDE:
         inner = fields.get(name)
         if isinstance(inner, dict) and not isinstance(fields.get("full_name"), str):
             del fields[name]
             fields.pop("cursor", None)  # of a GraphQL edge
             fields = {**fields, **inner}
+    for path in maps.values():
+        if _at(fields, path) is None and (found := _at(value, path)) is not None:
+            fields[path] = found  # a path through what is taken apart above
     fields = renamed(fields, maps)
     if not isinstance(fields.get("full_name"), str) or not full_name_in(fields["full_name"]):
         if full_name := _full_name(fields):
@@ -170,6 +185,8 @@ def _topics(value: Any, levels: int = 6) -> Iterator[str]:
     elif isinstance(value, dict):
         if isinstance(value.get("name"), str):
             yield value["name"]
+        if value and all(name.isdecimal() for name in value):
+            yield from _topics(list(value.values()), levels - 1)  # columns `topics.0`, `topics.1`
         for name in ("nodes", "edges", "node", "topic"):
             yield from _topics(value.get(name), levels - 1)
 

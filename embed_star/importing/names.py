@@ -14,7 +14,8 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NO_NAME = re.compile(r"[^a-z0-9.]+")
 
 _ALIASES = {
-    "full_name": "name_with_owner fullname repo_full_name repository_full_name full_repo_name",
+    "full_name": "name_with_owner fullname repo_full_name repository_full_name full_repo_name "
+    "owner/name owner/repo user/repo",
     "stargazers_count": "stars star_count stars_count stargazers stargazer_count num_stars",
     "forks_count": "forks fork_count num_forks",
     "watchers_count": "watchers watcher_count",
@@ -64,7 +65,7 @@ def canonical(name: str) -> str:
     if len(name) > 64:
         return name
     plain = _NO_NAME.sub("_", _HUMP.sub("_", name).lower()).strip("_")
-    return _CANONICAL.get(plain, name)
+    return _CANONICAL.get(plain) or _CANONICAL.get(name.lower(), name)
 
 
 @lru_cache(maxsize=256)
@@ -88,6 +89,7 @@ _ADDRESS = re.compile(
     r"(?P<host>[\w-]+(?:\.[\w-]+)+|localhost)(?::\d+(?=/))?[/:](?P<path>[^?#\s]*)",
     re.ASCII | re.IGNORECASE,
 )
+_LINK = re.compile(r"(?:\[[^\]]*\]\(|<)([^\s()<>]+)[)>]")  # Markdown's
 _NO_OWNERS = frozenset(
     [
         "topics",
@@ -116,6 +118,8 @@ _NO_OWNERS = frozenset(
 def full_name_in(text: str) -> str | None:
     """`owner/name` in a text that is that, or the address of a repository."""
     text = text.strip()
+    if link := _LINK.fullmatch(text):
+        text = link[1]
     if found := _ADDRESS.fullmatch(text.partition("#")[0].partition("?")[0]):
         return _of_address(found["host"].lower(), found["path"], bool(found["scheme"]), text)
     return text if _FULL_NAME.fullmatch(text) else None

@@ -99,9 +99,10 @@ def _full_name(fields: dict[str, Any], value: dict[str, Any]) -> str:
     return full_name
 
 
-def unnamed(keys: Iterable[str]) -> str:
-    """What is wrong with an object of these keys, when it names no repository."""
-    return f"full_name is missing, and nothing else names the repository: {found_names(keys)}"
+def unnamed(keys: Iterable[str], kind: str = "key") -> str:
+    """What is wrong with a row of these keys, when it names no repository."""
+    named = found_names(filter(None, keys), kind)
+    return f"full_name is missing, and nothing else names the repository: {named}"
 
 
 def found_names(names: Iterable[str], kind: str = "key") -> str:

@@ -16,11 +16,27 @@ from embed_star.errors import InputFileError
 from embed_star.importing.cells import is_nothing, typed
 from embed_star.importing.fields import Maps, is_repository
 from embed_star.importing.lines import Lines, Replay
-from embed_star.importing.names import ADDRESSES, OWNER_NAMES, WHOLE_NAMES, targets
-from embed_star.importing.repo import BadLine, Row, found_names, shown, text_fault, to_row
+from embed_star.importing.names import (
+    ADDRESSES,
+    OWNER_NAMES,
+    WHOLE_NAMES,
+    full_name_in,
+    targets,
+)
+from embed_star.importing.repo import (
+    BadLine,
+    Row,
+    found_names,
+    shown,
+    text_fault,
+    to_row,
+    unnamed,
+)
 from embed_star.importing.window import MAX_ROW_CHARS
 
 _DELIMITERS = ",;\t|"
+_RULE = re.compile(r"[|+:\s-]*-{3}[|+:\s-]*")
+"""The line under the header in Markdown and in a terminal."""
 _SAYS_WHICH = frozenset(("full_name", *WHOLE_NAMES, *OWNER_NAMES, *ADDRESSES))
 """Fields that a repository is named by: what they hold is taken as it is."""
 
@@ -35,6 +51,8 @@ class Header:
     """As the file has them."""
     fields: tuple[str, ...]
     """Which field each column is; a path, and empty for a column without a name."""
+    is_padded: bool = False
+    """Whether spaces fill the cells, as in a table for people."""
 
 
 def header_of(lines: Iterable[str], name: str, maps: Maps) -> Header | None:
@@ -56,7 +74,8 @@ def header_of(lines: Iterable[str], name: str, maps: Maps) -> Header | None:
     if not columns:
         return None
     fields = _fields(columns, name, maps)
-    header = Header(number, delimiter, tuple(columns), tuple(fields))
+    is_padded = delimiter == "|" and " |" in line
+    header = Header(number, delimiter, tuple(columns), tuple(fields), is_padded)
     known = set(fields)
     if known & {"full_name", *ADDRESSES}:
         pass
@@ -74,6 +93,11 @@ def not_a_table(lines: Iterable[str]) -> str:
     """What a file that is nothing else seems to have for columns."""
     line = next((line for line in lines if line.strip()), "")
     columns = _cells(line, _delimiter(line))
+    if any(full_name_in(column) for column in columns):
+        return (
+            "its first line is a row already; put a line with the names of the columns before it, "
+            "such as full_name,description"
+        )
     return found_names(filter(None, columns), "column")
 
 
@@ -109,9 +133,10 @@ def _fields(columns: list[str], name: str, maps: Maps) -> list[str]:
 
 
 def _first_names_one(rows: list[tuple[int, str]], header: Header) -> bool:
-    if not rows:
+    line = next((line for _, line in rows if not _RULE.fullmatch(line)), None)
+    if line is None:
         return False
-    cells = _cells(rows[0][1], header.delimiter)
+    cells = _cells(line, header.delimiter)
     return is_repository(dict(zip(header.fields, cells, strict=False)), {})
 
 
@@ -119,7 +144,7 @@ def _check_columns(columns: list[str], name: str) -> None:
     seen: set[str] = set()
     for column in filter(None, columns):
         if column in seen:
-            raise InputFileError(f"{name} has more than one column {shown(column)}")
+            raise InputFileError(f"{name} has more than one column {shown(column)}: leave one out")
         seen.add(column)
     for column in seen:
         outer = column.rpartition(".")[0]
@@ -155,8 +180,21 @@ def csv_rows(lines: Lines, header: Header) -> Iterator[Row | BadLine]:
         except ValueError as error:  # of Lines
             yield BadLine(replay.number, str(error))
         else:
-            if any(cells):
+            if header.is_padded:
+                cells = [cell.strip() for cell in cells]
+            if any(cells) and not _is_no_row(line, header, cells):
                 yield _row(line, header, cells)
+
+
+def _is_no_row(line: int, header: Header, cells: list[str]) -> bool:
+    """Whether this is the rule under the header, or the header again, of a file joined on."""
+    is_next = line == header.line + 1
+    if is_next and _RULE.fullmatch(header.delimiter.join(cells)):
+        return True
+    return len(cells) == len(header.columns) and all(
+        cell.strip(" \t\r\n\ufeff") == name
+        for cell, name in zip(cells, header.columns, strict=True)
+    )
 
 
 def _row(line: int, header: Header, cells: list[str]) -> Row | BadLine:
@@ -181,6 +219,8 @@ def _row(line: int, header: Header, cells: list[str]) -> Row | BadLine:
             inside = inside.setdefault(part, {})
         inside[last] = value
     row = to_row(line, fields)
+    if isinstance(row, BadLine) and row.reason == unnamed(fields):
+        row = BadLine(line, unnamed(header.columns, "column"))
     if not left_out:
         return row
     if isinstance(row, BadLine):

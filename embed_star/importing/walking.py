@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embed_star.errors import InputFileError
-from embed_star.importing.fields import Maps, is_repository, may_be_repository
-from embed_star.importing.repo import MAX_DEPTH, BadLine, Row, to_row, unnamed
+from embed_star.importing.fields import Maps, is_repository, mapped, may_be_repository
+from embed_star.importing.repo import MAX_DEPTH, BadLine, Row, shown, to_row, unnamed
 from embed_star.importing.window import (
     MAX_ROW_CHARS,
     STRING,
@@ -72,7 +72,8 @@ def json_rows(
 
     `by_lines`: a row is expected to be one line, so that a broken one ends with it.
     Otherwise it ends with its brace, and reasons count rows, as all may be one line.
-    Raises InputFileError for what is nested beyond reason.
+    Raises InputFileError for what is nested beyond reason, and at the end when no row had
+    anything where `maps` says.
     """
     return _Walk(window, maps, name, by_lines).rows()
 
@@ -81,6 +82,9 @@ class _Walk:
     def __init__(self, window: Window, maps: Maps, name: str, by_lines: bool) -> None:
         self._window, self._maps, self._name, self._by_lines = window, maps, name, by_lines
         self._around: list[_Around] = []
+        self._unmapped = set(maps)
+        """Fields that no row so far had where `maps` says."""
+        self._has_row = False
         self._count = 0
         self._last_line = 0
         self._on_line = 0
@@ -106,9 +110,15 @@ class _Walk:
                 self._key(window.take(part.end()))
             else:
                 yield from self._word(part)
+        yield from self._end()
+
+    def _end(self) -> Iterator[BadLine]:
         if self._around and self._is_whole:
             inside = {"[": "an array", "{": "an object"}[self._around[-1].mark]
-            yield BadLine(window.line, f"ends inside {inside}: it was cut short")
+            yield BadLine(self._window.line, f"ends inside {inside}: it was cut short")
+        if self._unmapped and self._has_row:
+            theirs = ", ".join(shown(self._maps[one]) for one in sorted(self._unmapped))
+            raise InputFileError(f"{self._name} has no row with a value at {theirs}, as --map says")
 
     def _may_go_on(self, word: re.Match[str]) -> bool:
         # A backslash that ends the window is half of an escape.
@@ -226,6 +236,9 @@ class _Walk:
         if isinstance(row, BadLine):
             yield from self._bad(line, row.reason, is_repository=is_repository(value, self._maps))
             return
+        self._has_row = True
+        if self._unmapped:
+            self._unmapped -= mapped(value, self._maps)
         yield from self._release()
         self._numbered(line)
         for around in self._around:

@@ -193,6 +193,27 @@ def test_a_database_that_goes_away_halfway(sink: MemorySink) -> None:
     assert len(sink.repos) == 1200
 
 
+def test_an_interrupt_says_what_is_written_and_may_be_run_again(
+    sink: MemorySink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = MemorySink.upsert_repos
+
+    def interrupted(self: MemorySink, rows: Any, *, lane: int) -> int:
+        if self.repos:
+            raise KeyboardInterrupt
+        return write(self, rows, lane=lane)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemorySink, "upsert_repos", interrupted)
+        result = run("-", stdin=lines(1200))
+    assert (result.exit_code, result.stderr.split("\n")[0]) == (
+        1,
+        "500 rows were written before this:",
+    )
+    assert run("-", stdin=lines(1200)).exit_code == 0
+    assert len(sink.repos) == 1200
+
+
 def test_the_examples_are_good(sink: MemorySink) -> None:
     examples = Path(__file__).parents[2] / "examples" / "repos.jsonl"
     result = run(str(examples), "--json")

@@ -7,6 +7,8 @@ import gzip
 import io
 import json
 import lzma
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -599,6 +601,7 @@ def test_the_columns_that_were_found_are_named() -> None:
         ('[{"p":{"voll":"a/b"},"z":[{"x":1}],"s":1234}]', ["full_name=p.voll,stars=s"]),
         ('{"p.q":"https://github.com/a/b","s":{"n":"1234"}}', ["full_name=p.q,stars=s.n"]),
         ('{"rows":[{"p":"a/b","s":1234}]}', ["full_name=p,stars=s"]),
+        ('[{"at":1,"repo":{"p":"a/b","s":1234}}]', ["full_name=repo.p,stars=repo.s"]),
         ('[{"full_name":"a/b","stars":1,"mine":1234}]', ["stars=mine"]),
     ],
 )
@@ -636,9 +639,118 @@ def test_a_map_of_a_column_that_is_not_there() -> None:
     ("theirs", "ours"),
     [
         *[("nameWithOwner", "full_name"), ("Star Count", "stargazers_count")],
-        *[("isFork", "fork"), ("pushedAt", "pushed_at")],
+        *[("isFork", "fork"), ("pushedAt", "pushed_at"), ("Owner/Repo", "full_name")],
         *[("HAS-WIKI", "has_wiki"), ("myNote", "myNote")],
     ],
 )
 def test_names_are_compared_without_case_and_hyphens(theirs: str, ours: str) -> None:
     assert canonical(theirs) == ours
+
+
+def test_a_map_that_no_row_has_is_told_at_the_end(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_text('{"full_name":"a/b","x":null}\n{"full_name":"a/c"}\n{"no":1}\n')
+    result = run(file, "--map", "stars=x.rating")
+    assert isinstance(result.exception, InputFileError)
+    assert str(result.exception) == f"{file} has no row with a value at x.rating, as --map says"
+    assert f"{file}:3: full_name is missing" in result.stderr
+
+
+# What others leave in a file
+
+
+def test_an_event_is_about_its_repository_and_not_a_part_of_it() -> None:
+    event = {
+        "id": "9",
+        "type": "WatchEvent",
+        "actor": {"login": "z"},
+        "repo": {"id": 7, "name": "a/b", "url": "https://api.github.com/repos/a/b"},
+        "payload": {"action": "started"},
+        "created_at": "2020-01-01T00:00:00Z",
+    }
+    row = {
+        "github_id": 7,
+        "name": "b",
+        "url": "https://api.github.com/repos/a/b",
+        "owner": {"login": "a"},
+        "full_name": "a/b",
+    }
+    assert fields(json.dumps(event)) == row
+    mapped = fields(json.dumps(event), starred_at="created_at")
+    assert mapped == {**row, "starred_at": "2020-01-01T00:00:00Z"}
+
+
+def test_a_column_for_each_topic_is_a_topic_each() -> None:
+    assert fields("full_name,topics.0,topics.1,topics.2\na/b,x,y,\n")["topics"] == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| full_name | description | stars |\n|:--|---|---:|\n| a/b | d e | 5 |\n| a/c | f | 6 |\n",
+        " full_name | description | stars\n-----------+----+---\n a/b | d e | 5\n a/c | f | 6\n",
+        "full_name|description|stars\na/b|d e|5\na/c|f|6\n",
+        "full_name,description,stars\na/b,d e,5\n\ufefffull_name,description,stars\na/c,f,6\n",
+        "full_name,description,stars\r\na/b,d e,5\r\nfull_name,description,stars\r\na/c,f,6\r\n",
+    ],
+)
+def test_tables_for_people_and_joined_ones(text: str) -> None:
+    rows = [row.repo.fields for row in read(text) if isinstance(row, Row)]
+    assert len(read(text)) == 2
+    assert [(one["full_name"], one["description"], one["stargazers_count"]) for one in rows] == [
+        ("a/b", "d e", 5),
+        ("a/c", "f", 6),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cli/cli\tGitHub CLI\tpublic\ncli/go-gh\tx\tpublic\n", "https://github.com/a/b\n", "a/b\n"],
+)
+def test_a_table_without_a_header_is_told_to_have_one(text: str) -> None:
+    with pytest.raises(InputFileError, match="its first line is a row already; put a line with"):
+        read(text)
+
+
+def test_a_link_in_markdown_names_its_repository() -> None:
+    assert keys("| Repo |\n|---|\n| [b](https://github.com/a/b) |\n") == ["a/b"]
+    assert keys("url\n<https://github.com/a/b>\n[x](https://github.com/a/c)\n") == ["a/b", "a/c"]
+
+
+def test_a_row_that_names_no_repository_is_told_by_the_columns_of_its_file() -> None:
+    (row,) = read("Link,,Notes\nhttps://github.com/topics/x,1,n\n")
+    assert isinstance(row, BadLine)
+    assert "its columns are Link, Notes; if one of them holds owner/name" in row.reason
+    assert row.reason.endswith("say so with --map full_name=COLUMN")
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"Obj\x01\x04\x14", b"]\0\0\x80"]
+)
+def test_bytes_that_are_no_text_are_not_shown_as_columns(data: bytes) -> None:
+    with pytest.raises(InputFileError, match="is no text: save what is in it as JSON Lines or CSV"):
+        read(data)
+
+
+def test_bad_lines_are_told_when_the_file_breaks_off_after_them(tmp_path: Path) -> None:
+    file = tmp_path / "f.gz"
+    file.write_bytes(gzip.compress(b'{"no":1}\n' + b'{"full_name":"a/b"}\n' * 40_000)[:-9])
+    result = run(file)
+    assert isinstance(result.exception, InputFileError)
+    assert f"{file}:1: full_name is missing" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirected", "told"),
+    [
+        ("- <&-", "embed-star: standard input is closed: hand a file in, or name one"),
+        ("f.jsonl >/dev/full", "embed-star: no space is left where its output goes"),
+    ],
+)
+def test_a_terminal_s_odd_ends_are_one_sentence(redirected: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "f.jsonl").write_text('{"full_name":"a/b"}\n')
+    script = f'"{sys.executable}" -m embed_star.cli.main import --dry-run {redirected}'
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, told + "\n")
