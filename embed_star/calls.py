@@ -22,6 +22,7 @@ from embed_star.errors import (
     InputSuspected,
     ProviderAuthError,
     ProviderConfigError,
+    ProviderError,
     ProviderPaused,
     ProviderProtocolError,
     ProviderThrottled,
@@ -165,7 +166,8 @@ class Calls:
     ) -> NoReturn:
         """The provider's, if it does not answer our own text either."""
         give_up = time.monotonic() + PATIENCE_S
-        for wait_s in PROBE_WAITS_S:
+        lasts = isinstance(error, ProviderAuthError | ProviderConfigError)
+        for wait_s in PROBE_WAITS_S[:1] if lasts else PROBE_WAITS_S:
             if time.monotonic() > give_up:
                 break
             try:
@@ -192,10 +194,8 @@ class Calls:
                 self._singly_until = self._clock() + SINGLY_S
                 log.warning("provider_takes_one_text", reason=str(error))
                 raise TooManyTexts(str(error)) from error
-            garbled = isinstance(error, ProviderProtocolError)
-            reason = "garbles_answer" if garbled else "crashes_provider"
-            raise InputSuspected(str(error), reason) from error
-        self._blame(admission, error)
+            raise InputSuspected(str(error), _suspicion(error)) from error
+        self._blame(admission, error, for_certain=lasts)
 
     def _probe(self, admission: Admission, *, for_certain: bool = False) -> None:
         """Ask for our own text, with which nothing is wrong: the provider answers for it."""
@@ -223,12 +223,14 @@ class Calls:
         """
         provider = self._apart if apart else self._provider
         try:
-            answer = provider.embed(texts)
+            answer = self._answer(provider, texts, ours=before_each is None)
             self._check_shape(answer.vectors, len(texts))
             if before_each is None:
                 self.canary.judge(answer)
             else:
                 self.canary.accept(answer.model, lambda: self._ask_for_model(before_each))
+        except _Failed:
+            raise
         except (ProviderAuthError, ProviderConfigError) as error:
             self._blame(admission, error, for_certain=True)
         except ProviderThrottled:
@@ -244,6 +246,18 @@ class Calls:
         if self._breaker.succeeded(admission):
             log.info("provider_resumed", provider=self._provider.name)
         return answer.vectors
+
+    def _answer(self, provider: Provider, texts: Sequence[str], *, ours: bool) -> Embeddings:
+        """As `Provider.embed`, but what says that nobody is served may be said of a row's text.
+
+        A firewall in front of the provider refuses some texts so (403).
+        """
+        try:
+            return provider.embed(texts)
+        except (ProviderAuthError, ProviderConfigError) as error:
+            if ours:
+                raise
+            raise _Failed(error) from error
 
     def _ask_for_model(self, before_each: Callable[[], None]) -> Embeddings:
         """An answer to our own text. What prevents it is no fault of the rows' texts."""
@@ -293,3 +307,10 @@ class _Failed(Exception):
     def __init__(self, error: EmbedStarError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+def _suspicion(error: EmbedStarError) -> str:
+    """The reason that a text is set aside for, if it is what the provider failed at."""
+    if isinstance(error, ProviderProtocolError):
+        return "garbles_answer"
+    return "rejected" if isinstance(error, ProviderError) else "crashes_provider"

@@ -182,7 +182,7 @@ class InputSuspected(ProviderError):
     """The provider failed at these texts and answered another one right after.
 
     `reason` says how it failed, as in a row's record: `crashes_provider` (no answer),
-    `garbles_answer` (one that cannot be used).
+    `garbles_answer` (one that cannot be used), `rejected` (as if it served nobody: a 403).
     """
 
     def __init__(self, message: str, reason: str) -> None:

@@ -195,7 +195,7 @@ class Purchase:
         try:
             self._call([item])
         except InputRejected as error:
-            self.refused[item[0]] = _reason_of(error)
+            self._set_aside(item[0], _reason_of(error))
         except InputSuspected:
             self._halve_suspected([item])
 
@@ -341,8 +341,13 @@ class Purchase:
         """The provider has answered some text: what it would not answer before was its fault."""
         self._answered = True
         self._in_a_row = 0
-        self.refused |= self._unproved
+        for one, reason in self._unproved.items():
+            self._set_aside(one, reason)
         self._unproved.clear()
+
+    def _set_aside(self, one: str, reason: str) -> None:
+        self.refused[one] = reason
+        log.warning("row_set_aside", text_hash=one, reason=reason)
 
     def _check_time(self) -> None:
         if self.buyer.clock() > self.until:

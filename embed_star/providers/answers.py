@@ -65,30 +65,45 @@ def _index(value: Any) -> int | None:
 def vectors_of(items: Sequence[Any], dimensions: int, endpoint: Endpoint) -> Vectors:
     """The matrix of `items`, each a list of numbers, base64 of floats, or nothing.
 
-    A vector that is null or empty becomes a row of NaN, and so does an element that is
-    no number. Raises WrongLength for a vector of another length, and
-    ProviderProtocolError for what is no vector at all or when all of several are empty.
+    A vector that is null or empty becomes a row of NaN, and so do an element that is no
+    number, and beside vectors that fit, one of another length and what is no vector at
+    all. Where none fits, raises WrongLength or ProviderProtocolError, the latter also when
+    all of several are empty.
     """
     vectors = np.full((len(items), dimensions), np.nan, dtype=np.float32)
-    empty = 0
+    misfit: WrongLength | ProviderProtocolError | None = None
+    fitting = empty = 0
     for row, item in zip(vectors, items, strict=True):
-        values = _values(item, dimensions, endpoint)
-        if not values.size:
-            empty += 1
-        elif values.size != dimensions:
-            raise WrongLength(
-                f"{endpoint.label} answers vectors of length {values.size} for {endpoint.model}, "
-                f"not {dimensions}; set EMBEDDING_DIMENSIONS={values.size} or another "
-                "EMBEDDING_MODEL"
-            )
-        else:
+        try:
+            values = _values(item, dimensions, endpoint)
+        except (WrongLength, ProviderProtocolError) as error:
+            misfit = misfit or error
+            continue
+        if values.size:
             row[:] = values
+            fitting += 1
+        else:
+            empty += 1
+    if misfit is not None and not fitting:
+        raise misfit
     if empty == len(items) > 1:
         raise ProviderProtocolError(f"{endpoint.label} answered no vector for any text")
     return vectors
 
 
 def _values(item: Any, dimensions: int, endpoint: Endpoint) -> NDArray[np.float32]:
+    """The numbers of one vector, none for an empty one; raises as `vectors_of`."""
+    values = _numbers(item, dimensions, endpoint)
+    if values.size not in (0, dimensions):
+        raise WrongLength(
+            f"{endpoint.label} answers vectors of length {values.size} for {endpoint.model}, "
+            f"not {dimensions}; set EMBEDDING_DIMENSIONS={values.size} or another "
+            "EMBEDDING_MODEL"
+        )
+    return values
+
+
+def _numbers(item: Any, dimensions: int, endpoint: Endpoint) -> NDArray[np.float32]:
     if item is None:
         return np.empty(0, np.float32)
     if isinstance(item, str):

@@ -133,6 +133,8 @@ class OpenAICompatible:
         except WrongLength as error:
             raise Unusable(ProviderConfigError(str(error)), Sign.LENGTH) from None
         except ProviderProtocolError as error:
+            if error.vectors == 1:
+                raise  # it takes one text a call, and was paid for it
             raise Unusable(error, Sign.BROKEN) from None
         usage = answer.get("usage")
         tokens = count_of(usage.get("total_tokens")) if isinstance(usage, dict) else None

@@ -41,6 +41,7 @@ def make_http_world(make_world: MakeWorld, server: ScriptedProvider) -> MakeWorl
             "embedding_provider": "openai",
             "openai_base_url": server.openai_url,
             "openai_api_key": "sk-secret",
+            "openai_encoding_format": "base64",  # known: no call is made to find out
             "batch_size": 10,
             "breaker_open_s": OPEN_S,
             "breaker_successes": 1,
@@ -160,6 +161,34 @@ class TestEverybodyIsRefused:
         world.provider.rejects = lambda _: True
         assert world.carry_out(world.claim()) == {Status.DEFERRED: 3}
         assert world.failures() == {}
+
+
+class TestARowThatIsRefusedAsIfNobodyWereServed:
+    """A firewall in front of the provider, for one."""
+
+    @pytest.mark.parametrize("status", [401, 403, 404, 501])
+    def test_is_set_aside_and_its_neighbours_embedded(
+        self, world: World, server: ScriptedProvider, status: int
+    ) -> None:
+        server.script(poison="name3", poison_status=status)
+        world.write_many(10)
+        with capture_logs() as logs:
+            world.settle()
+        assert {key: one["reason"] for key, one in world.failures().items()} == {"3": "rejected"}
+        assert world.services.breaker.state().failures == 0
+        assert [one["reason"] for one in logs if one["event"] == "row_fails_provider"] == [
+            "rejected"
+        ]
+
+    def test_while_everybody_is_refused_nobody_is_blamed(
+        self, world: World, server: ScriptedProvider
+    ) -> None:
+        server.script(fail_next=-1, status=403, error="<html>")
+        world.write_many(3)
+        world.settle_some()
+        assert world.failures() == {}
+        assert world.services.breaker.state().phase is Phase.OPEN
+        assert len(server.ledger()) == 2
 
 
 class TestVectorsThatAreBadForEverybody:

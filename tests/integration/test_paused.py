@@ -84,8 +84,9 @@ class TestWhenItOpens:
         self, world: World, error: EmbedStarError
     ) -> None:
         world.write_many(2)
-        world.provider.errors = [error]
+        world.provider.down = error
         assert world.carry_out(world.claim()) == {Status.DEFERRED: 2}
+        assert len(world.provider.calls) == 2, "our own text is asked for once"
         assert world.services.breaker.state().phase is Phase.OPEN
         assert world.locks() == {}
 

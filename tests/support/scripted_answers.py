@@ -69,7 +69,8 @@ class Script:
     throttle_over: int = 0
     """Calls of more characters, all texts together, get 429; 0: none."""
     poison: str | None = None
-    """400 when any text contains this."""
+    """`poison_status` when any text contains this."""
+    poison_status: int = 400
     crash: str | None = None
     """The connection breaks when any text contains this."""
     flaky: float = 0.0

@@ -119,7 +119,7 @@ class Server:
         if 0 < script.throttle_over < sum(map(len, texts)):
             return self._failure(path, 429, "rate_limit_exceeded", script.retry_after)
         if script.poison is not None and any(script.poison in text for text in texts):
-            return self._failure(path, 400, "invalid_request")
+            return self._failure(path, script.poison_status, "invalid_request")
         if script.encoding_format == "refuse" and "encoding_format" in request:
             error = {"message": "unknown field", "param": "encoding_format", "code": 400}
             status, body = script.refusal or (400, {"error": error})

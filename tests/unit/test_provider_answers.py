@@ -132,6 +132,13 @@ def test_indexes_that_contradict_are_no_answer(indexes: list[Any]) -> None:
         in_order(data_of(*indexes), 3, ENDPOINT)
 
 
+@pytest.mark.parametrize("item", [[1], [1, 2, 3], packed(1, 2, 3), {"a": 1}, "no base64!"])
+def test_one_that_is_no_vector_spoils_no_others(item: Any) -> None:
+    one, odd = vectors_of([[1, 2], item], 2, ENDPOINT)
+    np.testing.assert_array_equal(one, [1, 2])
+    assert np.isnan(odd).all()
+
+
 @pytest.mark.parametrize("item", [[1], [1, 2, 3], packed(1, 2, 3)])
 def test_another_length_names_the_setting_and_the_length(item: Any) -> None:
     size = len(item) if isinstance(item, list) else 3

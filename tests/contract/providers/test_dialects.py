@@ -107,7 +107,6 @@ def test_an_outage_does_not_double_the_calls(make: Make, server: ScriptedProvide
         {"fault": "reset"},
         {"fault": "truncated"},
         {"fault": "hang"},
-        {"model": "other"},
     ],
 )
 def test_what_is_no_matter_of_the_dialect_is_asked_once(
