@@ -96,14 +96,19 @@ def listening(app: Celery, heap: Heap) -> Iterator[None]:
 def through_faults(tenant: Tenant) -> None:
     """The provider does its worst, and then is well again."""
     provider, lab = tenant.provider, tenant.lab
-    usual: dict[str, Any] = {"auth": KEYS["OPENAI_API_KEY"], "model": None, "fault": None}
+    usual: dict[str, Any] = {
+        "auth": KEYS["OPENAI_API_KEY"],
+        "model": None,
+        "salt": "",
+        "fault": None,
+    }
     for script in (
         {"auth": "somebody else's"},
         {"fail_next": 2, "status": 500, "error": {"message": KEYS["OPENAI_API_KEY"]}},
         {"fault": "reset", "fault_next": 2},
         {"fault": "redirect", "fault_next": 1, "location": "http://127.0.0.1:9/v1/embeddings"},
         {"fault": "html", "fault_next": 1},
-        {"model": "another-model"},
+        {"model": "another-model", "salt": "another"},
     ):
         calls = provider.stats()["calls"]
         provider.script(**{**usual, **script})

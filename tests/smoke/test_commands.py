@@ -182,7 +182,6 @@ class TestDoctor:
         [
             ({"auth": "another"}, "OPENAI_API_KEY"),
             ({"dimensions": 9}, "EMBEDDING_DIMENSIONS"),
-            ({"model": "something-else"}, "EMBEDDING_MODEL"),
         ],
     )
     def test_a_provider_that_does_not_fit(
