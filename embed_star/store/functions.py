@@ -21,11 +21,11 @@ _TRIALS: Mapping[str, str] = {
     "rand::ulid": "rand::ulid()",
     "record::exists": "record::exists(embedding_space:none)",
     "record::id": "record::id(embedding_space:none)",
+    "record::tb": "record::tb(embedding_space:none)",
     "string::len": "string::len('')",
     "string::lowercase": "string::lowercase('')",
     "time::now": "time::now()",
     "type::is::record": "type::is::record(1, 'repo')",
-    "type::is_record": "type::is_record(1, 'repo')",
     "type::record": "type::record('embedding_space', 1)",
     "type::thing": "type::thing('embedding_space', 1)",
     "vector::similarity::cosine": "vector::similarity::cosine([1], [1])",
@@ -35,7 +35,7 @@ _TRIALS: Mapping[str, str] = {
 _ONLY_ON = {
     "record::exists": 2,
     "type::is::record": 2,
-    "type::is_record": 3,
+    "record::tb": 3,
     "type::record": 3,
     "type::thing": 2,
 }

@@ -163,4 +163,4 @@ class TestTheList:
     def test_differs_between_the_versions(self) -> None:
         old, new = set(needed((2, 3, 10))), set(NEEDED)
         assert old - new == {"record::exists", "type::is::record", "type::thing"}
-        assert new - old == {"type::is_record", "type::record"}
+        assert new - old == {"record::tb", "type::record"}
