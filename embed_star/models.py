@@ -32,6 +32,9 @@ Key = Any
 """The key of a SurrealDB record: int, str, UUID, or a list/dict of those and of bool, float,
 None (NONE) and NULL. SurrealDB allows more, which is not usable (`is_usable`)."""
 
+_PARTS_ONLY = (bool, float, type(None), Null)
+"""May be within a key, but no key is one: server 3 gives no answer to who asks for it."""
+
 _KEY_DEPTH = 32
 """Lists and dicts within each other, in a key that is usable."""
 
@@ -49,7 +52,7 @@ class Lane(IntEnum):
 def key_to_json(key: Key, depth: int = 0) -> Any:
     """A record key as JSON; `key_from_json` is its inverse. Raises TypeError for a part that
     does not come back from there as it was (a datetime, a set, -0.0): see `is_usable`."""
-    if key is None or isinstance(key, int | str):
+    if key is None or isinstance(key, str) or (isinstance(key, int) and is_int64(key)):
         return key
     if isinstance(key, UUID):
         return {"uuid": str(key)}
@@ -60,7 +63,8 @@ def key_to_json(key: Key, depth: int = 0) -> Any:
     if depth < _KEY_DEPTH:
         if isinstance(key, list | tuple):
             return {"array": [key_to_json(part, depth + 1) for part in key]}
-        if isinstance(key, Mapping):
+        # Server 3 stores a key with a field named "" and then fails all that comes by it.
+        if isinstance(key, Mapping) and "" not in key:
             return {"object": {name: key_to_json(part, depth + 1) for name, part in key.items()}}
     raise TypeError("no message can carry this key")
 
@@ -82,6 +86,11 @@ def key_from_json(value: Any) -> Key:
     raise ValueError("not a record key")
 
 
+def is_int64(number: int) -> bool:
+    """Whether SurrealDB has it: of a larger one, server 3 answers nothing at all."""
+    return -(2**63) <= number < 2**63
+
+
 def key_text(key: Key) -> str:
     """A record key as one canonical string, equal exactly for equal keys."""
     if isinstance(key, str):
@@ -96,6 +105,8 @@ def is_usable(key: Key) -> bool:
 
     What is usable comes back from messages, Redis and the database as the same key.
     """
+    if type(key) in _PARTS_ONLY or (type(key) is int and not is_int64(key)):
+        return False
     try:
         key_text(key)
     except TypeError:

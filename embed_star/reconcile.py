@@ -105,8 +105,7 @@ class Reconciler:
         return moved
 
     def _step_failures(self, progress: Progress) -> Progress:
-        keys, removed = self._orphans.sweep(failures.TABLE, progress.after, self._page_rows)
-        more = len(keys) == self._page_rows
+        keys, removed, more = self._orphans.sweep(failures.TABLE, progress.after, self._page_rows)
         progress = replace(progress, removed=progress.removed + removed)
         return self._advance(progress, keys, 0, more=more)
 
@@ -117,9 +116,9 @@ class Reconciler:
             return progress.next_phase()
         space, *others = left
         after = progress.after if space.name == progress.space else None
-        keys, removed = self._orphans.sweep(space.table, after, self._page_rows)
+        keys, removed, more = self._orphans.sweep(space.table, after, self._page_rows)
         progress = replace(progress, space=space.name, removed=progress.removed + removed)
-        advanced = self._advance(progress, keys, 0, more=len(keys) == self._page_rows)
+        advanced = self._advance(progress, keys, 0, more=more)
         if advanced.phase is Phase.RETIRED or not others:
             return advanced
         return replace(progress, space=others[0].name, after=None)

@@ -13,9 +13,18 @@ from uuid import UUID
 
 from surrealdb.data.types.record_id import RecordID
 
-from embed_star.models import is_usable
+from embed_star.backup.manifest import FAILURES
+from embed_star.models import is_int64, is_usable
 
-_PLAIN = (str, int, float, bool, bytes, datetime, timedelta, UUID, type(None))
+_PLAIN = (str, float, bool, bytes, datetime, timedelta, UUID, type(None))
+
+_OF_A_FAILURE: Mapping[str, type] = {
+    "space": str,
+    "reason": str,
+    "text_hash": str,
+    "attempts": int,
+    "at": datetime,
+}
 
 
 def check_record(record: Any, table: str, dimensions: int | None) -> None:
@@ -28,6 +37,9 @@ def check_record(record: Any, table: str, dimensions: int | None) -> None:
     key = record.get("id")
     if not isinstance(key, RecordID) or key.table_name != table or not is_usable(key.id):
         raise ValueError("a record of another table")
+    kinds = _OF_A_FAILURE if table == FAILURES else {}
+    if any(type(record.get(name)) is not kind for name, kind in kinds.items()):
+        raise ValueError("no failure")
     vector = record.get("vector")
     if dimensions is None:
         fits = vector is None
@@ -40,7 +52,9 @@ def check_record(record: Any, table: str, dimensions: int | None) -> None:
 def is_plain(value: Any) -> bool:
     """Whether `value` is data all the way down."""
     if isinstance(value, RecordID):
-        return isinstance(value.table_name, str) and is_plain(value.id)
+        return isinstance(value.table_name, str) and is_usable(value.id)
+    if isinstance(value, int):
+        return is_int64(value)
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     if isinstance(value, Mapping):

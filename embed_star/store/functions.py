@@ -21,16 +21,24 @@ _TRIALS: Mapping[str, str] = {
     "rand::ulid": "rand::ulid()",
     "record::exists": "record::exists(embedding_space:none)",
     "record::id": "record::id(embedding_space:none)",
+    "record::tb": "record::tb(embedding_space:none)",
     "string::len": "string::len('')",
     "string::lowercase": "string::lowercase('')",
     "time::now": "time::now()",
+    "type::is::record": "type::is::record(1, 'repo')",
     "type::record": "type::record('embedding_space', 1)",
     "type::thing": "type::thing('embedding_space', 1)",
     "vector::similarity::cosine": "vector::similarity::cosine([1], [1])",
 }
 """A call of each function that a query or the event has, which changes nothing."""
 
-_ONLY_ON = {"type::record": 3, "type::thing": 2}
+_ONLY_ON = {
+    "record::exists": 2,
+    "type::is::record": 2,
+    "record::tb": 3,
+    "type::record": 3,
+    "type::thing": 2,
+}
 
 
 def functions_in(sql: str) -> set[str]:

@@ -90,7 +90,7 @@ class Outbox:
         """All within the database: a key may be none that Python can hold, or it can give out."""
         if self._database.version >= (3,):
             is_repo, there, failure = (
-                "type::is_record($repo, 'repo')",
+                "record::tb($repo) = 'repo'",  # --allow-funcs takes no name like type::is_record
                 # By range: it finds no key with a set in it otherwise.
                 "array::len(SELECT VALUE 1 FROM type::record('repo', $key..=$key)) > 0",
                 "type::record('embedding_failure', $key)",

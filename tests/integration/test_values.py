@@ -158,6 +158,19 @@ class TestKeysThatTheServerCannotReadItself:
         assert sorted(server.vectors()) == ["0", "1", "2"]
         assert server.failures() == {}  # it would be the table of failures that nobody can read
 
+    @pytest.mark.parametrize("key", ['{ "": 1 }', '[{ a: { "": NONE } }]'])
+    def test_with_a_field_without_a_name_stay_out_of_our_tables(
+        self, server: World, key: str
+    ) -> None:
+        """Where one is, nobody can list or search the table any more."""
+        server.write_many(3)
+        assert created(server, key)
+        server.settle()
+        assert server.reconcile() == 0
+        assert sorted(server.vectors()) == ["0", "1", "2"]
+        assert server.failures() == {}
+        assert len(server.services.search.find("name", 9, Filters())) == 3
+
     def test_are_passed_by_in_a_walk(self, server: World) -> None:
         with server.unannounced():
             created(server, "['a']")
