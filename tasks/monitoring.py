@@ -25,6 +25,7 @@ from embed_star.observe.server import MonitoringServer
 from embed_star.services import Services
 from embed_star.settings import Settings
 from tasks.base import ServiceTask
+from tasks.logs import refusal
 from tasks.scheduler import Scheduler
 from tasks.slots import Slots, begun
 
@@ -190,7 +191,7 @@ def _or_exit(receiver: Callable[..., None]) -> Callable[..., None]:
         try:
             receiver(**given)
         except ConfigError as error:
-            raise SystemExit(f"embed-star: {error}") from None
+            raise refusal(error) from None
 
     return receive
 

@@ -15,6 +15,7 @@ from celery.concurrency.solo import TaskPool as SoloPool
 
 from embed_star.errors import ConfigError
 from embed_star.guards.queues import NAMES
+from tasks.logs import refusal
 from tasks.threads import ThreadPool
 
 log = structlog.get_logger(__name__)
@@ -42,7 +43,7 @@ def _begin(sender: Any, **_: Any) -> None:
     try:
         _check(sender)
     except ConfigError as error:
-        raise SystemExit(f"embed-star: {error}") from None
+        raise refusal(error) from None
 
 
 def _check(worker: Any) -> None:
