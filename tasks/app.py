@@ -35,9 +35,10 @@ SPARE_THREADS = 2
 
 
 def create_app(settings: Settings) -> Celery:
-    """An app with all tasks registered; it connects to nothing yet."""
+    """An app with all tasks registered; it connects to nothing yet. Raises ConfigError."""
     app = Celery("embed_star", task_cls=ServiceTask)
     app.conf.update(configuration(settings))
+    starting.check_addresses(app, settings.redis_url)
     logs.connect(app, settings)
     broker.cure()
     prefork.connect()

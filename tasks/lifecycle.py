@@ -11,6 +11,7 @@ from embed_star.errors import EmbedStarError, TransientError
 from embed_star.settings import Settings
 from tasks.base import ServiceTask
 from tasks.logs import refusal
+from tasks.starting import check_addresses
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +25,7 @@ def connect(app: Celery, settings: Settings) -> None:
     def check(**_: Any) -> None:
         """Refuse to start on a schema that does not fit; wait out a database that is down."""
         try:
+            check_addresses(app, settings.redis_url)
             ServiceTask.services_of(app).check()
         except TransientError as error:
             log.warning("not_ready", reason=str(error))

@@ -55,4 +55,4 @@ def _typed_level() -> str | None:
     context = click.get_current_context(silent=True)
     if context is None or context.get_parameter_source("loglevel") != ParameterSource.COMMANDLINE:
         return None
-    return logging.getLevelName(context.params["loglevel"])
+    return str(logging.getLevelName(context.params["loglevel"]))

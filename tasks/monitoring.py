@@ -214,6 +214,7 @@ def _pulse_step(worker: WorkerMonitoring) -> type:
         """Between the connection's being there and its loss."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
+        _ticking: Any = None
 
         def start(self, parent: Any) -> None:
             worker.tick()
@@ -222,7 +223,8 @@ def _pulse_step(worker: WorkerMonitoring) -> type:
         def stop(self, parent: Any) -> None:
             del parent
             worker.consumer.rest()
-            self._ticking.cancel()
+            if self._ticking is not None:  # it has been connected
+                self._ticking.cancel()
 
         shutdown = stop
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from embed_star.stack.servers import free_port
-from tests.support.command_line import Finished, celery
+from tests.support.command_line import CELERY, Finished, celery
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines
 from tests.support.metrics_page import get
 from tests.support.servers import eventually
@@ -163,3 +163,37 @@ def test_what_is_detached_and_refused_says_so_in_its_file(tenant: Tenant, tmp_pa
 def test_a_log_that_cannot_be_written_is_one_sentence(tenant: Tenant, command: str) -> None:
     done = celery(command, "--logfile=/nowhere/at/all.log", env=tenant.env)
     assert_one_sentence(done, "--logfile", "/nowhere/at/all.log")
+
+
+ELSEWHERE = "redis://:a-secret@127.0.0.1:1/3"
+
+
+@pytest.mark.parametrize("command", ["worker", "beat"])
+@pytest.mark.parametrize(
+    ("options", "env"),
+    [
+        (("-b", ELSEWHERE), {}),
+        (("--result-backend", ELSEWHERE), {}),
+        ((), {"CELERY_BROKER_URL": ELSEWHERE}),
+        ((), {"CELERY_RESULT_BACKEND": ELSEWHERE}),
+        ((), {"CELERY_BROKER_WRITE_URL": ELSEWHERE}),
+    ],
+    ids=["-b", "--result-backend", "broker", "results", "writing"],
+)
+def test_another_redis_for_celery_alone_is_refused(
+    tenant: Tenant, command: str, options: tuple[str, ...], env: dict[str, str]
+) -> None:
+    done = celery(*options, command, env={**tenant.env, **env})
+    assert_one_sentence(done, "REDIS_URL")
+    done.assert_keeps("a-secret")
+
+
+@pytest.mark.parametrize("pool", ["threads", "processes", "solo"])
+def test_one_that_was_never_connected_ends_well(tenant: Tenant, pool: str) -> None:
+    env = {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0", "MONITORING_PORT": str(free_port())}
+    worker = tenant.start(f"never-{pool}", *CELERY, "worker", "-P", pool, **env)
+    eventually(lambda: "Trying again in" in worker.output(), "it goes on trying", STOP_S)
+    worker.terminate()
+    assert worker.ended.wait(STOP_S)
+    assert worker.returncode == 0, f"{worker.describe_end()}\n{worker.output()[-3000:]}"
+    assert "Traceback" not in worker.output()
