@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery
 from kombu.entity import Queue
 
 from beat_schedule import beat_schedule
 from embed_star.guards import queues
 from embed_star.guards.queues import EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE
-from embed_star.observe import logging as observe_logging
 from embed_star.settings import Settings
 from tasks import (
     broker,
     embed,
     lifecycle,
+    logs,
     monitoring,
     naming,
     prefork,
@@ -35,13 +35,15 @@ SPARE_THREADS = 2
 
 
 def create_app(settings: Settings) -> Celery:
-    """An app with all tasks registered; it connects to nothing yet."""
+    """An app with all tasks registered; it connects to nothing yet. Raises ConfigError."""
+    app = Celery("embed_star", task_cls=ServiceTask)
+    app.conf.update(configuration(settings))
+    starting.check_addresses(app, settings.redis_url)
+    logs.connect(app, settings)
     broker.cure()
     prefork.connect()
     threads.use()
     starting.connect()
-    app = Celery("embed_star", task_cls=ServiceTask)
-    app.conf.update(configuration(settings))
     results.use(app)
     naming.use(app)
     app.amqp.argsrepr_maxsize = app.amqp.kwargsrepr_maxsize = SHOWN_CHARS
@@ -53,11 +55,6 @@ def create_app(settings: Settings) -> Celery:
     monitoring.connect(app, settings)
     tracing.connect(app, settings)
     shutdown.connect(app)
-
-    def configure_logging(**_: Any) -> None:
-        observe_logging.configure(settings.log_level, settings.log_format)
-
-    signals.setup_logging.connect(configure_logging, weak=False)
     return app
 
 

@@ -8,9 +8,10 @@ import structlog
 from celery import Celery, signals
 
 from embed_star.errors import EmbedStarError, TransientError
-from embed_star.observe import logging as observe_logging
 from embed_star.settings import Settings
 from tasks.base import ServiceTask
+from tasks.logs import refusal
+from tasks.starting import check_addresses
 
 log = structlog.get_logger(__name__)
 
@@ -23,14 +24,13 @@ def connect(app: Celery, settings: Settings) -> None:
 
     def check(**_: Any) -> None:
         """Refuse to start on a schema that does not fit; wait out a database that is down."""
-        # Celery sets up the logs after this.
-        observe_logging.configure(settings.log_level, settings.log_format)
         try:
+            check_addresses(app, settings.redis_url)
             ServiceTask.services_of(app).check()
         except TransientError as error:
             log.warning("not_ready", reason=str(error))
         except EmbedStarError as error:
-            raise SystemExit(f"embed-star: {error}") from None
+            raise refusal(error) from None
         log.info(
             "settings",
             space=ServiceTask.services_of(app).space.name,

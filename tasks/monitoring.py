@@ -25,6 +25,7 @@ from embed_star.observe.server import MonitoringServer
 from embed_star.services import Services
 from embed_star.settings import Settings
 from tasks.base import ServiceTask
+from tasks.logs import refusal
 from tasks.scheduler import Scheduler
 from tasks.slots import Slots, begun
 
@@ -190,7 +191,7 @@ def _or_exit(receiver: Callable[..., None]) -> Callable[..., None]:
         try:
             receiver(**given)
         except ConfigError as error:
-            raise SystemExit(f"embed-star: {error}") from None
+            raise refusal(error) from None
 
     return receive
 
@@ -213,6 +214,7 @@ def _pulse_step(worker: WorkerMonitoring) -> type:
         """Between the connection's being there and its loss."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
+        _ticking: Any = None
 
         def start(self, parent: Any) -> None:
             worker.tick()
@@ -221,7 +223,8 @@ def _pulse_step(worker: WorkerMonitoring) -> type:
         def stop(self, parent: Any) -> None:
             del parent
             worker.consumer.rest()
-            self._ticking.cancel()
+            if self._ticking is not None:  # it has been connected
+                self._ticking.cancel()
 
         shutdown = stop
 

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import structlog
-from celery import signals
+from celery import Celery, signals
 from celery.concurrency import get_implementation
 from celery.concurrency.prefork import TaskPool as ProcessPool
 from celery.concurrency.solo import TaskPool as SoloPool
 
 from embed_star.errors import ConfigError
 from embed_star.guards.queues import NAMES
+from tasks.logs import refusal
 from tasks.threads import ThreadPool
 
 log = structlog.get_logger(__name__)
@@ -27,8 +28,20 @@ OF_PROCESSES = {
 }
 """Options that a pool of threads ignores."""
 
+BROKER = "-b or CELERY_BROKER_URL, CELERY_BROKER_READ_URL, CELERY_BROKER_WRITE_URL"
+RESULTS = "--result-backend or CELERY_RESULT_BACKEND"
+
 _TYPED_PREFORK = re.compile(r"(^|\0)(-P|--pool)[=\0]?prefork(\0|$)")
 """Among the arguments: Celery takes it for its default, and so for `worker_pool`."""
+
+
+def check_addresses(app: Celery, redis_url: str) -> None:
+    """Raises ConfigError where Celery would go to another Redis than everything else does."""
+    conf = app.conf
+    if any(url != redis_url for url in (conf.broker_read_url, conf.broker_write_url)):
+        raise ConfigError(f"{BROKER}: all of embed_star uses one Redis; set REDIS_URL instead")
+    if conf.result_backend != redis_url:
+        raise ConfigError(f"{RESULTS}: all of embed_star uses one Redis; set REDIS_URL instead")
 
 
 def connect() -> None:
@@ -42,7 +55,7 @@ def _begin(sender: Any, **_: Any) -> None:
     try:
         _check(sender)
     except ConfigError as error:
-        raise SystemExit(f"embed-star: {error}") from None
+        raise refusal(error) from None
 
 
 def _check(worker: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from logging.handlers import WatchedFileHandler
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -19,13 +20,14 @@ _SHARED: list[Processor] = [
 ]
 
 
-def configure(level: str, log_format: str) -> None:
-    """Send everything, also what libraries log, to stderr as one line an event.
+def configure(level: str, log_format: str, file: str | None = None) -> None:
+    """Send everything, also what libraries log, to stderr or `file` as one line an event.
 
-    `log_format` is `json`, `console`, or `auto`: console when stderr is a terminal.
-    Called again, it replaces what it had set.
+    `log_format` is `json`, `console`, or `auto`: console when it goes to a terminal.
+    Called again, it replaces what it had set. Raises OSError for a file that cannot be written.
     """
-    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    terminal = file is None and sys.stderr.isatty()
+    console = log_format == "console" or (log_format == "auto" and terminal)
     renderers: list[Processor] = (
         [_escape, structlog.dev.ConsoleRenderer()]
         if console
@@ -38,7 +40,12 @@ def configure(level: str, log_format: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = (
+        logging.StreamHandler(sys.stderr)
+        if file is None
+        # It may be rotated, by its name.
+        else WatchedFileHandler(file, encoding="utf-8")
+    )
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
@@ -54,6 +61,11 @@ def configure(level: str, log_format: str) -> None:
     root.setLevel(level)
     for noisy in ("urllib3", "websockets", "kombu", "amqp"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def is_file() -> bool:
+    """Whether the log goes to a file."""
+    return any(isinstance(one, WatchedFileHandler) for one in logging.getLogger().handlers)
 
 
 def _escape(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from embed_star.stack.servers import free_port
-from tests.support.command_line import Finished, celery
+from tests.support.command_line import CELERY, Finished, celery
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines
 from tests.support.metrics_page import get
 from tests.support.servers import eventually
@@ -118,3 +122,78 @@ def test_processes_grow_and_shrink_from_afar(tenant: Tenant) -> None:
     tenant.lab.await_quiet()
     tenant.lab.report().assert_kept()
     assert not worker.ended.is_set()
+
+
+def test_what_is_detached_logs_to_its_file(tenant: Tenant, tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.log" for name in ("worker", "beat")}
+    pids = {}
+    for name, file in files.items():
+        pidfile = tmp_path / f"{name}.pid"
+        options = ("--detach", f"--logfile={file}", f"--pidfile={pidfile}", "-l", "DEBUG")
+        done = celery(name, *options, env=tenant.env)
+        assert (done.code, done.err) == (0, "")
+        eventually(lambda pidfile=pidfile: pidfile.exists() and pidfile.read_text(), "it runs")
+        pids[name] = int(pidfile.read_text())
+    try:
+        tenant.lab.insert(ROWS)
+        tenant.lab.await_quiet()  # by beat's sweep
+        tenant.lab.report().assert_kept()
+    finally:
+        for pid in pids.values():
+            os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not list(tmp_path.glob("*.pid")), "they have ended", STOP_S)
+    secret = tenant.settings.db_pass.get_secret_value()
+    for file in files.values():
+        logged = [json.loads(line) for line in file.read_text().splitlines()]
+        assert {"settings"} < {one["event"] for one in logged}
+        assert "debug" in {one["level"] for one in logged}, "-l DEBUG changes nothing"
+        assert secret not in file.read_text()
+
+
+def test_what_is_detached_and_refused_says_so_in_its_file(tenant: Tenant, tmp_path: Path) -> None:
+    file = tmp_path / "worker.log"
+    files = (f"--logfile={file}", f"--pidfile={tmp_path / 'worker.pid'}")
+    celery("worker", "--detach", *files, "--autoscale=10,2", env=tenant.env)
+    eventually(lambda: file.exists() and "not_started" in file.read_text(), "it says why", STOP_S)
+    (line,) = file.read_text().splitlines()
+    assert "-P processes" in json.loads(line)["reason"]
+
+
+@pytest.mark.parametrize("command", ["worker", "beat"])
+def test_a_log_that_cannot_be_written_is_one_sentence(tenant: Tenant, command: str) -> None:
+    done = celery(command, "--logfile=/nowhere/at/all.log", env=tenant.env)
+    assert_one_sentence(done, "--logfile", "/nowhere/at/all.log")
+
+
+ELSEWHERE = "redis://:a-secret@127.0.0.1:1/3"
+
+
+@pytest.mark.parametrize("command", ["worker", "beat"])
+@pytest.mark.parametrize(
+    ("options", "env"),
+    [
+        (("-b", ELSEWHERE), {}),
+        (("--result-backend", ELSEWHERE), {}),
+        ((), {"CELERY_BROKER_URL": ELSEWHERE}),
+        ((), {"CELERY_RESULT_BACKEND": ELSEWHERE}),
+        ((), {"CELERY_BROKER_WRITE_URL": ELSEWHERE}),
+    ],
+    ids=["-b", "--result-backend", "broker", "results", "writing"],
+)
+def test_another_redis_for_celery_alone_is_refused(
+    tenant: Tenant, command: str, options: tuple[str, ...], env: dict[str, str]
+) -> None:
+    done = celery(*options, command, env={**tenant.env, **env})
+    assert_one_sentence(done, "REDIS_URL")
+    done.assert_keeps("a-secret")
+
+
+@pytest.mark.parametrize("pool", ["threads", "processes", "solo"])
+def test_one_that_was_never_connected_ends_well(tenant: Tenant, pool: str) -> None:
+    env = {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0", "MONITORING_PORT": str(free_port())}
+    worker = tenant.start(f"never-{pool}", *CELERY, "worker", "-P", pool, **env)
+    eventually(lambda: "Trying again in" in worker.output(), "it goes on trying", STOP_S)
+    worker.terminate()
+    assert worker.ended.wait(STOP_S)
+    assert worker.returncode == 0, f"{worker.describe_end()}\n{worker.output()[-3000:]}"
+    assert "Traceback" not in worker.output()
