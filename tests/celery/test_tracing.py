@@ -74,10 +74,10 @@ def test_one_trace_from_the_change_of_a_row_to_its_vector(
         "RETRY": 1,
     }
     batches = {one.span_id for one in named["embed_batch"]}
-    assert len(named["provider_call"]) == 3
     assert {one.parent_id for one in named["provider_call"]} == batches
-    outcomes = Counter(one.attributes["outcome"] for one in named["provider_call"])
-    assert outcomes == {"ok": 2, "throttled": 1}
+    # The first batches of a space also ask for our own text, alone: which model answers?
+    calls = [one for one in named["provider_call"] if one.attributes["texts"] == 5]
+    assert Counter(one.attributes["outcome"] for one in calls) == {"ok": 2, "throttled": 1}
     assert [one.failed for one in named["provider_call"]].count(True) == 1
     assert all("cache" in one.events for one in named["embed_batch"])
     (write,), (body,) = named["write"], named["store_embeddings"]
