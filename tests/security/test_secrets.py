@@ -93,9 +93,16 @@ def listening(app: Celery, heap: Heap) -> Iterator[None]:
         thread.join(5)
 
 
+def all_logs(tenant: Tenant) -> str:
+    logs = (tenant.servers.data.path / "logs").glob("*.log")
+    return "".join(log.read_text(errors="replace") for log in logs)
+
+
 def through_faults(tenant: Tenant) -> None:
     """The provider does its worst, and then is well again."""
     provider, lab = tenant.provider, tenant.lab
+    lab.insert(ROWS)
+    lab.await_quiet()  # so that it is known which model is the space's
     usual: dict[str, Any] = {
         "auth": KEYS["OPENAI_API_KEY"],
         "model": None,
@@ -114,6 +121,8 @@ def through_faults(tenant: Tenant) -> None:
         provider.script(**{**usual, **script})
         lab.insert(ROWS)
         eventually(lambda calls=calls: provider.stats()["calls"] > calls, "it is asked", 20)
+    # A call that was asked for may have been under way before; what is logged was not.
+    eventually(lambda: "another-model" in all_logs(tenant), "the other model is noticed", 20)
     provider.script(**usual)
     lab.await_quiet()
 
