@@ -152,9 +152,6 @@ def _plain(refusal: Refusal, endpoint: Endpoint, wait_s: float | None) -> EmbedS
         )
     if status == 429:
         return ProviderThrottled(f"{label} asks for fewer requests (HTTP 429)", wait_s)
-    if status in (503, 529) and refusal.is_json and wait_s is not None:
-        # Its own word, not that of what stands before it when a text has made it crash.
-        return ProviderThrottled(f"{label} is busy and asks to come back (HTTP {status})", wait_s)
     if status == INSIDE_200:
         return ProviderUnavailable(f"{label} answered an error without a status (HTTP 200)")
     return ProviderUnavailable(f"{label} cannot answer now (HTTP {status})")
