@@ -51,7 +51,8 @@ PROMPT = {
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """What one process reaches its servers over."""
+    """What one process reaches its servers over. That to the provider is the whole fleet's: by
+    its address it is known which server a vector came from, and whose limit and breaker it is."""
 
     redis: Link
     surrealdb: Link
@@ -148,6 +149,7 @@ class Scene:
         self.lab: Lab = self.tenant.lab
         self.user = User(self.lab, seed, edits=fault.edits)
         self._celery, self._embed_star = celery, embed_star
+        self._to_provider = arena.toxiproxy.link("provider", self.ports()["provider"])
 
     def __enter__(self) -> Self:
         fault = self.fault
@@ -163,9 +165,8 @@ class Scene:
         for process in self.processes:
             self.resume(process)
         stop_together([one.child for one in self.processes if not one.child.ended.is_set()], 0)
-        for process in self.processes:
-            for link in process.links.all():
-                link.remove()
+        for link in {link for one in self.processes for link in one.links.all()}:
+            link.remove()
         self.tenant.close()
         self.provider.reset()
         self.redis(lambda client: client.flushall())
@@ -333,8 +334,9 @@ class Scene:
         made = {
             name: self.arena.toxiproxy.link(f"{kind}-{name}", port)
             for name, port in self.ports().items()
+            if name != "provider"
         }
-        return Links(**made)
+        return Links(**made, provider=self._to_provider)
 
     def ports(self) -> dict[str, int]:
         """Where the servers themselves listen."""
