@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from embed_star.backlog import Backlog, Turn
 from embed_star.guards.locks import RedisLocks
 from embed_star.producer import Producer
-from embed_star.providers.openai_compatible import OpenAICompatible
+from embed_star.providers import openai_compatible
 from embed_star.store.connection import Connection
 from embed_star.store.locks import LockTable
 from embed_star.store.pool import Database
@@ -73,9 +74,9 @@ def trust_live() -> None:
 def pair_by_position() -> None:
     """Vectors are taken in the order of the answer, whatever their index says."""
     _replace(
-        OpenAICompatible,
-        "_in_order",
-        lambda _, data, count: [one["embedding"] for one in data[:count]],
+        openai_compatible,
+        "in_order",
+        lambda data, count, _: [one["embedding"] for one in data[:count]],
     )
 
 
@@ -95,7 +96,7 @@ def _edit_queries(pattern: str, replacement: str) -> None:
     _replace(Database, "query", query)
 
 
-def _replace(owner: type, name: str, planted: Callable[..., Any]) -> None:
+def _replace(owner: type | ModuleType, name: str, planted: Callable[..., Any]) -> None:
     assert hasattr(owner, name), f"{owner.__name__} has no {name} any more"
     setattr(owner, name, planted)
 

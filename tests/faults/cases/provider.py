@@ -225,7 +225,11 @@ def no_such_name(scene: Scene) -> Steps:
     yield Step.MENDED
 
 
-@fault(48, "the provider refuses everybody, its budget being used up", says=PAUSED, env=BREAKER)
+AS_BASE64 = {**BREAKER, "OPENAI_ENCODING_FORMAT": "base64"}
+"""Else each process asks once more, as lists: what is wrong might be its dialect."""
+
+
+@fault(48, "the provider refuses everybody, its budget being used up", says=PAUSED, env=AS_BASE64)
 def refuses_everybody(scene: Scene) -> Steps:
     error = {"message": "Budget has been exceeded!", "type": "budget_exceeded", "code": "400"}
     return _down(
@@ -235,7 +239,7 @@ def refuses_everybody(scene: Scene) -> Steps:
     )
 
 
-@fault(49, "nulls instead of vectors for everybody", says=PAUSED, env=BREAKER)
+@fault(49, "nulls instead of vectors for everybody", says=PAUSED, env=AS_BASE64)
 def nulls_for_everybody(scene: Scene) -> Steps:
     return _down(
         scene,

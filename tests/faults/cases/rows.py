@@ -116,7 +116,7 @@ def odd_texts(scene: Scene) -> Steps:
     report = scene.lab.report()
     nothing = map(key_text, ("empty", "blank", "none"))
     assert report.failed == dict.fromkeys(nothing, "empty_text")
-    asked = Counter(text for one in scene.provider.ledger() for text in one["texts"])
+    asked = Counter(text for one in scene.provider.asked() for text in one["texts"])
     assert max(asked.values()) == 1
 
 
