@@ -171,7 +171,7 @@ def test_no_workers(open_book: OpenBook) -> None:
 def test_no_leader(open_book: OpenBook) -> None:
     """What is asked is a producer that stands by, since one that hangs holds the lease."""
     case = open_book("no-leader")
-    locks = case.lab.services.locks
+    locks = case.lab.services.leases
     assert locks.acquire([LEASE_KEY], "one that hangs", 300.0) == [True]
     case.tenant.worker(MONITORING_PORT="0")
     case.tenant.producer(MONITORING_PORT=str(case.port))
