@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,39 @@ from embed_star.producer import Rhythm
 from embed_star.services import target_of
 from embed_star.store.connection import Target
 from embed_star.store.pool import Pool
-from tests.conftest import MakeSettings
+from tests.conftest import DIMENSIONS, MakeSettings, MakeWorld
 from tests.support.running_producer import RHYTHM, Bell, Running, Start
+from tests.support.scripted_provider import ScriptedProvider
 from tests.support.world import World
 
 MakePool = Callable[..., Pool]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider("--dimensions", str(DIMENSIONS)) as server:
+        yield server
+
+
+@pytest.fixture
+def make_http_world(make_world: MakeWorld, server: ScriptedProvider) -> MakeWorld:
+    """Worlds whose provider is `server`, over HTTP; its breaker closes after one success."""
+    server.reset()
+
+    def make(**changes: Any) -> World:
+        settings = {
+            "embedding_provider": "openai",
+            "openai_base_url": server.openai_url,
+            "openai_api_key": "sk-secret",
+            "openai_encoding_format": "base64",  # known: no call is made to find out
+            "breaker_successes": 1,
+            "provider_requests_per_minute": 0,
+        }
+        world = make_world(**{**settings, **changes})
+        world.use_own_provider()
+        return world
+
+    return make
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -26,38 +25,9 @@ OPEN_S = 0.3
 ROWS = 60
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider("--dimensions", str(DIMENSIONS)) as server:
-        yield server
-
-
-@pytest.fixture
-def make_http_world(make_world: MakeWorld, server: ScriptedProvider) -> MakeWorld:
-    server.reset()
-
-    def make(**changes: Any) -> World:
-        settings = {
-            "embedding_provider": "openai",
-            "openai_base_url": server.openai_url,
-            "openai_api_key": "sk-secret",
-            "openai_encoding_format": "base64",  # known: no call is made to find out
-            "batch_size": 10,
-            "breaker_open_s": OPEN_S,
-            "breaker_successes": 1,
-            "provider_requests_per_minute": 0,
-        }
-        world = make_world(**{**settings, **changes})
-        world.use_own_provider()
-        return world
-
-    return make
-
-
 @pytest.fixture
 def world(make_http_world: MakeWorld) -> World:
-    # Whether a refusal is of `encoding_format` is the provider's own question: see test_dialects.
-    return make_http_world(openai_encoding_format="base64")
+    return make_http_world(batch_size=10, breaker_open_s=OPEN_S)
 
 
 def probes(server: ScriptedProvider) -> int:
@@ -288,7 +258,9 @@ class TestATextThatIsThrottledAlone:
         self, make_http_world: MakeWorld, server: ScriptedProvider
     ) -> None:
         """429 for a call that is too large, in words that nobody knows."""
-        world = make_http_world(provider_throttled_pause_s=1.0)
+        world = make_http_world(
+            batch_size=10, breaker_open_s=OPEN_S, provider_throttled_pause_s=1.0
+        )
         server.script(throttle_over=300)
         world.write_many(10)
         world.write(3, full_name="large " * 60)
@@ -310,7 +282,9 @@ class TestATextThatIsThrottledAlone:
     def test_a_batch_beyond_the_limit_is_split(
         self, make_http_world: MakeWorld, server: ScriptedProvider
     ) -> None:
-        world = make_http_world(provider_throttled_pause_s=1.0)
+        world = make_http_world(
+            batch_size=10, breaker_open_s=OPEN_S, provider_throttled_pause_s=1.0
+        )
         server.script(throttle_over=60)
         world.write_many(10)
         while world.outbox():
@@ -321,7 +295,9 @@ class TestATextThatIsThrottledAlone:
     def test_a_limit_that_all_have_reached_blames_nobody(
         self, make_http_world: MakeWorld, server: ScriptedProvider
     ) -> None:
-        world = make_http_world(provider_throttled_pause_s=1.0)
+        world = make_http_world(
+            batch_size=10, breaker_open_s=OPEN_S, provider_throttled_pause_s=1.0
+        )
         server.script(fail_next=8, status=429)
         world.write_many(3)
         while world.outbox():

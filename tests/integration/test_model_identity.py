@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,38 +11,17 @@ from embed_star.calls import PROBE_TEXT
 from embed_star.errors import ProviderConfigError
 from embed_star.guards.breaker import Phase
 from embed_star.store.spaces import Identity
-from tests.conftest import DIMENSIONS, MakeWorld
+from tests.conftest import MakeWorld
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.servers import eventually
 from tests.support.world import World
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider("--dimensions", str(DIMENSIONS)) as server:
-        yield server
-
-
 @pytest.fixture
-def make_process(make_world: MakeWorld, server: ScriptedProvider) -> MakeWorld:
+def make_process(make_http_world: MakeWorld) -> MakeWorld:
     """Processes on one database, one after the other; the model is a deployment's name."""
-    server.reset()
-
-    def make(**changes: Any) -> World:
-        settings = {
-            "embedding_provider": "openai",
-            "embedding_model": "my-deployment",
-            "openai_base_url": server.openai_url,
-            "openai_encoding_format": "base64",  # nothing else is asked because of it
-            "breaker_open_s": 0.2,
-            "breaker_successes": 1,
-            "provider_requests_per_minute": 0,
-        }
-        world = make_world(**{**settings, **changes})
-        world.use_own_provider()
-        return world
-
-    return make
+    settings = {"embedding_model": "my-deployment", "breaker_open_s": 0.2}
+    return lambda **changes: make_http_world(**{**settings, **changes})
 
 
 def recorded(world: World) -> Identity:
