@@ -19,7 +19,7 @@ from bench.scraping import scraped
 from bench.soak import soak
 from bench.stack import Bench, Shape, quantile, running
 from embed_star.errors import EmbedStarError
-from embed_star.store.codec import record
+from embed_star.store.client.codec import record
 
 CONSOLE = Console()
 _TURNS = 7

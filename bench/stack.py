@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from embed_star.devstack.programs import Part, standard_parts
+from embed_star.devstack.servers import ServerOptions
+from embed_star.devstack.stack import LocalStack
 from embed_star.models import Lane, Status
-from embed_star.producer import LEASE_KEY
+from embed_star.produce.producer import LEASE_KEY
 from embed_star.services import Services
-from embed_star.stack.parts import Part, standard_parts
-from embed_star.stack.servers import ServerOptions
-from embed_star.stack.stack import LocalStack
-from embed_star.store.codec import VectorBytes, record
+from embed_star.store.client.codec import VectorBytes, record
 from tests.support.scripted_provider import ScriptedProvider
 
 DIMENSIONS = 768

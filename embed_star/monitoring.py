@@ -17,9 +17,9 @@ from prometheus_client import (
 from prometheus_client.gc_collector import GCCollector
 from redis.exceptions import RedisError
 
+from embed_star.coordination.client import check_writes
 from embed_star.errors import EmbedStarError, SchemaError
 from embed_star.events import Event, Listeners
-from embed_star.guards.connection import check_writes
 from embed_star.models import Lane
 from embed_star.observe.fleet import DatabaseFacts, FleetGauges, RedisFacts
 from embed_star.observe.health import Live, Missing, Pulse, Readiness, liveness
@@ -28,7 +28,7 @@ from embed_star.observe.process import BeforeScrape, Information, PoolMetrics
 from embed_star.observe.server import MonitoringServer
 from embed_star.services import Services
 from embed_star.settings import Settings
-from embed_star.store.marks import SWEPT
+from embed_star.store.tables.timestamps import SWEPT
 
 
 def producer_pulse(settings: Settings) -> Pulse:

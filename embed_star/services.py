@@ -14,55 +14,57 @@ from typing import Self
 import structlog
 from redis import Redis
 
-from embed_star import providers, text
-from embed_star.backlog import Backlog, Dispatcher, Pace
+from embed_star import providers
 from embed_star.backup.restoring import Restorer
 from embed_star.backup.saving import Saver
-from embed_star.cache import VectorCache
-from embed_star.calls import Calls
-from embed_star.canary import Canary
+from embed_star.calling.breaker import breaker
+from embed_star.calling.breaker.breaker import Breaker, FallbackBreaker, NeverOpen, Thresholds
+from embed_star.calling.breaker.memory import LocalBreaker
+from embed_star.calling.breaker.shared import RedisBreaker
+from embed_star.calling.canary import Canary
+from embed_star.calling.gateway import Calls
+from embed_star.calling.instrumented import MeasuredProvider
+from embed_star.calling.rate_limit.memory import LocalBudget
+from embed_star.calling.rate_limit.rate_limiter import Budget
+from embed_star.calling.rate_limit.rate_limiter import Limits as RateLimits
+from embed_star.calling.rate_limit.shared import FallbackBudget, RedisBudget
+from embed_star.calling.rate_limited import BudgetedProvider
+from embed_star.calling.validation import Validator
+from embed_star.claims.redis_locks import RedisLocks
+from embed_star.coordination import client
+from embed_star.coordination.cache import VectorCache
+from embed_star.coordination.dead_letters import DeadLetters
+from embed_star.coordination.in_flight import Runs
+from embed_star.coordination.names import cache_prefix_of, celery_prefix_of, prefix_of
+from embed_star.coordination.queues import Queues
+from embed_star.embed import text
+from embed_star.embed.bisection import Buyer
+from embed_star.embed.embedder import Embedder, Limits, Storer
+from embed_star.embed.poison import Suspects
 from embed_star.errors import RedisUnavailable, TransientError
 from embed_star.events import Emit, nobody
-from embed_star.grace import Grace
-from embed_star.guards import breaker, connection
-from embed_star.guards.breaker import Breaker, FallbackBreaker, NeverOpen, Thresholds
-from embed_star.guards.budget import Budget
-from embed_star.guards.budget import Limits as RateLimits
-from embed_star.guards.dead_letters import DeadLetters
-from embed_star.guards.local_breaker import LocalBreaker
-from embed_star.guards.local_budget import LocalBudget
-from embed_star.guards.locks import RedisLocks
-from embed_star.guards.names import cache_prefix_of, celery_prefix_of, prefix_of
-from embed_star.guards.queues import Queues
-from embed_star.guards.redis_breaker import RedisBreaker
-from embed_star.guards.runs import Runs
-from embed_star.guards.shared_budget import FallbackBudget, RedisBudget
-from embed_star.guards.suspects import Suspects
 from embed_star.models import Space
-from embed_star.pipeline import Embedder, Limits, Storer
+from embed_star.produce.backlog import Backlog, Dispatcher, Pace
+from embed_star.produce.reconcile import Reconciler
 from embed_star.providers.base import Provider
-from embed_star.providers.budgeted import BudgetedProvider
-from embed_star.providers.measured import MeasuredProvider
-from embed_star.purchase import Buyer
-from embed_star.reconcile import Reconciler
 from embed_star.search import Search
 from embed_star.settings import LOCK_MARGIN_S, Settings
-from embed_star.store.connection import Target
-from embed_star.store.cursors import Cursors
-from embed_star.store.failures import Failures
-from embed_star.store.installation import Installation
-from embed_star.store.locks import LockTable
-from embed_star.store.marks import Marks
+from embed_star.shutdown import Grace
+from embed_star.store.client.connection import Target
+from embed_star.store.client.pool import Database, Pool
 from embed_star.store.migrations import Migrator, find_directory, read_migrations
-from embed_star.store.orphans import Orphans
-from embed_star.store.outbox import Outbox
-from embed_star.store.pool import Database, Pool
-from embed_star.store.records import Records
-from embed_star.store.repos import Repos
-from embed_star.store.space_watch import SpaceWatch
-from embed_star.store.spaces import Spaces
-from embed_star.store.vectors import Vectors
-from embed_star.validation import Validator
+from embed_star.store.tables.checkpoints import Cursors
+from embed_star.store.tables.failures import Failures
+from embed_star.store.tables.installation import Installation
+from embed_star.store.tables.locks import LockTable
+from embed_star.store.tables.orphans import Orphans
+from embed_star.store.tables.outbox import Outbox
+from embed_star.store.tables.records import Records
+from embed_star.store.tables.repos import Repos
+from embed_star.store.tables.space_watch import SpaceWatch
+from embed_star.store.tables.spaces import Spaces
+from embed_star.store.tables.timestamps import Marks
+from embed_star.store.tables.vectors import Vectors
 
 log = structlog.get_logger(__name__)
 
@@ -235,7 +237,7 @@ class Services:
 
     @cached_property
     def redis(self) -> Redis:
-        return connection.connect(self.settings.redis_url, self.settings.redis_timeout_s)
+        return client.connect(self.settings.redis_url, self.settings.redis_timeout_s)
 
     @cached_property
     def locks(self) -> RedisLocks:
@@ -327,7 +329,7 @@ class Services:
         settings = self.settings
         if not settings.cache_url:
             return self.redis
-        return connection.connect(settings.cache_url, settings.redis_timeout_s)
+        return client.connect(settings.cache_url, settings.redis_timeout_s)
 
     @cached_property
     def cache(self) -> VectorCache:
@@ -488,14 +490,14 @@ class Services:
         self.installation = self.store.installation.name()
         with suppress(RedisUnavailable):
             self.check_redis()
-            if policy := connection.eviction_policy(self.redis):
-                log.error("redis_evicts_keys", reason=connection.EVICTS.format(policy=policy))
+            if policy := client.eviction_policy(self.redis):
+                log.error("redis_evicts_keys", reason=client.EVICTS.format(policy=policy))
 
     def check_redis(self) -> None:
         """Raise ConfigError when a Redis is a kind that cannot be used; RedisUnavailable."""
-        connection.check_single(self.redis)
+        client.check_single(self.redis)
         if self.settings.cache_url:
-            connection.check_single(self.cache_redis)
+            client.check_single(self.cache_redis)
 
     def await_ready(self, on_try: Callable[[], None] = lambda: None) -> None:
         """`check`, and a database that is down is waited for; `on_try` is called each time.

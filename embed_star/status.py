@@ -6,8 +6,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from embed_star.calling.breaker.breaker import State
 from embed_star.errors import RedisUnavailable
-from embed_star.guards.breaker import State
 from embed_star.models import Lane
 from embed_star.services import Services
 

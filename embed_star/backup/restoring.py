@@ -14,11 +14,11 @@ from embed_star.backup.manifest import FAILURES, Manifest, SavedSpace, read_mani
 from embed_star.backup.saving import OnRecords, page_rows
 from embed_star.errors import AlreadyExists, BackupError, FenceLost
 from embed_star.models import Key, Space, key_text
-from embed_star.store.codec import record
-from embed_star.store.cursors import Cursors
-from embed_star.store.locks import LockTable
-from embed_star.store.records import Records
-from embed_star.store.spaces import Spaces
+from embed_star.store.client.codec import record
+from embed_star.store.tables.checkpoints import Cursors
+from embed_star.store.tables.locks import LockTable
+from embed_star.store.tables.records import Records
+from embed_star.store.tables.spaces import Spaces
 
 _FAILURE_ROWS = 500
 

@@ -17,10 +17,10 @@ from embed_star.errors import ShuttingDown
 from embed_star.events import Listeners
 from embed_star.observe import logging as observe_logging
 from embed_star.observe.health import Pulse
-from embed_star.producer import Lease, Producer, Rhythm
+from embed_star.produce.producer import Lease, Producer, Rhythm
 from embed_star.services import Services, target_of
 from embed_star.settings import Settings, load_settings
-from embed_star.store.connection import Connection
+from embed_star.store.client.connection import Connection
 
 if TYPE_CHECKING:
     from tasks.dispatch import CeleryDispatcher

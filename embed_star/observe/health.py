@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from embed_star.observe.readings import Reader
+from embed_star.observe.sampler import Reader
 
 READY_DEADLINE_S = 2.0
 READY_FRESH_S = 1.0

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from embed_star.devstack.processes import Child
 from embed_star.settings import SHUTDOWN_MARGIN_S
-from embed_star.stack.processes import Child
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines
 from tests.support.proxy import Proxy
 from tests.support.servers import eventually

@@ -20,9 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 from structlog.testing import capture_logs
 
-from embed_star.errors import RedisUnavailable
-from embed_star.guards import connection, local_breaker
-from embed_star.guards.breaker import (
+from embed_star.calling.breaker import memory as local_breaker
+from embed_star.calling.breaker.breaker import (
     DEFAULTS,
     PROBE_POLL_S,
     Admission,
@@ -33,10 +32,12 @@ from embed_star.guards.breaker import (
     State,
     Thresholds,
 )
-from embed_star.guards.local_breaker import LocalBreaker
-from embed_star.guards.redis_breaker import RedisBreaker
+from embed_star.calling.breaker.memory import LocalBreaker
+from embed_star.calling.breaker.shared import RedisBreaker
+from embed_star.coordination import client as connection
+from embed_star.devstack.servers import LocalServers, ServerOptions
+from embed_star.errors import RedisUnavailable
 from embed_star.settings import ProviderName
-from embed_star.stack.servers import LocalServers, ServerOptions
 from tests.support.servers import PROMPT_S, eventually
 
 THRESHOLDS = Thresholds(

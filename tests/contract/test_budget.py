@@ -23,9 +23,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from embed_star.errors import ProviderThrottled
-from embed_star.guards import connection
-from embed_star.guards.budget import (
+from embed_star.calling.rate_limit.memory import LocalBudget
+from embed_star.calling.rate_limit.rate_limiter import (
     BURST_S,
     MAX_WAIT_S,
     PAUSE_MAX_S,
@@ -35,9 +34,10 @@ from embed_star.guards.budget import (
     Wait,
     admit,
 )
-from embed_star.guards.local_budget import LocalBudget
-from embed_star.guards.shared_budget import ASK_AGAIN_S, FallbackBudget, RedisBudget
-from embed_star.stack.servers import LocalServers, ServerOptions
+from embed_star.calling.rate_limit.shared import ASK_AGAIN_S, FallbackBudget, RedisBudget
+from embed_star.coordination import client as connection
+from embed_star.devstack.servers import LocalServers, ServerOptions
+from embed_star.errors import ProviderThrottled
 
 MakeBudget = Callable[[Limits], Budget]
 

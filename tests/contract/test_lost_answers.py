@@ -8,16 +8,16 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
+from embed_star.calling.breaker.breaker import Phase, Thresholds
+from embed_star.calling.breaker.shared import RedisBreaker
+from embed_star.calling.rate_limit.rate_limiter import Grant, Limits
+from embed_star.calling.rate_limit.shared import RedisBudget
+from embed_star.claims.redis_locks import RedisLocks
+from embed_star.coordination import client as connection
+from embed_star.coordination.in_flight import Runs
+from embed_star.embed.poison import Suspects
 from embed_star.errors import RedisUnavailable
-from embed_star.guards import connection
-from embed_star.guards.breaker import Phase, Thresholds
-from embed_star.guards.budget import Grant, Limits
-from embed_star.guards.locks import RedisLocks
-from embed_star.guards.redis_breaker import RedisBreaker
-from embed_star.guards.runs import Runs
-from embed_star.guards.shared_budget import RedisBudget
-from embed_star.guards.suspects import Suspects
-from embed_star.producer import Lease
+from embed_star.produce.producer import Lease
 from tests.support.lost_answers import LostAnswers
 
 SCRIPT = b"EVALSHA"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from embed_star.guards import connection
-from embed_star.guards.runs import Runs
+from embed_star.coordination import client as connection
+from embed_star.coordination.in_flight import Runs
 
 LONG_S = 3600.0
 

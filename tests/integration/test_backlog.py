@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from embed_star.backlog import Turn
 from embed_star.models import Lane, key_text
+from embed_star.produce.backlog import Turn
 from tests.conftest import MakeWorld
 from tests.support.world import World
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from embed_star.calls import ALONE_MAX, PROBE_TEXT
+from embed_star.calling.breaker.breaker import Phase, Thresholds
+from embed_star.calling.breaker.memory import LocalBreaker
+from embed_star.calling.gateway import ALONE_MAX, PROBE_TEXT
 from embed_star.errors import (
     EmbedStarError,
     ProviderProtocolError,
     ProviderThrottled,
     ProviderUnavailable,
 )
-from embed_star.guards.breaker import Phase, Thresholds
-from embed_star.guards.local_breaker import LocalBreaker
 from embed_star.models import Status
 from tests.conftest import MakeWorld
 from tests.support.world import World

@@ -16,8 +16,8 @@ from embed_star.errors import SchemaError, StoreError
 from embed_star.services import target_of
 from embed_star.settings import Settings
 from embed_star.store import migrations as module
+from embed_star.store.client.pool import Database, Pool
 from embed_star.store.migrations import Migration, Migrator, find_directory, read_migrations
-from embed_star.store.pool import Database, Pool
 from tests.conftest import MakeSettings
 from tests.support.servers import PROMPT_S
 
@@ -133,7 +133,7 @@ class TestManyAtOnce:
             "from embed_star.services import target_of\n"
             "from embed_star.settings import load_settings\n"
             "from embed_star.store import migrations\n"
-            "from embed_star.store.pool import Database, Pool\n"
+            "from embed_star.store.client.pool import Database, Pool\n"
             "from tests.integration.test_migrations import ONE, TWO\n"
             "migrations.LOCK_S = 0.5\n"
             "database = Database(Pool(target_of(load_settings(_env_file=None))))\n"

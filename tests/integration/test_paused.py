@@ -7,8 +7,9 @@ from contextlib import suppress
 
 import pytest
 
-from embed_star.backlog import Turn
-from embed_star.calls import PROBE_TEXT
+from embed_star.calling.breaker.breaker import Phase, Thresholds
+from embed_star.calling.breaker.memory import LocalBreaker
+from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.errors import (
     EmbedStarError,
     InputRejected,
@@ -18,9 +19,8 @@ from embed_star.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
-from embed_star.guards.breaker import Phase, Thresholds
-from embed_star.guards.local_breaker import LocalBreaker
 from embed_star.models import Status
+from embed_star.produce.backlog import Turn
 from embed_star.providers.base import Embeddings
 from embed_star.services import thresholds_of
 from tests.conftest import MakeSettings, MakeWorld

@@ -8,7 +8,12 @@ from typing import cast
 
 import pytest
 
-from embed_star.calls import Calls
+from embed_star.calling.breaker.breaker import NeverOpen
+from embed_star.calling.gateway import Calls
+from embed_star.embed.bisection import Buyer
+from embed_star.embed.embedder import Embedder, Limits
+from embed_star.embed.poison import Suspects
+from embed_star.embed.text import text_hash
 from embed_star.errors import (
     EmbedStarError,
     ProviderAuthError,
@@ -19,14 +24,9 @@ from embed_star.errors import (
     RedisUnavailable,
     StoreUnavailable,
 )
-from embed_star.guards.breaker import NeverOpen
-from embed_star.guards.suspects import Suspects
 from embed_star.models import Key, Status
-from embed_star.pipeline import Embedder, Limits
-from embed_star.purchase import Buyer
 from embed_star.services import Services
-from embed_star.store.locks import LockTable
-from embed_star.text import text_hash
+from embed_star.store.tables.locks import LockTable
 from tests.conftest import MakeWorld
 from tests.support.world import World
 

@@ -11,10 +11,10 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from embed_star import producer as producer_module
-from embed_star.backlog import Backlog, Turn
 from embed_star.errors import StoreUnavailable
-from embed_star.producer import Doorbell
+from embed_star.produce import producer as producer_module
+from embed_star.produce.backlog import Backlog, Turn
+from embed_star.produce.producer import Doorbell
 from tests.conftest import MakeWorld
 from tests.support.running_producer import NEVER_S, OFTEN_S, RHYTHM, Bell, Start
 from tests.support.servers import PROMPT_S, eventually

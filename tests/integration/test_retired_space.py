@@ -9,8 +9,8 @@ import pytest
 
 from embed_star.errors import AnotherSpace, SpaceRetired
 from embed_star.models import Batch, Outcome, Status
-from embed_star.producer import LEASE_KEY, Lease, Producer, Rhythm
-from embed_star.store.vectors import BulkWrite
+from embed_star.produce.producer import LEASE_KEY, Lease, Producer, Rhythm
+from embed_star.store.tables.vectors import BulkWrite
 from tests.conftest import MakeWorld
 from tests.support.world import World
 

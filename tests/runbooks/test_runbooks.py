@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from embed_star.producer import LEASE_KEY
-from embed_star.stack.processes import Child
-from embed_star.stack.servers import free_port
+from embed_star.devstack.processes import Child
+from embed_star.devstack.servers import free_port
+from embed_star.produce.producer import LEASE_KEY
 from embed_star.store.bootstrap import bootstrap
-from embed_star.store.connection import Connection
+from embed_star.store.client.connection import Connection
 from tests.support.fleet import Fleet, Tenant
 from tests.support.runbook import FOLDER, Runbook
 from tests.support.servers import eventually, find_surreal, is_listening

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from embed_star.models import Batch, Lane, key_text
-from embed_star.producer import Doorbell, Lease, Producer, Rhythm
+from embed_star.produce.producer import Doorbell, Lease, Producer, Rhythm
 from embed_star.services import target_of
-from embed_star.store.connection import Connection
+from embed_star.store.client.connection import Connection
 from tests.support.servers import PROMPT_S
 from tests.support.world import Recorder, World
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from embed_star.errors import ShuttingDown
-from embed_star.grace import Grace
+from embed_star.shutdown import Grace
 
 PROMPT_S = 5.0
 NEVER_S = 3600.0
