@@ -85,12 +85,12 @@ class Bench:
 
     def await_claiming(self) -> float:
         """Wait for the first claim; when it was seen."""
-        _wait(lambda: self.services.runs.counts().in_flight > 0)
+        _wait(lambda: self.services.ledger.counts().in_flight > 0)
         return time.perf_counter()
 
     def await_written(self, rows: int) -> float:
         """Wait until all `rows` vectors are written; when that was seen."""
-        finished = self.services.runs
+        finished = self.services.ledger
         _wait(lambda: finished.counts().finished_total >= rows, poll_s=0.02)
         seen = time.perf_counter()
         written = self.services.store.vectors.count()
@@ -100,7 +100,7 @@ class Bench:
 
     def calls_paid(self) -> int:
         """Rows embedded by calls to the provider."""
-        return self.services.runs.totals().get(Status.EMBEDDED.value, 0)
+        return self.services.ledger.totals().get(Status.EMBEDDED.value, 0)
 
     def rebuild_rate(self, keys: Sequence[int]) -> float:
         """Rows/s from the first claim until the vectors of `keys`, all removed, are back."""

@@ -19,41 +19,41 @@ from embed_star.backup.restoring import Restorer
 from embed_star.backup.saving import Saver
 from embed_star.calling.breaker import breaker
 from embed_star.calling.breaker.breaker import Breaker, FallbackBreaker, NeverOpen, Thresholds
-from embed_star.calling.breaker.memory import LocalBreaker
+from embed_star.calling.breaker.memory import MemoryBreaker
 from embed_star.calling.breaker.shared import RedisBreaker
 from embed_star.calling.canary import Canary
-from embed_star.calling.gateway import Calls
-from embed_star.calling.instrumented import MeasuredProvider
-from embed_star.calling.rate_limit.memory import LocalBudget
-from embed_star.calling.rate_limit.rate_limiter import Budget
+from embed_star.calling.gateway import ProviderGateway
+from embed_star.calling.instrumented import InstrumentedProvider
+from embed_star.calling.rate_limit.memory import MemoryRateLimiter
 from embed_star.calling.rate_limit.rate_limiter import Limits as RateLimits
-from embed_star.calling.rate_limit.shared import FallbackBudget, RedisBudget
-from embed_star.calling.rate_limited import BudgetedProvider
+from embed_star.calling.rate_limit.rate_limiter import RateLimiter
+from embed_star.calling.rate_limit.shared import FallbackRateLimiter, RedisRateLimiter
+from embed_star.calling.rate_limited import RateLimitedProvider
 from embed_star.calling.validation import Validator
 from embed_star.claims.redis_locks import RedisLocks
 from embed_star.coordination import client
 from embed_star.coordination.cache import VectorCache
 from embed_star.coordination.dead_letters import DeadLetters
-from embed_star.coordination.in_flight import Runs
+from embed_star.coordination.in_flight import InFlightLedger
 from embed_star.coordination.names import cache_prefix_of, celery_prefix_of, prefix_of
 from embed_star.coordination.queues import Queues
 from embed_star.embed import text
 from embed_star.embed.bisection import Buyer
 from embed_star.embed.embedder import Embedder, Limits, Storer
-from embed_star.embed.poison import Suspects
+from embed_star.embed.poison import PoisonCounter
 from embed_star.errors import RedisUnavailable, TransientError
-from embed_star.events import Emit, nobody
+from embed_star.events import Emit, ignore_event
 from embed_star.models import Space
-from embed_star.produce.backlog import Backlog, Dispatcher, Pace
+from embed_star.produce.backlog import Backlog, Dispatcher, FlowControl
 from embed_star.produce.reconcile import Reconciler
 from embed_star.providers.base import Provider
 from embed_star.search import Search
 from embed_star.settings import LOCK_MARGIN_S, Settings
-from embed_star.shutdown import Grace
+from embed_star.shutdown import Shutdown
 from embed_star.store.client.connection import Target
 from embed_star.store.client.pool import Database, Pool
 from embed_star.store.migrations import Migrator, find_directory, read_migrations
-from embed_star.store.tables.checkpoints import Cursors
+from embed_star.store.tables.checkpoints import Checkpoints
 from embed_star.store.tables.failures import Failures
 from embed_star.store.tables.installation import Installation
 from embed_star.store.tables.locks import LockTable
@@ -63,7 +63,7 @@ from embed_star.store.tables.records import Records
 from embed_star.store.tables.repos import Repos
 from embed_star.store.tables.space_watch import SpaceWatch
 from embed_star.store.tables.spaces import Spaces
-from embed_star.store.tables.timestamps import Marks
+from embed_star.store.tables.timestamps import Timestamps
 from embed_star.store.tables.vectors import Vectors
 
 log = structlog.get_logger(__name__)
@@ -153,12 +153,12 @@ class Store:
         return Failures(self.database, self.space)
 
     @cached_property
-    def cursors(self) -> Cursors:
-        return Cursors(self.database, self.space)
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.database, self.space)
 
     @cached_property
-    def marks(self) -> Marks:
-        return Marks(self.database)
+    def timestamps(self) -> Timestamps:
+        return Timestamps(self.database)
 
     @cached_property
     def space_watch(self) -> SpaceWatch:
@@ -193,7 +193,7 @@ class Services:
     def __init__(
         self,
         settings: Settings,
-        emit: Emit = nobody,
+        emit: Emit = ignore_event,
         *,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
@@ -220,8 +220,8 @@ class Services:
         return hashlib.sha256(self.settings.endpoint.encode()).hexdigest()[:8]
 
     @cached_property
-    def grace(self) -> Grace:
-        return Grace(self.settings.grace_s)
+    def grace(self) -> Shutdown:
+        return Shutdown(self.settings.grace_s)
 
     @cached_property
     def store(self) -> Store:
@@ -249,8 +249,8 @@ class Services:
         return RedisLocks(self.redis, self.redis_prefix, "lease")
 
     @cached_property
-    def runs(self) -> Runs:
-        return Runs(self.redis, self.redis_prefix)
+    def ledger(self) -> InFlightLedger:
+        return InFlightLedger(self.redis, self.redis_prefix)
 
     @cached_property
     def queues(self) -> Queues:
@@ -271,20 +271,20 @@ class Services:
             return NeverOpen()
         name = f"{self.space.provider}:{self.space.model}:{self.endpoint}"
         shared = RedisBreaker(self.redis, self.redis_prefix, name, thresholds)
-        return FallbackBreaker(shared, LocalBreaker(thresholds))
+        return FallbackBreaker(shared, MemoryBreaker(thresholds))
 
     @cached_property
     def canary(self) -> Canary:
         return Canary(self.validator, self.store.spaces, self.space)
 
     @cached_property
-    def calls(self) -> Calls:
-        return Calls(
-            self.budgeted_provider(),
+    def calls(self) -> ProviderGateway:
+        return ProviderGateway(
+            self.rate_limited_provider(),
             self.breaker,
             self.grace,
             canary=self.canary,
-            apart=self.budgeted_provider(pauses=False),
+            apart=self.rate_limited_provider(pauses=False),
             dimensions=self.space.dimensions,
             at_once=self.settings.parallel_workers,
             sleep=self._sleep,
@@ -300,22 +300,22 @@ class Services:
         )
 
     @cached_property
-    def budget(self) -> Budget:
+    def budget(self) -> RateLimiter:
         """The fleet's, for this model; of no use where the model is in the process."""
         settings, wait_s = self.settings, self.settings.budget_wait_s
-        local = LocalBudget(self.rate_limits, max_wait_s=wait_s)
+        local = MemoryRateLimiter(self.rate_limits, max_wait_s=wait_s)
         if settings.embedding_provider == "local":
             return local
         name = f"{settings.embedding_provider}:{settings.model}:{self.endpoint}"
-        shared = RedisBudget(
+        shared = RedisRateLimiter(
             self.redis, self.redis_prefix, name, self.rate_limits, max_wait_s=wait_s
         )
-        return FallbackBudget(shared, local)
+        return FallbackRateLimiter(shared, local)
 
-    def budgeted_provider(self, *, reserved: bool = False, pauses: bool = True) -> Provider:
-        """The provider, asked within the budget; see `BudgetedProvider`."""
-        return BudgetedProvider(
-            MeasuredProvider(self.provider, self.emit),
+    def rate_limited_provider(self, *, reserved: bool = False, pauses: bool = True) -> Provider:
+        """The provider, asked within the budget; see `RateLimitedProvider`."""
+        return RateLimitedProvider(
+            InstrumentedProvider(self.provider, self.emit),
             self.budget,
             text.estimate_tokens,
             throttled_pause_s=self.settings.provider_throttled_pause_s,
@@ -362,7 +362,7 @@ class Services:
             repos=self.store.repos,
             locks=self.locks,
             lock_table=self.store.locks,
-            runs=self.runs,
+            ledger=self.ledger,
             cache=self.cache,
             buyer=self.make_buyer(),
             space_watch=self.store.space_watch,
@@ -377,9 +377,9 @@ class Services:
         )
 
     @cached_property
-    def throttled(self) -> Suspects:
+    def throttled(self) -> PoisonCounter:
         server = f"{self.space.name}:{self.endpoint}"
-        return Suspects(self.redis, self.redis_prefix, server, "throttled")
+        return PoisonCounter(self.redis, self.redis_prefix, server, "throttled")
 
     def make_buyer(self, clock: Callable[[], float] = time.monotonic) -> Buyer:
         """What gets vectors from the provider into the cache."""
@@ -387,7 +387,9 @@ class Services:
             calls=self.calls,
             cache=self.cache,
             validator=self.validator,
-            suspects=Suspects(self.redis, self.redis_prefix, f"{self.space.name}:{self.endpoint}"),
+            suspects=PoisonCounter(
+                self.redis, self.redis_prefix, f"{self.space.name}:{self.endpoint}"
+            ),
             throttled=self.throttled,
             batch_max_tokens=self.settings.batch_max_tokens,
             most_s=self.settings.batch_max_s,
@@ -401,7 +403,7 @@ class Services:
             vectors=self.store.vectors,
             locks=self.locks,
             lock_table=self.store.locks,
-            runs=self.runs,
+            ledger=self.ledger,
             cache=self.cache,
             space=self.space,
             space_watch=self.store.space_watch,
@@ -412,7 +414,7 @@ class Services:
     def search(self) -> Search:
         return Search(
             vectors=self.store.vectors,
-            provider=self.budgeted_provider(reserved=True),
+            provider=self.rate_limited_provider(reserved=True),
             cache=self.cache,
             validator=self.validator,
             canary=self.canary,
@@ -426,12 +428,12 @@ class Services:
             outbox=self.store.outbox,
             locks=self.locks,
             lock_table=self.store.locks,
-            runs=self.runs,
+            ledger=self.ledger,
             breaker=self.breaker,
             dispatcher=dispatcher,
             space=self.space,
             space_watch=self.store.space_watch,
-            pace=Pace(
+            flow=FlowControl(
                 batch_rows=settings.batch_size,
                 batch_tokens=settings.batch_max_tokens,
                 text_tokens=settings.text_tokens,
@@ -463,7 +465,7 @@ class Services:
             records=Records(store.database),
             locks=store.locks,
             spaces=store.spaces,
-            cursors=store.cursors,
+            checkpoints=store.checkpoints,
             lock_ttl_s=self.settings.lock_ttl_s,
         )
 
@@ -475,7 +477,7 @@ class Services:
             outbox=self.store.outbox,
             orphans=Orphans(self.store.database),
             spaces=self.store.spaces,
-            cursors=self.store.cursors,
+            checkpoints=self.store.checkpoints,
             text_max_tokens=self.settings.text_tokens,
             page_rows=self.settings.reconcile_page_rows,
         )

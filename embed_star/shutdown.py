@@ -21,7 +21,7 @@ is given back meanwhile."""
 _SLOT_POLL_S = 0.1
 
 
-class Grace:
+class Shutdown:
     """How a process ends, in three steps: waits end at once and nothing new begins; when the
     grace is over, what still runs is cut off; when that does not help, the end comes by force.
 

@@ -51,7 +51,7 @@ def register(app: Celery, settings: Settings) -> None:
                 dispatched = services.backlog(CeleryDispatcher(app)).dispatch().dispatched
             finally:
                 lease.give_up()
-        services.store.marks.set(SWEPT)
+        services.store.timestamps.set(SWEPT)
         log.info("swept", cleared_locks=cleared, dispatched=dispatched)
 
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types

@@ -31,7 +31,7 @@ from embed_star.errors import (
     TooManyTexts,
 )
 from embed_star.providers.base import Embeddings, Provider, Vectors
-from embed_star.shutdown import Grace
+from embed_star.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
 
@@ -60,14 +60,14 @@ CHANCE = 1e-5
 otherwise, and the text still be blamed."""
 
 
-class Calls:
+class ProviderGateway:
     """The calls of one process to its provider. Thread-safe."""
 
     def __init__(
         self,
         provider: Provider,
         breaker: Breaker,
-        grace: Grace,
+        grace: Shutdown,
         *,
         canary: Canary,
         dimensions: int,

@@ -34,7 +34,7 @@ FAULTS = (*(name for _, name in _FAULTS), BUG)
 """What a call that did not go well is told as. `bug`: an error that no provider may raise."""
 
 
-class MeasuredProvider:
+class InstrumentedProvider:
     """A `Provider` over another one, which changes nothing."""
 
     def __init__(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from embed_star.calling.rate_limit.rate_limiter import Budget, admit
+from embed_star.calling.rate_limit.rate_limiter import RateLimiter, admit
 from embed_star.errors import ProviderThrottled
 from embed_star.providers.base import Embeddings, Provider
 
@@ -17,7 +17,7 @@ PAUSE_MIN_S = 1.0
 """However soon a provider that answered 429 says to come back."""
 
 
-class BudgetedProvider:
+class RateLimitedProvider:
     """A `Provider` over another one: each call waits for its slot, and 429 pauses the fleet.
 
     A call that cannot be made soon raises ProviderThrottled, as does a 429; both say when
@@ -27,7 +27,7 @@ class BudgetedProvider:
     def __init__(
         self,
         provider: Provider,
-        budget: Budget,
+        budget: RateLimiter,
         estimate_tokens: Callable[[str], int],
         *,
         throttled_pause_s: float,

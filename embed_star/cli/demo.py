@@ -141,7 +141,7 @@ def await_embedded(services: Services, rows: int, console: Console | None = None
         seconds = time.monotonic() - started
         bar.update(shown, completed=store.vectors.count())
     failed = sum(store.failures.by_reason().values())
-    return Done(store.vectors.count(), seconds, services.runs.totals(), failed)
+    return Done(store.vectors.count(), seconds, services.ledger.totals(), failed)
 
 
 def _summary(console: Console, done: Done) -> None:

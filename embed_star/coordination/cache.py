@@ -18,7 +18,7 @@ from cachetools import TTLCache
 from numpy.typing import NDArray
 
 from embed_star.coordination.client import redis_errors
-from embed_star.events import CacheRead, Emit, nobody
+from embed_star.events import CacheRead, Emit, ignore_event
 
 Vector = NDArray[np.float32]
 _CHECKSUM_BYTES = 4
@@ -42,7 +42,7 @@ class VectorCache:
         ttl_s: float,
         local_entries: int,
         local_ttl_s: float,
-        emit: Emit = nobody,
+        emit: Emit = ignore_event,
     ) -> None:
         """`prefix` is the space's; `source` names the server that its vectors come from."""
         self._client = client

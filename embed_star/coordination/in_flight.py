@@ -95,7 +95,7 @@ _GIVEN_BACK = "given back"
 """The message on the channel that says so; all others only ring."""
 
 
-class Runs:
+class InFlightLedger:
     """Bookkeeping of runs; every method is one Lua call. Raises RedisUnavailable.
 
     A call that the client sends again, its answer lost, counts once.

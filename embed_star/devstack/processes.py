@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from embed_star.devstack.reaper import Guardian
+from embed_star.devstack.reaper import Reaper
 from embed_star.errors import EmbedStarError
 
 T = TypeVar("T")
 
 _GATE = 'read -r go && exec "$@"'
-"""The program begins once the guardian knows it: no line, no start (`read` takes one line
+"""The program begins once the reaper knows it: no line, no start (`read` takes one line
 only, so that the program finds the rest on its standard input)."""
 
 _POLL_S = 0.03
@@ -53,13 +53,13 @@ class Child:
         name: str,
         command: Command,
         log: Path,
-        guardian: Guardian,
+        reaper: Reaper,
         on_end: Callable[[Child], None] | None = None,
     ) -> None:
         self.name = name
         self.log = log
         self.ended = threading.Event()
-        self._guardian = guardian
+        self._guardian = reaper
         self._on_end = on_end
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
             self._log_start = os.fstat(output.fileno()).st_size
@@ -72,7 +72,7 @@ class Child:
                 start_new_session=True,
             )
         try:
-            guardian.watch(self.pid)
+            reaper.watch(self.pid)
             self._open_gate(command.stdin)
         except BaseException:
             self.kill()

@@ -1,11 +1,11 @@
 """Ends what a stack started when the stack itself is killed.
 
 A small process holds the reading end of a pipe whose other end only the stack has: when
-that end closes, or the guardian's parent changes, the stack is gone. Not
+that end closes, or the reaper's parent changes, the stack is gone. Not
 PR_SET_PDEATHSIG: it is Linux only, it needs `preexec_fn`, which is not safe beside
 threads, and it fires when the forking *thread* ends. Pipes and process groups are POSIX.
 
-The module is run as a script by its path (`python -I -S guardian.py`), so it imports
+The module is run as a script by its path (`python -I -S reaper.py`), so it imports
 nothing but the standard library.
 """
 
@@ -25,10 +25,10 @@ GRACE_S = 5.0
 """From SIGTERM to SIGKILL. The database is the only truth, so a worker may be cut off."""
 
 
-class Guardian:
+class Reaper:
     """The stack's side. Safe to call from several threads.
 
-    `lock` is a descriptor that the guardian keeps open until all it guards has ended, so
+    `lock` is a descriptor that the reaper keeps open until all it guards has ended, so
     that a new stack cannot take the data directory under servers that still close.
     """
 
@@ -55,7 +55,7 @@ class Guardian:
         self._order(f"file {path}")
 
     def close(self) -> None:
-        """End the guardian; what it still guards goes too."""
+        """End the reaper; what it still guards goes too."""
         with self._mutex:
             self._close()
             self._orders.clear()
@@ -96,7 +96,7 @@ class Guardian:
 
 
 def _serve() -> None:
-    """The guardian's side: note the orders on standard input until the stack is gone."""
+    """The reaper's side: note the orders on standard input until the stack is gone."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     parent = os.getppid()

@@ -18,7 +18,7 @@ from embed_star.devstack.database import (
 from embed_star.devstack.datadir import Credentials, DataDir
 from embed_star.devstack.environment import inherited
 from embed_star.devstack.processes import Child, Command, await_ready
-from embed_star.devstack.reaper import Guardian
+from embed_star.devstack.reaper import Reaper
 from embed_star.devstack.redis_server import RedisServer, find_redis_server
 from embed_star.errors import EmbedStarError
 
@@ -77,7 +77,7 @@ class LocalServers:
         self.options = options or ServerOptions()
         self.processes: dict[str, Child] = {}
         self.ports: dict[str, int] = {}
-        self.guardian = Guardian(-1)
+        self.guardian = Reaper(-1)
         self._inherited = inherited(env)
         self._on_end = on_end
         self._aborted = aborted
@@ -93,7 +93,7 @@ class LocalServers:
         redis_server = find_redis_server(self._inherited) if self.options.redis else None
         surreal = self._find_surreal()
         self.data.acquire()
-        self.guardian = Guardian(self.data.lock)
+        self.guardian = Reaper(self.data.lock)
         try:
             self._credentials = self.data.credentials()
             servers = [self._redis(redis_server)] if redis_server else []

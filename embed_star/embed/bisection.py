@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from embed_star.calling.gateway import Calls
+from embed_star.calling.gateway import ProviderGateway
 from embed_star.calling.validation import Validator
 from embed_star.coordination.cache import VectorCache
 from embed_star.embed import text
 from embed_star.embed.batching import batches, halves
-from embed_star.embed.poison import Suspects
+from embed_star.embed.poison import PoisonCounter
 from embed_star.errors import (
     InputRejected,
     InputSuspected,
@@ -32,7 +32,7 @@ from embed_star.errors import (
     RedisUnavailable,
     TooManyTexts,
 )
-from embed_star.events import Emit, VectorsJudged, nobody
+from embed_star.events import Emit, VectorsJudged, ignore_event
 from embed_star.providers.base import Vectors
 
 log = structlog.get_logger(__name__)
@@ -57,16 +57,16 @@ one to the next a lock of its row ends."""
 class Buyer:
     """What every purchase needs."""
 
-    calls: Calls
+    calls: ProviderGateway
     cache: VectorCache
     validator: Validator
-    suspects: Suspects
-    throttled: Suspects
+    suspects: PoisonCounter
+    throttled: PoisonCounter
     """Texts that got a 429, and how often in a row."""
     batch_max_tokens: int
     most_s: float
     """No call is begun after so long: Redis would hand the task to another worker, too."""
-    emit: Emit = nobody
+    emit: Emit = ignore_event
     clock: Callable[[], float] = time.monotonic
 
     def purchase(self, before_each: Callable[[], None]) -> Purchase:
@@ -99,7 +99,7 @@ class Purchase:
     def make(self, texts: Mapping[str, str]) -> None:
         """Embed `texts` (hash → text) into the cache; what cannot be is in `refused`.
 
-        Raises what `Calls.embed` raises but what is said of these texts, and
+        Raises what `ProviderGateway.embed` raises but what is said of these texts, and
         ProviderUnavailable when it takes too long. What was paid for by then is kept.
         A text that is neither in the cache nor in `refused` then is blamed for nothing.
         """
@@ -330,7 +330,7 @@ class Purchase:
             self._ask_canary()
 
     def _ask_canary(self) -> None:
-        """As `Calls.ask_canary`."""
+        """As `ProviderGateway.ask_canary`."""
         self._check_time()
         with self.buyer.calls.slot():
             self.buyer.calls.ask_canary(self.before_each)

@@ -18,7 +18,7 @@ import structlog
 
 from embed_star.claims.redis_locks import LockLayer
 from embed_star.coordination.cache import Vector, VectorCache
-from embed_star.coordination.in_flight import Runs
+from embed_star.coordination.in_flight import InFlightLedger
 from embed_star.embed import text
 from embed_star.embed.bisection import Buyer
 from embed_star.errors import (
@@ -35,7 +35,7 @@ from embed_star.errors import (
     SpaceRetired,
     TransientError,
 )
-from embed_star.events import Emit, RowsLeft, RowsWritten, nobody
+from embed_star.events import Emit, RowsLeft, RowsWritten, ignore_event
 from embed_star.models import Batch, Key, Outcome, Pending, Space, Status, key_text
 from embed_star.store.tables.locks import LockTable
 from embed_star.store.tables.repos import Repos, RepoState
@@ -118,7 +118,7 @@ class Embedder:
         repos: Repos,
         locks: LockLayer,
         lock_table: LockTable,
-        runs: Runs,
+        ledger: InFlightLedger,
         cache: VectorCache,
         buyer: Buyer,
         space: Space,
@@ -129,7 +129,7 @@ class Embedder:
         self._repos = repos
         self._locks = locks
         self._lock_table = lock_table
-        self._runs = runs
+        self._ledger = ledger
         self._cache = cache
         self._buyer = buyer
         self._space = space
@@ -175,7 +175,7 @@ class Embedder:
         Without Redis nothing is noted, and none is known to be a copy.
         """
         try:
-            return self._runs.start(batch.run_id, rows, message, self._limits.redelivered_s)
+            return self._ledger.start(batch.run_id, rows, message, self._limits.redelivered_s)
         except RedisUnavailable as error:
             log.warning("run_not_counted", reason=str(error))
             return True
@@ -297,7 +297,7 @@ class Embedder:
         self._unlock(keys, held.run_id)
         if isinstance(error, ShuttingDown):
             with suppress(EmbedStarError):
-                self._runs.give_back(held.run_id, len(keys))
+                self._ledger.give_back(held.run_id, len(keys))
 
     def _unlock(self, keys: Sequence[Key], run_id: str) -> None:
         _unlock(self._lock_table, self._locks, keys, run_id)
@@ -326,17 +326,17 @@ class Storer:
         vectors: Vectors,
         locks: LockLayer,
         lock_table: LockTable,
-        runs: Runs,
+        ledger: InFlightLedger,
         cache: VectorCache,
         space: Space,
         space_watch: SpaceWatch,
         clock: Callable[[], float] = time.monotonic,
-        emit: Emit = nobody,
+        emit: Emit = ignore_event,
     ) -> None:
         self._vectors = vectors
         self._locks = locks
         self._lock_table = lock_table
-        self._runs = runs
+        self._ledger = ledger
         self._cache = cache
         self._space = space
         self._space_watch = space_watch
@@ -416,7 +416,7 @@ class Storer:
             self._locks.release([one.row.key for one in settled], run_id)
             done = sum(tally.values()) - tally[Status.LOST] - tally[Status.DEFERRED]
             totals = {status.value: rows for status, rows in tally.items() if rows}
-            self._runs.finish(run_id, totals | {"finished": done})
+            self._ledger.finish(run_id, totals | {"finished": done})
         except RedisUnavailable as error:
             # All is written. The locks end by themselves; the producer polls.
             log.warning("run_not_reported", reason=str(error))

@@ -34,7 +34,7 @@ return failures
 """
 
 
-class Suspects:
+class PoisonCounter:
     """The fleet's notes, by text hash. Every method raises RedisUnavailable.
 
     A text is asked alone before it is noted. One attempt at a batch may end before there

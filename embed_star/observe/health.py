@@ -21,7 +21,7 @@ class Answer:
     body: Mapping[str, Any]
 
 
-class Pulse:
+class Heartbeat:
     """A loop that says that it moves. Any thread may ask."""
 
     def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:

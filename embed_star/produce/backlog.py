@@ -13,15 +13,15 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from embed_star.calling.breaker.breaker import Breaker, Phase
-from embed_star.calling.rate_limit.rate_limiter import Budget
+from embed_star.calling.rate_limit.rate_limiter import RateLimiter
 from embed_star.claims.redis_locks import LockLayer
-from embed_star.coordination.in_flight import RunCounts, Runs
+from embed_star.coordination.in_flight import InFlightLedger, RunCounts
 from embed_star.embed import text
 from embed_star.embed.batching import batches
 from embed_star.errors import RedisUnavailable
-from embed_star.events import Emit, RowsContended, RunDispatched, nobody
+from embed_star.events import Emit, RowsContended, RunDispatched, ignore_event
 from embed_star.models import Batch, Key, Lane, Pending, Space
-from embed_star.shutdown import Grace
+from embed_star.shutdown import Shutdown
 from embed_star.store.tables import outbox as outbox_store
 from embed_star.store.tables.locks import LockTable
 from embed_star.store.tables.outbox import Outbox
@@ -48,7 +48,7 @@ class Dispatcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class FlowControl:
     """How much may be under way."""
 
     batch_rows: int
@@ -118,27 +118,27 @@ class Backlog:
         outbox: Outbox,
         locks: LockLayer,
         lock_table: LockTable,
-        runs: Runs,
+        ledger: InFlightLedger,
         breaker: Breaker,
         dispatcher: Dispatcher,
         space: Space,
         space_watch: SpaceWatch,
-        pace: Pace,
-        budget: Budget,
-        grace: Grace,
+        flow: FlowControl,
+        budget: RateLimiter,
+        grace: Shutdown,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
-        emit: Emit = nobody,
+        emit: Emit = ignore_event,
     ) -> None:
         self._outbox = outbox
         self._locks = locks
         self._lock_table = lock_table
-        self._runs = runs
+        self._ledger = ledger
         self._breaker = breaker
         self._dispatcher = dispatcher
         self._space = space
         self._space_watch = space_watch
-        self._pace = pace
+        self._flow = flow
         self._budget = budget
         self._grace = grace
         self._throughput = Throughput(clock)
@@ -172,7 +172,7 @@ class Backlog:
         RedisUnavailable and StoreUnavailable. Whatever was claimed and not enqueued by
         then is given back, or ends with its locks.
         """
-        counts = self._runs.counts()
+        counts = self._ledger.counts()
         self._release_unsure()
         if self.is_retired():
             return Turn(0, counts.in_flight)
@@ -183,20 +183,20 @@ class Backlog:
             self.rewind()  # what was given back in a pause lies behind
         if breaker.retry_in_s:
             return Turn(0, counts.in_flight, breaker.retry_in_s)
-        if self._budget.state().paused_s > self._pace.window_s:
+        if self._budget.state().paused_s > self._flow.window_s:
             return Turn(0, counts.in_flight)  # their locks would end before their turn
         dispatched = 0
         for lane in Lane:
             if breaker.phase is Phase.HALF_OPEN:
-                room = self._pace.batch_rows - counts.queued - dispatched
+                room = self._flow.batch_rows - counts.queued - dispatched
             else:
                 room = self._room(counts, rate, lane) - dispatched
             dispatched += self._dispatch_lane(lane, room)
-        gather = counts.queued > 0 and 0 < dispatched < self._pace.run_rows
+        gather = counts.queued > 0 and 0 < dispatched < self._flow.run_rows
         return Turn(dispatched, counts.in_flight + dispatched, gather=gather)
 
     def _room(self, counts: RunCounts, rate: float, lane: Lane) -> int:
-        pace = self._pace
+        pace = self._flow
         may_wait = max(2 * pace.run_rows, round(rate * pace.window_s))
         # What the provider will not let through in this time would only hold locks.
         served = max(pace.batch_rows, min(pace.limit_rows_s * pace.window_s, may_wait))
@@ -207,7 +207,7 @@ class Backlog:
     def _dispatch_lane(self, lane: Lane, room: int) -> int:
         dispatched = 0
         # Less than a batch is left for the next ring: half-empty calls cost the most.
-        least = min(self._pace.batch_rows, PAGE_ROWS, self._pace.max_in_flight_rows)
+        least = min(self._flow.batch_rows, PAGE_ROWS, self._flow.max_in_flight_rows)
         while room - dispatched >= least and not self._grace.begun:
             rows = min(PAGE_ROWS, room - dispatched)
             entries = self._outbox.page(lane, self._after[lane], rows)
@@ -227,7 +227,7 @@ class Backlog:
     def _claim_and_dispatch(self, lane: Lane, entries: Sequence[outbox_store.Entry]) -> int:
         pending = [Pending(key, ids, size) for key, ids, size in outbox_store.group(entries)]
         dispatched = 0
-        for rows in _slices(pending, self._pace.run_rows):
+        for rows in _slices(pending, self._flow.run_rows):
             if self._grace.begun:
                 break
             dispatched += self._start_run(lane, rows)
@@ -247,13 +247,13 @@ class Backlog:
             Batch(run_id, secrets.token_hex(8), self._space.name, tuple(group))
             for group in batches(
                 won,
-                max_rows=self._pace.batch_rows,
-                max_cost=self._pace.batch_tokens,
+                max_rows=self._flow.batch_rows,
+                max_cost=self._flow.batch_tokens,
                 cost=self._estimate,
             )
         ]
         try:
-            self._runs.begin(run_id, len(won), 2 * self._pace.lock_ttl_s)
+            self._ledger.begin(run_id, len(won), 2 * self._flow.lock_ttl_s)
             self._dispatcher.dispatch(made, lane)
         except BaseException:
             self._give_back(won, run_id)
@@ -270,14 +270,14 @@ class Backlog:
 
     def _estimate(self, row: Pending) -> int:
         """Tokens of the row's text, roughly: what is sent is measured again (see `purchase`)."""
-        return min(row.size // text.BYTES_PER_TOKEN + 1, self._pace.text_tokens)
+        return min(row.size // text.BYTES_PER_TOKEN + 1, self._flow.text_tokens)
 
     def _claim(self, rows: Sequence[Pending], run_id: str) -> list[Pending]:
         """Those of `rows` won in both layers. The database's layer is the one that counts.
 
         Raises RedisUnavailable, nothing claimed in the database: nothing could be enqueued.
         """
-        ttl_s = self._pace.lock_ttl_s
+        ttl_s = self._flow.lock_ttl_s
         keys = [row.key for row in rows]
         try:
             first = self._locks.acquire(keys, run_id, ttl_s)
@@ -308,7 +308,7 @@ class Backlog:
             self._lock_table.release(keys, run_id)
         with suppress(RedisUnavailable):  # each call may take its whole time-out
             self._locks.release(keys, run_id)
-            self._runs.finish(run_id, {})
+            self._ledger.finish(run_id, {})
 
     def _release_unsure(self) -> None:
         """Let go of what may have been claimed. Raises RedisUnavailable and StoreUnavailable.

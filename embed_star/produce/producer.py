@@ -1,4 +1,4 @@
-"""The watching loop: woken by a doorbell, by finished runs and by a poll."""
+"""The watching loop: woken by a notifier, by finished runs and by a poll."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from embed_star.claims.redis_locks import LockLayer
-from embed_star.coordination.in_flight import Runs
+from embed_star.coordination.in_flight import InFlightLedger
 from embed_star.errors import (
     EmbedStarError,
     RedisUnavailable,
@@ -22,7 +22,7 @@ from embed_star.errors import (
     WriteConflict,
     place_of,
 )
-from embed_star.events import Emit, LoopFailed, nobody
+from embed_star.events import Emit, LoopFailed, ignore_event
 from embed_star.produce.backlog import Backlog
 from embed_star.store.tables import outbox
 
@@ -32,7 +32,7 @@ LEASE_KEY = "leader"
 _BACKOFF_MAX_S = 5.0
 _BELL_STOPS_S = 2.0
 _NOTIFICATIONS_S = 100
-"""Notifications a second above which the doorbell is taken down for a second."""
+"""Notifications a second above which the notifier is taken down for a second."""
 
 GATHER_S = 0.25
 """The longest that rows gather into one run while those before them wait for a worker.
@@ -42,7 +42,7 @@ time, were 3 rows a call, and the queue grew to 3 s; with it, 0.5 s."""
 _GATHER_LOOK_S = 0.02
 
 
-class Doorbell(Protocol):
+class Notifier(Protocol):
     """A source of notifications: `store.connection.Connection` with a live query."""
 
     def listen(self, table: str) -> UUID:
@@ -59,7 +59,7 @@ class Doorbell(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class ProducerTimings:
     """How often, in seconds."""
 
     poll_s: float
@@ -67,7 +67,7 @@ class Rhythm:
     rewind_s: float
     """While work is under way, the lanes are read from their beginning this often."""
     quiet_rows: int
-    """With more rows than this in flight, nobody listens at the doorbell."""
+    """With more rows than this in flight, nobody listens at the notifier."""
 
 
 class Lease:
@@ -106,19 +106,19 @@ class Producer:
         *,
         backlog: Backlog,
         lease: Lease,
-        runs: Runs,
-        rhythm: Rhythm,
-        open_doorbell: Callable[[], Doorbell] | None,
+        ledger: InFlightLedger,
+        timings: ProducerTimings,
+        open_notifier: Callable[[], Notifier] | None,
         on_lead: Callable[[], None] = lambda: None,
         on_turn: Callable[[], None] = lambda: None,
-        emit: Emit = nobody,
+        emit: Emit = ignore_event,
     ) -> None:
         """`on_lead` is called when it begins to lead, `on_turn` with each look at the backlog."""
         self._backlog = backlog
         self._lease = lease
-        self._runs = runs
-        self._rhythm = rhythm
-        self._open_doorbell = open_doorbell
+        self._ledger = ledger
+        self._timings = timings
+        self._open_notifier = open_notifier
         self._on_lead = on_lead
         self._on_turn = on_turn
         self._emit = emit
@@ -150,10 +150,10 @@ class Producer:
         error that nobody expected: the next turn may not meet it, and others need the producer.
         """
         bells = [threading.Thread(target=self._hear_runs, daemon=True)]
-        if self._open_doorbell is not None:
+        if self._open_notifier is not None:
             bells.append(
                 threading.Thread(
-                    target=self._hear_database, args=(self._open_doorbell,), daemon=True
+                    target=self._hear_database, args=(self._open_notifier,), daemon=True
                 )
             )
         for bell in bells:
@@ -196,14 +196,14 @@ class Producer:
     def _turn(self) -> float:
         """One look at the backlog; how long to wait for a ring after it, in seconds."""
         if self._backlog.is_retired():
-            self._make_way()
-            return self._rhythm.poll_s
+            self._resign()
+            return self._timings.poll_s
         if not self._lease.hold():
             self._set_leading(False)
             if not self._standing_by:
                 log.info("standing_by")
                 self._standing_by = True
-            return self._rhythm.lease_s / 3
+            return self._timings.lease_s / 3
         self._set_leading(True)
         now = time.monotonic()
         given_back, self._given_back = self._given_back, False
@@ -211,22 +211,22 @@ class Producer:
             self._backlog.rewind()
             self._rewound = now
         turn = self._backlog.dispatch()
-        if turn.in_flight > self._rhythm.quiet_rows:
+        if turn.in_flight > self._timings.quiet_rows:
             self._quiet.clear()
         else:
             self._quiet.set()
         if turn.gather:
             self._gather()
         # With nothing under way, a look from the beginning is one short query.
-        self._rewind_s = self._rhythm.rewind_s if turn.in_flight else self._rhythm.poll_s / 2
+        self._rewind_s = self._timings.rewind_s if turn.in_flight else self._timings.poll_s / 2
         # However seldom it polls, its lease must not end under it.
-        wait_s = min(self._rhythm.poll_s, self._rhythm.lease_s / 3)
+        wait_s = min(self._timings.poll_s, self._timings.lease_s / 3)
         return min(wait_s, turn.paused_s) if turn.paused_s else wait_s
 
     def _gather(self) -> None:
         """Let rows come until a worker is free, at most GATHER_S."""
         until = time.monotonic() + GATHER_S
-        while time.monotonic() < until and self._runs.counts().queued:
+        while time.monotonic() < until and self._ledger.counts().queued:
             if self._stopped.wait(_GATHER_LOOK_S):
                 return
 
@@ -240,17 +240,17 @@ class Producer:
             log.warning("leadership_lost")
         self._leading = leading
 
-    def _make_way(self) -> None:
+    def _resign(self) -> None:
         """Let a producer of the active space lead, at once."""
         if self._leading:
             self._leading = False
             self._lease.give_up()
-            self._runs.wake()
+            self._ledger.wake()
 
     def _step_down(self) -> None:
         try:
             self._lease.give_up()
-            self._runs.wake()  # whoever stands by, and our own ear
+            self._ledger.wake()  # whoever stands by, and our own ear
         except RedisUnavailable as error:
             log.warning("lease_not_released", reason=str(error))
 
@@ -262,7 +262,7 @@ class Producer:
     def _hear_runs(self) -> None:
         while not self._stopped.is_set():
             try:
-                self._runs.listen(self._heard, self._stopped.is_set)
+                self._ledger.listen(self._heard, self._stopped.is_set)
             except RedisUnavailable as error:
                 log.warning("finished_runs_unheard", reason=str(error))
                 self._stopped.wait(1.0)
@@ -270,20 +270,20 @@ class Producer:
                 self._outlive("runs", error, 1.0)
                 self._stopped.wait(1.0)
 
-    def _hear_database(self, open_doorbell: Callable[[], Doorbell]) -> None:
+    def _hear_database(self, open_notifier: Callable[[], Notifier]) -> None:
         """Ring on live notifications. A hint only: whatever is missed, the poll finds."""
         while not self._stopped.is_set():
             try:
-                if not self._hear_bell(open_doorbell):
+                if not self._hear_notifier(open_notifier):
                     return
             except Exception as error:  # noqa: BLE001 - as in `run`
                 self._outlive("doorbell", error, 1.0)
                 self._stopped.wait(1.0)
 
-    def _hear_bell(self, open_doorbell: Callable[[], Doorbell]) -> bool:
-        """Listen at one doorbell while it works; whether to open another one."""
+    def _hear_notifier(self, open_notifier: Callable[[], Notifier]) -> bool:
+        """Listen at one notifier while it works; whether to open another one."""
         try:
-            bell = open_doorbell()
+            bell = open_notifier()
         except EmbedStarError as error:
             log.warning("doorbell_waits", reason=str(error))
             self._stopped.wait(1.0)
@@ -298,13 +298,13 @@ class Producer:
         except WriteConflict:
             pass
         except StoreError as error:
-            log.info("no_live_queries", reason=str(error), poll_s=self._rhythm.poll_s)
+            log.info("no_live_queries", reason=str(error), poll_s=self._timings.poll_s)
             return False
         finally:
             bell.close()
         return True
 
-    def _listen(self, bell: Doorbell) -> None:
+    def _listen(self, bell: Notifier) -> None:
         """Ring for each notification while it is quiet.
 
         A live query costs the server as much for each row as claiming it does, and in a

@@ -10,7 +10,7 @@ from embed_star.errors import StoreError
 from embed_star.models import Key, Lane
 from embed_star.store.client.codec import encode_key
 from embed_star.store.tables import failures
-from embed_star.store.tables.checkpoints import Cursors, Phase, Progress
+from embed_star.store.tables.checkpoints import Checkpoints, Phase, Progress
 from embed_star.store.tables.orphans import Orphans
 from embed_star.store.tables.outbox import Outbox
 from embed_star.store.tables.repos import Repos, RepoState
@@ -41,7 +41,7 @@ class Reconciler:
         outbox: Outbox,
         orphans: Orphans,
         spaces: Spaces,
-        cursors: Cursors,
+        checkpoints: Checkpoints,
         text_max_tokens: int,
         page_rows: int,
     ) -> None:
@@ -50,16 +50,16 @@ class Reconciler:
         self._outbox = outbox
         self._orphans = orphans
         self._spaces = spaces
-        self._cursors = cursors
+        self._checkpoints = checkpoints
         self._text_max_tokens = text_max_tokens
         self._page_rows = page_rows
 
     def due(self, interval_s: float) -> bool:
         """Whether a walk is unfinished, never was, or ended `interval_s` ago or earlier."""
-        progress = self._cursors.load()
+        progress = self._checkpoints.load()
         if progress is None or progress.phase is not Phase.DONE:
             return True
-        age = self._cursors.finished_age()
+        age = self._checkpoints.finished_age()
         return age is None or age >= timedelta(seconds=interval_s)
 
     def backlog_is_short(self) -> bool:
@@ -68,10 +68,10 @@ class Reconciler:
 
     def begin(self) -> Progress:
         """The progress of the unfinished walk, else of a new one."""
-        progress = self._cursors.load()
+        progress = self._checkpoints.load()
         if progress is None or progress.phase is Phase.DONE:
             progress = Progress()
-            self._cursors.save(progress)
+            self._checkpoints.save(progress)
         return progress
 
     def step(self, progress: Progress) -> Progress:
@@ -83,7 +83,7 @@ class Reconciler:
             Phase.RETIRED: self._step_retired,
         }
         after = steps[progress.phase](progress)
-        self._cursors.save(after)
+        self._checkpoints.save(after)
         return after
 
     def _step_repos(self, progress: Progress) -> Progress:

@@ -17,7 +17,7 @@ from embed_star import monitoring
 from embed_star.coordination.queues import ENQUEUED_AT
 from embed_star.errors import ConfigError
 from embed_star.events import TaskPutOff
-from embed_star.observe.health import Pulse
+from embed_star.observe.health import Heartbeat
 from embed_star.observe.metrics import PREFIX, CallMetrics, DispatchMetrics, RowMetrics
 from embed_star.observe.multiprocess import SharedFiles
 from embed_star.observe.process import BeforeScrape, PoolMetrics
@@ -51,8 +51,10 @@ def connect(app: Celery, settings: Settings) -> None:
             return  # `worker -B`: the port is the worker's, who watches over this process
         services = ServiceTask.services_of(app)
         # Its loop sleeps for so long when nothing is due.
-        Scheduler.pulse = Pulse(settings.liveness_timeout_s + app.conf.beat_max_loop_interval)
-        monitoring.of_beat(services, Scheduler.pulse).serve()
+        Scheduler.heartbeat = Heartbeat(
+            settings.liveness_timeout_s + app.conf.beat_max_loop_interval
+        )
+        monitoring.of_beat(services, Scheduler.heartbeat).serve()
 
     signals.beat_init.connect(_or_exit(beat_begins), weak=False)
 
@@ -68,7 +70,7 @@ class WorkerMonitoring:
         self._pool: PoolMetrics | None = None
         self._services: Services | None = None
         self._main_pid = os.getpid()
-        self.consumer = Pulse(settings.liveness_timeout_s)
+        self.consumer = Heartbeat(settings.liveness_timeout_s)
         self.slots = Slots(settings.visibility_timeout_s)
         self.beat: Any = None
         self.children: Callable[[], list[int]] = list
@@ -88,7 +90,7 @@ class WorkerMonitoring:
         lost.set_function(self.slots.lost)
         pool = get_implementation(sender.pool_cls)
         if issubclass(pool, SoloPool):  # its loop does not move during a task
-            self.consumer = Pulse(self._settings.visibility_timeout_s)
+            self.consumer = Heartbeat(self._settings.visibility_timeout_s)
         if issubclass(pool, ProcessPool):
             self._files = SharedFiles()
             exposed.register(self._files)

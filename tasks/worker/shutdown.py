@@ -2,7 +2,7 @@
 
 Celery's own soft shutdown does not fit: it sleeps through the whole time-out, in a signal
 handler, and then cancels tasks, which threads cannot be. Its warm shutdown does, once the
-tasks' own waits and calls end in time: `Grace` sees to that, here in every process of the
+tasks' own waits and calls end in time: `Shutdown` sees to that, here in every process of the
 pool. Celery then acknowledges what has ended, and what has not goes back into its queue.
 """
 
@@ -20,7 +20,7 @@ import structlog
 from celery import Celery, bootsteps, signals
 from celery.worker import state
 
-from embed_star.shutdown import END_S, Grace
+from embed_star.shutdown import END_S, Shutdown
 from tasks.base import ServiceTask
 from tasks.workarounds.redis_restart import Channel
 
@@ -56,7 +56,7 @@ def connect(app: Celery) -> None:
     signals.worker_process_init.connect(listen, weak=False)
 
 
-def _obey(grace: Grace) -> None:
+def _obey(grace: Shutdown) -> None:
     """Pass on what the parent says."""
     while signal.sigwait({BEGIN, OVER}) == BEGIN:
         grace.request()

@@ -112,7 +112,7 @@ class TestGivingBack:
         with pytest.raises(type(error)):
             backlog.dispatch()
         assert world.locks() == {}
-        assert world.services.runs.counts().in_flight == 0
+        assert world.services.ledger.counts().in_flight == 0
         assert backlog.dispatch().dispatched == 5  # at once, from where it stood
         assert sorted(recorder.keys) == keys(*range(5))
 

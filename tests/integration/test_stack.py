@@ -465,7 +465,7 @@ def up(data_dir: Path) -> Iterator[Up]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The children of `pid`, the guardian among them."""
+    """The children of `pid`, the reaper among them."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True)
     pairs = (line.split() for line in listed.stdout.splitlines())
     return [int(child) for child, parent in pairs if int(parent) == pid]

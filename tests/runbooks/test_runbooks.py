@@ -257,7 +257,7 @@ def test_cost_high(open_book: OpenBook) -> None:
     case.book.type(stop)
     paid = case.provider.stats()["texts"]
     case.pend()
-    eventually(lambda: case.lab.services.runs.counts().queued == 20, "the rows are queued", 30.0)
+    eventually(lambda: case.lab.services.ledger.counts().queued == 20, "the rows are queued", 30.0)
     assert case.provider.stats()["texts"] == paid
     case.book.type(go_on)
     case.book.await_over()
@@ -325,7 +325,7 @@ def test_queue_old(open_book: OpenBook) -> None:
     with case.tenant.app() as app:
         app.control.cancel_consumer("embed", reply=True)
     case.pend()
-    eventually(lambda: case.lab.services.runs.counts().queued == 20, "the rows are queued", 30.0)
+    eventually(lambda: case.lab.services.ledger.counts().queued == 20, "the rows are queued", 30.0)
     assert "'embed'" not in case.book.see()
     case.book.do()
     case.book.await_over()

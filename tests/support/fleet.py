@@ -76,8 +76,8 @@ class Tenant:
 
     def start(self, name: str, *argv: str, **env: str) -> Child:
         command = Command(argv, {**self.inherited(), **env})
-        guardian = self.servers.guardian
-        child = Child(name, command, self.servers.data.log(name), guardian)
+        reaper = self.servers.guardian
+        child = Child(name, command, self.servers.data.log(name), reaper)
         self._children.append(child)
         return child
 

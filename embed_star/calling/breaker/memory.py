@@ -9,7 +9,7 @@ from collections.abc import Callable
 from embed_star.calling.breaker.breaker import PROBE_POLL_S, Admission, Phase, State, Thresholds
 
 
-class LocalBreaker:
+class MemoryBreaker:
     """`Breaker` in memory, over an injected clock, counting in whole milliseconds."""
 
     def __init__(self, thresholds: Thresholds, clock: Callable[[], float] = time.monotonic) -> None:

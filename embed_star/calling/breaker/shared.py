@@ -15,7 +15,7 @@ _IDLE_S = 3600.0
 """A breaker that nothing happens to for this long is forgotten: closed, nothing counted."""
 
 # KEYS: the breaker (hash, absent: closed). ARGV: what, ticket, now in ms ('': Redis' own),
-# then the thresholds. The state machine is `LocalBreaker`'s; times are whole milliseconds.
+# then the thresholds. The state machine is `MemoryBreaker`'s; times are whole milliseconds.
 _BREAKER = """
 local what, ticket, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if not now then

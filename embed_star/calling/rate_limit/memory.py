@@ -113,8 +113,8 @@ class Ledger:
         return State(max(0, self.pause - now) / 1e6, (slot - now) / 1e6, used)
 
 
-class LocalBudget:
-    """A `Budget` of this process alone, over an injected clock."""
+class MemoryRateLimiter:
+    """A `RateLimiter` of this process alone, over an injected clock."""
 
     def __init__(
         self,

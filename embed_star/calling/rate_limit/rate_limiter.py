@@ -1,7 +1,7 @@
 """A provider's limits, requests and tokens a minute, as one smooth line of slots.
 
-The contract. The budget of one process is `guards.local_budget.LocalBudget`, that of a
-fleet `guards.shared_budget.RedisBudget`: the same arithmetic in Lua, line by line.
+The contract. The budget of one process is `guards.local_budget.MemoryRateLimiter`, that of a
+fleet `guards.shared_budget.RedisRateLimiter`: the same arithmetic in Lua, line by line.
 
 Slots are booked, not asked for again and again: `take` books the next free one and says
 how long it is until then, so a worker sleeps once. A slot is free when both lines are
@@ -137,7 +137,7 @@ class State:
     the part of the minute before that counts still. 0 without limits."""
 
 
-class Budget(Protocol):
+class RateLimiter(Protocol):
     """The calls to one model of one provider. Safe to use from several threads.
 
     Amounts below 0 count as 0; seconds that are no number, or below 0, as 0.
@@ -172,7 +172,7 @@ class Budget(Protocol):
 
 
 def admit(
-    budget: Budget,
+    budget: RateLimiter,
     tokens: int,
     *,
     reserved: bool = False,

@@ -17,10 +17,10 @@ from embed_star.calling.rate_limit.rate_limiter import (
     MAX_WAIT_S,
     MINUTE_US,
     PAUSE_MAX_S,
-    Budget,
     Cost,
     Grant,
     Limits,
+    RateLimiter,
     State,
     Wait,
     pause_s,
@@ -131,7 +131,7 @@ return reply
 """
 
 
-class RedisBudget:
+class RedisRateLimiter:
     """One budget for the fleet; every method is one Lua call, all time Redis' own.
 
     Raises RedisUnavailable, and what was asked may have been done: at worst a slot stays
@@ -199,7 +199,7 @@ class RedisBudget:
 _Answer = TypeVar("_Answer")
 
 
-class FallbackBudget:
+class FallbackRateLimiter:
     """The fleet's budget, and this process' own while Redis is away. Raises nothing of it.
 
     Each process then goes by `local` alone, so the fleet may exceed the provider's limit;
@@ -209,7 +209,7 @@ class FallbackBudget:
     """
 
     def __init__(
-        self, shared: Budget, local: Budget, clock: Callable[[], float] = time.monotonic
+        self, shared: RateLimiter, local: RateLimiter, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._shared = shared
         self._local = local

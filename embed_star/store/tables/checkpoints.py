@@ -44,7 +44,7 @@ class Progress:
         return replace(self, phase=phases[phases.index(self.phase) + 1], after=None, space="")
 
 
-class Cursors:
+class Checkpoints:
     """The reconcile cursor of one space, by the database's clock."""
 
     def __init__(self, database: Database, space: Space) -> None:

@@ -10,7 +10,7 @@ from embed_star.store.client.pool import Database
 SWEPT = "swept"
 
 
-class Marks:
+class Timestamps:
     """A time by name; beside the cursors, which are of the same kind."""
 
     def __init__(self, database: Database) -> None:
