@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from embed_star.devstack.servers import LocalServers, ServerOptions
-from embed_star.services import target_of
+from embed_star.services.store import target_of
 from embed_star.settings import RootSettings, Settings, load_settings
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.client.connection import Connection, Target

@@ -18,7 +18,8 @@ from embed_star.events import Listeners
 from embed_star.observe import logging as observe_logging
 from embed_star.observe.health import Heartbeat
 from embed_star.produce.producer import Lease, Producer, ProducerTimings
-from embed_star.services import Services, target_of
+from embed_star.services import Services
+from embed_star.services.store import target_of
 from embed_star.settings import Settings, load_settings
 from embed_star.store.client.connection import Connection
 

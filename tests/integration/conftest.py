@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from embed_star.produce.producer import ProducerTimings
-from embed_star.services import target_of
+from embed_star.services.store import target_of
 from embed_star.store.client.connection import Target
 from embed_star.store.client.pool import Pool
 from tests.conftest import DIMENSIONS, MakeSettings, MakeWorld

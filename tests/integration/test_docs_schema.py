@@ -18,7 +18,7 @@ from surrealdb.data.types.record_id import RecordID
 from embed_star.devstack.servers import LocalServers
 from embed_star.errors import StoreAuthError
 from embed_star.models import Lane
-from embed_star.services import target_of
+from embed_star.services.store import target_of
 from embed_star.settings import load_settings
 from embed_star.store.client.connection import Connection
 from embed_star.store.tables.checkpoints import Phase

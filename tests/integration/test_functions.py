@@ -12,7 +12,8 @@ import pytest
 
 from embed_star.devstack.servers import free_port
 from embed_star.errors import SchemaError, StoreError
-from embed_star.services import Services, target_of
+from embed_star.services import Services
+from embed_star.services.store import target_of
 from embed_star.settings import Settings, load_settings
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.client import functions

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from embed_star.errors import SchemaError, StoreError
-from embed_star.services import target_of
+from embed_star.services.store import target_of
 from embed_star.settings import Settings
 from embed_star.store import migrations as module
 from embed_star.store.client.pool import Database, Pool
@@ -130,7 +130,7 @@ class TestManyAtOnce:
     def test_one_killed_half_way_is_continued(self, settings: Settings, database: Database) -> None:
         code = (
             "import os, signal\n"
-            "from embed_star.services import target_of\n"
+            "from embed_star.services.store import target_of\n"
             "from embed_star.settings import load_settings\n"
             "from embed_star.store import migrations\n"
             "from embed_star.store.client.pool import Database, Pool\n"

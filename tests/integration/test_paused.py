@@ -22,7 +22,7 @@ from embed_star.errors import (
 from embed_star.models import Status
 from embed_star.produce.backlog import Turn
 from embed_star.providers.base import Embeddings
-from embed_star.services import thresholds_of
+from embed_star.services.calling import thresholds_of
 from tests.conftest import MakeSettings, MakeWorld
 from tests.support.world import World
 

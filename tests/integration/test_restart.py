@@ -14,7 +14,7 @@ import pytest
 from embed_star.devstack.database import Engine
 from embed_star.devstack.servers import LocalServers
 from embed_star.errors import StoreUnavailable
-from embed_star.services import target_of
+from embed_star.services.store import target_of
 from embed_star.settings import load_settings
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.client.connection import Target

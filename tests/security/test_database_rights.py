@@ -10,7 +10,8 @@ import pytest
 
 from embed_star.devstack.servers import LocalServers
 from embed_star.errors import StoreAuthError, StoreError
-from embed_star.services import Services, target_of
+from embed_star.services import Services
+from embed_star.services.store import target_of
 from embed_star.settings import load_settings
 from embed_star.store.client.connection import Connection
 from tests.conftest import MakeSettings, fresh_database, root_target

@@ -20,7 +20,7 @@ from celery import Celery
 from embed_star.devstack.processes import Child, Command, await_ready, stop_together
 from embed_star.devstack.programs import listening_workers
 from embed_star.devstack.servers import LocalServers
-from embed_star.services import target_of
+from embed_star.services.store import target_of
 from embed_star.settings import load_settings
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.client.connection import Connection, Target

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from embed_star.models import Batch, Lane, key_text
 from embed_star.produce.producer import Lease, Notifier, Producer, ProducerTimings
-from embed_star.services import target_of
+from embed_star.services.store import target_of
 from embed_star.store.client.connection import Connection
 from tests.support.servers import PROMPT_S
 from tests.support.world import Recorder, World
