@@ -17,7 +17,7 @@ from embed_star.devstack.programs import Part, standard_parts
 from embed_star.devstack.servers import ServerOptions
 from embed_star.devstack.stack import LocalStack
 from embed_star.models import Lane, Status
-from embed_star.produce.producer import LEASE_KEY
+from embed_star.produce.leadership import LEASE_KEY
 from embed_star.services import Services
 from embed_star.store.client.codec import VectorBytes, record
 from tests.support.scripted_provider import ScriptedProvider

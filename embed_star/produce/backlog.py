@@ -162,6 +162,10 @@ class Backlog:
         """Whether another space is the active one. Raises StoreUnavailable."""
         return self._space_watch.is_retired()
 
+    def has_queued_rows(self) -> bool:
+        """Whether dispatched rows still wait for a worker. Raises RedisUnavailable."""
+        return self._ledger.counts().queued > 0
+
     def dispatch(self) -> Turn:
         """Claim and enqueue what there is room for; nothing while the provider is paused.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from embed_star.claims.redis_locks import RedisLocks
 from embed_star.produce.backlog import Backlog, Turn
-from embed_star.produce.producer import Producer
+from embed_star.produce.notifier import Notifier
 from embed_star.providers import openai_compatible
 from embed_star.store.client.connection import Connection
 from embed_star.store.client.pool import Database
@@ -68,7 +68,7 @@ def trust_live() -> None:
     _replace(Connection, "next_notification", listen)
     _replace(Backlog, "dispatch", look)
     _replace(Backlog, "rewind", lambda *_: None)
-    _replace(Producer, "_hear_runs", lambda *_: None)
+    _replace(Notifier, "_listen_to_ledger", lambda *_: None)
 
 
 def pair_by_position() -> None:
