@@ -12,7 +12,6 @@ from embed_star.errors import StoreError, TransientError
 from embed_star.produce.leadership import Leadership
 from embed_star.settings import Settings
 from embed_star.store.tables.checkpoints import Phase
-from embed_star.store.tables.timestamps import SWEPT
 from tasks.base import ServiceTask
 from tasks.dispatch import CeleryDispatcher
 
@@ -53,7 +52,7 @@ def register(app: Celery, settings: Settings) -> None:
                 dispatched = services.backlog(CeleryDispatcher(app)).dispatch().dispatched
             finally:
                 leadership.resign()
-        services.store.timestamps.set(SWEPT)
+        services.store.checkpoints.save_sweep()
         log.info("swept", cleared_locks=cleared, dispatched=dispatched)
 
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types

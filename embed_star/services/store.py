@@ -19,7 +19,6 @@ from embed_star.store.tables.outbox import Outbox
 from embed_star.store.tables.repos import Repos
 from embed_star.store.tables.space_watch import SpaceWatch
 from embed_star.store.tables.spaces import Spaces
-from embed_star.store.tables.timestamps import Timestamps
 from embed_star.store.tables.vectors import Vectors
 
 
@@ -83,10 +82,6 @@ class Store:
     @cached_property
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.database, self.space)
-
-    @cached_property
-    def timestamps(self) -> Timestamps:
-        return Timestamps(self.database)
 
     @cached_property
     def space_watch(self) -> SpaceWatch:
