@@ -1,9 +1,9 @@
 """The embedded engine behind a small WebSocket server, so that several processes share it.
 
-The SDK's engine serves one process for a path and has a single implicit session, which is
-that of a user with the role EDITOR on the one database. This process owns it and speaks
-SurrealDB's RPC (CBOR) on ws://127.0.0.1:PORT/rpc: it checks the password itself and hands
-`query` frames to the engine byte for byte.
+The SDK's engine serves one process for a path, and has a single session: that of a user with
+the role EDITOR on one database. The gateway owns the engine and speaks SurrealDB's RPC (CBOR)
+on ws://127.0.0.1:PORT/rpc. It checks the password itself, and passes `query` frames to the
+engine unchanged.
 
     python -m embed_star.devstack.embedded.gateway \
         --path DIR --user NAME --namespace NS --database DB
@@ -82,7 +82,7 @@ class Gateway:
         return Client(self._strangers, *arguments, **named)
 
     def admit(self, client: ServerConnection, request: HttpRequest) -> HttpResponse | None:
-        """Refuse, before the handshake, another path, one too many, and anyone while stopping."""
+        """Refuse another path, one client too many, and any client while stopping."""
         if request.path != "/rpc":
             return client.respond(404, "SurrealDB's RPC is served at /rpc\n")
         if self._stopping or len(client.server.connections) >= MAX_CLIENTS:
@@ -90,7 +90,7 @@ class Gateway:
         return None
 
     async def serve(self, client: ServerConnection) -> None:
-        """Answer one client, in order, until it leaves. Its faults end its connection only."""
+        """Answer one client, in order, until it leaves. An error ends only its connection."""
         assert isinstance(client, Client)  # noqa: S101  for mypy: `make_client` made it
         try:
             await self._converse(client)
@@ -142,7 +142,7 @@ class Gateway:
             return cbor2.dumps({"id": request.id, "error": fault})
 
     def _own_result(self, request: RpcRequest, client: Client) -> Any:
-        """What the gateway answers without the engine."""
+        """The result of a method that the gateway serves without the engine."""
         match request.method:
             case "ping":
                 return _NONE
@@ -185,7 +185,7 @@ class Gateway:
             self._check_use([namespace, given.get("DB", given.get("db", scope.database))])
 
     async def drain(self) -> None:
-        """Let the requests under way finish, for DRAIN_S at most; begin no others."""
+        """Accept no more requests, and wait up to DRAIN_S for those under way."""
         self._stopping = True
         try:
             async with asyncio.timeout(DRAIN_S):
@@ -200,7 +200,7 @@ def _same(given: object, expected: str) -> bool:
 
 
 async def run(options: argparse.Namespace, scope: Scope) -> None:
-    """Serve until SIGTERM or SIGINT; OSError when the address cannot be bound."""
+    """Serve until SIGTERM or SIGINT. Raises OSError when the address cannot be bound."""
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
@@ -257,7 +257,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until told to stop; the exit code."""
+    """Run until SIGTERM or SIGINT; the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s gateway: %(message)s")
     try:
         options = _arguments(argv)
