@@ -28,6 +28,7 @@ from embed_star.observe.process import BeforeScrape, Information, PoolMetrics
 from embed_star.observe.server import MonitoringServer
 from embed_star.services import Services
 from embed_star.settings import Settings
+from embed_star.store.tables.checkpoints import SWEPT
 
 
 def producer_pulse(settings: Settings) -> Heartbeat:
@@ -158,7 +159,7 @@ def database_facts(services: Services) -> DatabaseFacts:
         oldest_at_s={lane.name.lower(): _oldest_at_s(services, lane) for lane in Lane},
         failed=store.failures.by_reason(),
         embedded=store.vectors.count(),
-        swept_at_s=_seconds(store.checkpoints.swept_at()),
+        swept_at_s=_seconds(store.timestamps.at(SWEPT)),
         reconciled_at_s=_seconds(store.checkpoints.finished_at()),
     )
 

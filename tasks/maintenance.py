@@ -11,7 +11,7 @@ from celery import Celery
 from embed_star.errors import StoreError, TransientError
 from embed_star.produce.leadership import Leadership
 from embed_star.settings import Settings
-from embed_star.store.tables.checkpoints import Phase
+from embed_star.store.tables.checkpoints import SWEPT, Phase
 from tasks.base import ServiceTask
 from tasks.dispatch import CeleryDispatcher
 
@@ -52,7 +52,7 @@ def register(app: Celery, settings: Settings) -> None:
                 dispatched = services.backlog(CeleryDispatcher(app)).dispatch().dispatched
             finally:
                 leadership.resign()
-        services.store.checkpoints.save_sweep()
+        services.store.timestamps.set(SWEPT)
         log.info("swept", cleared_locks=cleared, dispatched=dispatched)
 
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types

@@ -11,7 +11,7 @@ from embed_star.settings import Settings
 from embed_star.store.client.connection import Target
 from embed_star.store.client.pool import Database
 from embed_star.store.migrations import Migrator, find_directory, read_migrations
-from embed_star.store.tables.checkpoints import Checkpoints
+from embed_star.store.tables.checkpoints import Checkpoints, Timestamps
 from embed_star.store.tables.failures import Failures
 from embed_star.store.tables.installation import Installation
 from embed_star.store.tables.locks import LockTable
@@ -82,6 +82,10 @@ class Store:
     @cached_property
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.database, self.space)
+
+    @cached_property
+    def timestamps(self) -> Timestamps:
+        return Timestamps(self.database)
 
     @cached_property
     def space_watch(self) -> SpaceWatch:

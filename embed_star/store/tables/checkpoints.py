@@ -10,6 +10,8 @@ from embed_star.models import Key, Space
 from embed_star.store.client.codec import decode_key, encode_key, record
 from embed_star.store.client.pool import Database
 
+SWEPT = "swept"
+
 
 class Phase(StrEnum):
     """The parts of a reconcile, in order."""
@@ -45,15 +47,11 @@ class Progress:
 
 
 class Checkpoints:
-    """The reconcile's progress in one space, and the time of the last sweep.
-
-    A reconcile that is stopped goes on from its checkpoint.
-    """
+    """The reconcile's progress in one space. A reconcile that is stopped goes on from it."""
 
     def __init__(self, database: Database, space: Space) -> None:
         self._database = database
         self._id = record("embedding_cursor", ["reconcile", space.name])
-        self._swept_id = record("embedding_cursor", ["mark", "swept"])
 
     def load(self) -> Progress | None:
         """The progress that was saved last; None when there is none."""
@@ -104,11 +102,22 @@ class Checkpoints:
         )
         return rows[0] if rows else None
 
-    def save_sweep(self) -> None:
-        """Save that a sweep, of any space, is done now."""
-        self._database.query("UPSERT $id SET at = time::now() RETURN NONE", id=self._swept_id)
 
-    def swept_at(self) -> datetime | None:
-        """When the last sweep was done; None: never."""
-        (rows,) = self._database.query("SELECT VALUE at FROM $id", id=self._swept_id)
+class Timestamps:
+    """The times when maintenance was last done, by name, in any space. Example: SWEPT."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def set(self, name: str) -> None:
+        """Save that it is done now."""
+        self._database.query("UPSERT $id SET at = time::now() RETURN NONE", id=_timestamp_id(name))
+
+    def at(self, name: str) -> datetime | None:
+        """When it was last done; None: never."""
+        (rows,) = self._database.query("SELECT VALUE at FROM $id", id=_timestamp_id(name))
         return rows[0] if rows else None
+
+
+def _timestamp_id(name: str) -> object:
+    return record("embedding_cursor", ["mark", name])
