@@ -20,7 +20,7 @@ _ROUNDS = 3
 class LockTable:
     """Locks whose ids are the keys of repos: of two claimers of a row, one loses.
 
-    Only the database's clock decides what has expired. A `claims.redis_locks.LockLayer`.
+    Only the database's clock decides what has expired. A `claims.claims.LockRecords`.
     """
 
     def __init__(self, database: Database) -> None:
