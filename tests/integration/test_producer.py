@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from embed_star.errors import StoreUnavailable
 from embed_star.produce import producer as producer_module
-from embed_star.produce.backlog import Backlog, Turn
+from embed_star.produce.backlog import Backlog, Tick
 from embed_star.produce.live_query import LiveConnection
 from tests.conftest import MakeWorld
 from tests.support.running_producer import NEVER_S, OFTEN_S, TIMINGS, ObservedConnection, Start
@@ -183,7 +183,7 @@ class TestAnErrorThatNobodyExpected:
         dispatch = Backlog.dispatch
         bugs = [ZeroDivisionError("text of a row"), OverflowError("text of a row")]
 
-        def with_bugs(self: Backlog) -> Turn:
+        def with_bugs(self: Backlog) -> Tick:
             if bugs:
                 raise bugs.pop()
             return dispatch(self)

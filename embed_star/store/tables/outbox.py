@@ -68,25 +68,25 @@ class Outbox:
             return self._each(ids[:half]) + self._each(ids[half:])
         return list(found)
 
-    def set_aside(self, ids: Sequence[OutboxId], space: Space) -> None:
+    def fail_unusable(self, ids: Sequence[OutboxId], space: Space) -> None:
         """Remove records whose repo has no usable key, and save those repos as failed.
 
         A key that the database itself cannot find again is only logged: server 3 stores one
         with a year beyond 9999, and then fails every query that reads it.
         """
         try:
-            self._set_aside(ids, space)
+            self._fail_unusable(ids, space)
         except StoreAuthError:
             raise
         except StoreError as error:
             if len(ids) > 1:
                 for one in ids:
-                    self.set_aside([one], space)
+                    self.fail_unusable([one], space)
                 return
             log.error("key_not_readable", lane=ids[0][0], record=ids[0][1], reason=str(error))
             self._database.query("DELETE $entry RETURN NONE", entry=record(TABLE, list(ids[0])))
 
-    def _set_aside(self, ids: Sequence[OutboxId], space: Space) -> None:
+    def _fail_unusable(self, ids: Sequence[OutboxId], space: Space) -> None:
         """Do it inside the database: Python cannot hold every key, nor the database return it."""
         if self._database.version >= (3,):
             is_repo, there, failure = (
