@@ -65,33 +65,38 @@ class LocalStack:
         self._running: dict[str, Child] = {}
         self.monitoring_ports: dict[str, int] = {}
         """The port of each program, on 127.0.0.1; empty with MONITORING_PORT=0."""
-        self.servers = LocalServers(
+        options = replace(
+            servers or ServerOptions(),
+            engine=engine,
+            user=own.db_user,
+            namespace=own.db_namespace,
+            database=own.db_database,
+        )
+        self.servers = self._make_servers(data_dir, options)
+        self._programs = dict(standard_programs(workers=workers) if programs is None else programs)
+        self._migrate = self._programs.pop(MIGRATE, None)
+        if own.monitoring_port:
+            self.monitoring_ports = {name: free_port() for name in self._programs}
+        self._supervisor = self._make_supervisor(policy or RestartPolicy())
+        self._supervised = self._published = self._stopped = False
+
+    def _make_servers(self, data_dir: Path | str, options: ServerOptions) -> LocalServers:
+        return LocalServers(
             data_dir,
-            replace(
-                servers or ServerOptions(),
-                engine=engine,
-                user=own.db_user,
-                namespace=own.db_namespace,
-                database=own.db_database,
-            ),
+            options,
             env=self._env,
             on_end=self._child_ended,
             aborted=lambda: self._stop_requested,
         )
-        if programs is None:
-            programs = standard_programs(workers=workers)
-        self._programs = dict(programs)
-        self._migrate = self._programs.pop(MIGRATE, None)
-        if own.monitoring_port:
-            self.monitoring_ports = {name: free_port() for name in self._programs}
-        self._supervisor = Supervisor(
+
+    def _make_supervisor(self, policy: RestartPolicy) -> Supervisor:
+        return Supervisor(
             is_current=lambda child: self.processes.get(child.name) is child,
             restartable=self._programs,
             restart=self._launch,
             shut_down=self._shut_down,
-            policy=policy or RestartPolicy(),
+            policy=policy,
         )
-        self._supervised = self._published = self._stopped = False
 
     @property
     def processes(self) -> dict[str, Child]:

@@ -66,7 +66,7 @@ class LiveQueryListener:
     def pause(self) -> None:
         """End the live query soon. A second call changes nothing."""
         self._active.clear()
-        if self._stopped.is_set():  # and nobody waits for another `resume`
+        if self._stopped.is_set():  # otherwise `run` would wait for another `resume`
             self._active.set()
 
     def resume(self) -> None:
@@ -100,7 +100,7 @@ class LiveQueryListener:
             while not self._stopped.is_set():
                 self._listen(connection)
         except StoreUnavailable as error:
-            # A server also ends this way what it could not send fast enough.
+            # A server also ends a connection so to which it could not send fast enough.
             log.info("live_query_lost", reason=str(error))
             self._stopped.wait(RETRY_S)
         except WriteConflict:

@@ -31,7 +31,7 @@ _GATHER_LOOK_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class ProducerTimings:
-    """How often the producer does what."""
+    """Intervals of the producer, and the rows above which it does without a live query."""
 
     poll_s: float
     lease_s: float
@@ -75,7 +75,7 @@ class Producer:
     def stop(self) -> None:
         """End `run` soon, and let another producer lead at once. From another thread.
 
-        Not from a signal handler: that may have interrupted a wait for what is set here.
+        Not from a signal handler: that may have interrupted a wait for an event that is set here.
         """
         self._stopped.set()
         self._notifier.stop()
@@ -171,7 +171,7 @@ class Producer:
 
     def _resign(self) -> None:
         self._leadership.resign()
-        self._notifier.wake_all()  # whoever stands by, and our own listener
+        self._notifier.wake_all()  # a producer that stands by, and our own listener
 
     def _resign_at_end(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""From pending rows to runs: what is claimed, how it is cut, and how much at a time."""
+"""From pending rows to runs: claims, batches, and flow control."""
 
 from __future__ import annotations
 
@@ -123,7 +123,9 @@ class TestInFlight:
         assert max(Counter(recorder.keys).values()) == 1
         world.assert_current()
 
-    def test_rows_waiting_are_bounded_until_the_pace_is_known(self, make_world: MakeWorld) -> None:
+    def test_rows_waiting_are_bounded_until_the_throughput_is_known(
+        self, make_world: MakeWorld
+    ) -> None:
         world = make_world(batch_size=2, chord_batches=2, max_in_flight_rows=1000)
         world.store.repos.upsert([(n, {"full_name": f"n{n}"}) for n in range(40)], lane=1)
         backlog, recorder = world.backlog()

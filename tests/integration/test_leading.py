@@ -50,7 +50,7 @@ class TestLeading:
         producer = start(world, self.BRISK)
         assert producer.arrivals.next() == "1"
 
-    def test_stopping_gives_the_lease_up_at_once(self, world: World, start: Start) -> None:
+    def test_stopping_releases_the_lease_at_once(self, world: World, start: Start) -> None:
         producer = start(world)
         assert producer.led.wait(PROMPT_S)
         producer.stop()

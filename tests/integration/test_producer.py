@@ -1,6 +1,6 @@
-"""What wakes the watching loop, on real servers.
+"""The notifications and the poll that wake the producer, on real servers.
 
-Where a test says NEVER_S, nothing but what it is about can have woken the producer.
+Where a test says NEVER_S, only the notification under test can have woken the producer.
 """
 
 from __future__ import annotations

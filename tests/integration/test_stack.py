@@ -318,7 +318,7 @@ def test_when_a_server_dies_everything_stops(stack: LocalStack, name: str) -> No
     assert_nothing_left(*left)
 
 
-def test_a_part_that_dies_is_started_again(stack: LocalStack) -> None:
+def test_a_program_that_dies_is_restarted(stack: LocalStack) -> None:
     first = stack.processes["producer"]
     os.kill(first.pid, signal.SIGKILL)
     eventually(lambda: stack.processes["producer"] is not first, "the producer is started again")
@@ -326,7 +326,7 @@ def test_a_part_that_dies_is_started_again(stack: LocalStack) -> None:
     assert first.log.read_text().split() == ["up", "up"]
 
 
-def test_a_part_that_keeps_dying_stops_everything(
+def test_a_program_that_keeps_dying_stops_everything(
     data_dir: Path, tmp_path: Path, programs: dict[str, Program]
 ) -> None:
     starts = tmp_path / "starts"
@@ -417,7 +417,7 @@ def test_a_celery_worker_is_ready_when_it_listens(data_dir: Path, tmp_path: Path
             )
 
 
-def test_addresses_of_the_person_are_replaced(
+def test_addresses_in_the_user_s_settings_are_replaced(
     data_dir: Path, programs: dict[str, Program], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
