@@ -27,7 +27,7 @@ def test_the_rate_is_rows_over_seconds(throughput: Throughput, clock: list[float
     assert throughput.update(100) == 50.0
 
 
-def test_settles_at_a_steady_rate(throughput: Throughput, clock: list[float]) -> None:
+def test_a_steady_rate_is_found(throughput: Throughput, clock: list[float]) -> None:
     throughput.update(0)
     for second in range(1, 30):
         clock[0] = float(second)
