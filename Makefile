@@ -4,6 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Most of what tests, benchmarks and the fault lab start is Python: without its compiled files
+# each process takes four times as long to start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test faults faults-report tools lint bench load check-quality check-deploy runbooks secrets pin-images lock clean
 
 help:

@@ -214,7 +214,7 @@ COMPOSED = {"sql", "';'.join(run)", "''.join"}
 
 def queries() -> Iterator[tuple[str, ast.FunctionDef]]:
     """The functions of the store that send queries, or make their text."""
-    for path in ROOT.glob("embed_star/store/*.py"):
+    for path in sorted(ROOT.glob("embed_star/store/*.py")):
         if path.stem.startswith("gateway"):
             continue  # forwards its clients' queries, and makes none
         for node in ast.walk(ast.parse(path.read_text())):
@@ -242,7 +242,7 @@ def without_messages(node: ast.AST) -> Iterator[ast.AST]:
             yield from without_messages(child)
 
 
-@pytest.mark.parametrize(("where", "function"), list(queries()), ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("where", "function"), list(queries()), ids=[one for one, _ in queries()])
 class TestQueries:
     def test_are_not_built_from_data(self, where: str, function: ast.FunctionDef) -> None:
         for node in without_messages(function):
