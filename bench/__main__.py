@@ -19,7 +19,7 @@ from bench.scraping import scraped
 from bench.soak import soak
 from bench.stack import Bench, Shape, quantile, running
 from embed_star.errors import EmbedStarError
-from embed_star.store.codec import record
+from embed_star.store.client.codec import record
 
 CONSOLE = Console()
 _TURNS = 7
@@ -149,7 +149,7 @@ def monitoring(figures: dict[str, float], rows: int = 4_000) -> list[Line]:
 def cached(figures: dict[str, float], rows: int = 5_000, samples: int = 100) -> list[Line]:
     """Every vector in the cache already: a space rebuilt, and one row edited back."""
     with running(Shape(batch_rows=50, chord_batches=4, workers=1, threads=3)) as bench:
-        done = bench.services.runs.counts().finished_total
+        done = bench.services.ledger.counts().finished_total
         keys = bench.insert_repos(rows)
         bench.await_written(done + rows)
         paid = bench.calls_paid()
@@ -186,7 +186,7 @@ USUAL = ("instant", "slow", "freshness", "cached")
 
 def _backlog(bench: Bench, rows: int) -> float:
     """Rows/s from the first claim to all written, all of them pending before."""
-    done = bench.services.runs.counts().finished_total
+    done = bench.services.ledger.counts().finished_total
     with bench.producer_held():
         bench.insert_repos(rows)
     started = bench.await_claiming()
@@ -195,7 +195,7 @@ def _backlog(bench: Bench, rows: int) -> float:
 
 def _while_loading(bench: Bench, rows: int) -> float:
     """Rows/s from the first row of a bulk load to all written."""
-    done = bench.services.runs.counts().finished_total
+    done = bench.services.ledger.counts().finished_total
     started = time.perf_counter()
     bench.insert_repos(rows)
     return rows / (bench.await_written(done + rows) - started)

@@ -18,10 +18,10 @@ from rich.table import Table
 from surrealdb.data.types.table import Table as SurrealTable
 
 from bench.stack import DIMENSIONS
+from embed_star.devstack.servers import LocalServers, ServerOptions
 from embed_star.services import Services
 from embed_star.settings import Settings, load_settings
-from embed_star.stack.servers import LocalServers, ServerOptions
-from embed_star.store.codec import VectorBytes, record
+from embed_star.store.client.codec import VectorBytes, record
 
 _COMMAND = (sys.executable, "-m", "embed_star.cli.main")
 _INSERT_ROWS = 500

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.stack import Bench, Shape, running
-from embed_star.calls import PROBE_TEXT
+from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.errors import EmbedStarError
 from embed_star.models import Lane
-from embed_star.store.codec import record
+from embed_star.store.client.codec import record
 from tests.support.checker import Checker, payments
 from tests.support.scripted_answers import BAD_VECTORS
 

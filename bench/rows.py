@@ -6,7 +6,7 @@ import json
 import random
 from typing import Any
 
-from embed_star import examples
+from embed_star.devstack import examples
 
 _LONGEST = 350  # GitHub's own limit of a description
 _LANGUAGES = {

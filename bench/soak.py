@@ -68,7 +68,7 @@ def slope_kib(samples: Sequence[Sample]) -> float:
 
 
 def _sample_until_done(bench: Bench, tasks: int, samples: dict[str, list[Sample]]) -> None:
-    before = bench.services.runs.counts().finished_total
+    before = bench.services.ledger.counts().finished_total
     loading = threading.Thread(target=bench.insert_repos, args=(tasks,))
     loading.start()
     deadline = time.monotonic() + GIVE_UP_S
@@ -77,7 +77,7 @@ def _sample_until_done(bench: Bench, tasks: int, samples: dict[str, list[Sample]
         if time.monotonic() > deadline:
             raise TimeoutError(f"only {done} of {tasks} tasks")
         time.sleep(_SAMPLE_S)
-        done = bench.services.runs.counts().finished_total - before
+        done = bench.services.ledger.counts().finished_total - before
         for name, taken in samples.items():
             taken.append(Sample(done, _rss_kib(bench.stack.processes[name].pid)))
     loading.join()

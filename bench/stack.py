@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from embed_star.devstack.programs import Part, standard_parts
+from embed_star.devstack.servers import ServerOptions
+from embed_star.devstack.stack import LocalStack
 from embed_star.models import Lane, Status
-from embed_star.producer import LEASE_KEY
+from embed_star.produce.producer import LEASE_KEY
 from embed_star.services import Services
-from embed_star.stack.parts import Part, standard_parts
-from embed_star.stack.servers import ServerOptions
-from embed_star.stack.stack import LocalStack
-from embed_star.store.codec import VectorBytes, record
+from embed_star.store.client.codec import VectorBytes, record
 from tests.support.scripted_provider import ScriptedProvider
 
 DIMENSIONS = 768
@@ -85,12 +85,12 @@ class Bench:
 
     def await_claiming(self) -> float:
         """Wait for the first claim; when it was seen."""
-        _wait(lambda: self.services.runs.counts().in_flight > 0)
+        _wait(lambda: self.services.ledger.counts().in_flight > 0)
         return time.perf_counter()
 
     def await_written(self, rows: int) -> float:
         """Wait until all `rows` vectors are written; when that was seen."""
-        finished = self.services.runs
+        finished = self.services.ledger
         _wait(lambda: finished.counts().finished_total >= rows, poll_s=0.02)
         seen = time.perf_counter()
         written = self.services.store.vectors.count()
@@ -100,7 +100,7 @@ class Bench:
 
     def calls_paid(self) -> int:
         """Rows embedded by calls to the provider."""
-        return self.services.runs.totals().get(Status.EMBEDDED.value, 0)
+        return self.services.ledger.totals().get(Status.EMBEDDED.value, 0)
 
     def rebuild_rate(self, keys: Sequence[int]) -> float:
         """Rows/s from the first claim until the vectors of `keys`, all removed, are back."""

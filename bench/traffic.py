@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.rows import RowMaker
-from embed_star import text
+from embed_star.embed import text
 from embed_star.services import Services
-from embed_star.store.codec import record
+from embed_star.store.client.codec import record
 
 NEW = 0.8
 """Share of new rows among those that need a vector; the others are edits."""

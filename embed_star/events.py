@@ -114,7 +114,7 @@ Event = (
 Emit = Callable[[Event], None]
 
 
-def nobody(event: Event) -> None:
+def ignore_event(event: Event) -> None:
     """Listens to nothing."""
     del event
 

@@ -17,29 +17,29 @@ from prometheus_client import (
 from prometheus_client.gc_collector import GCCollector
 from redis.exceptions import RedisError
 
+from embed_star.coordination.client import check_writes
 from embed_star.errors import EmbedStarError, SchemaError
 from embed_star.events import Event, Listeners
-from embed_star.guards.connection import check_writes
 from embed_star.models import Lane
 from embed_star.observe.fleet import DatabaseFacts, FleetGauges, RedisFacts
-from embed_star.observe.health import Live, Missing, Pulse, Readiness, liveness
+from embed_star.observe.health import Heartbeat, Live, Missing, Readiness, liveness
 from embed_star.observe.metrics import PREFIX, DispatchMetrics
 from embed_star.observe.process import BeforeScrape, Information, PoolMetrics
 from embed_star.observe.server import MonitoringServer
 from embed_star.services import Services
 from embed_star.settings import Settings
-from embed_star.store.marks import SWEPT
+from embed_star.store.tables.timestamps import SWEPT
 
 
-def producer_pulse(settings: Settings) -> Pulse:
+def producer_pulse(settings: Settings) -> Heartbeat:
     """A turn may wait for the database once, and is no more stuck for that."""
     database_s = settings.db_pool_wait_s + settings.db_connect_timeout_s + settings.db_timeout_s
-    return Pulse(settings.liveness_timeout_s + database_s)
+    return Heartbeat(settings.liveness_timeout_s + database_s)
 
 
 @contextmanager
 def of_producer(
-    services: Services, listeners: Listeners, pulse: Pulse, leading: Callable[[], bool]
+    services: Services, listeners: Listeners, heartbeat: Heartbeat, leading: Callable[[], bool]
 ) -> Iterator[None]:
     """Metrics and probes of a producer, while the block runs. Raises ConfigError."""
     if not services.settings.monitoring_port:
@@ -51,12 +51,12 @@ def of_producer(
 
     def moved(event: Event) -> None:
         del event
-        pulse.beat()  # within a long turn, too
+        heartbeat.beat()  # within a long turn, too
 
     listeners.add(moved)
     Gauge(PREFIX + "leader", "1: this producer leads", registry=registry).set_function(leading)
     registry.register(fleet_gauges(services))
-    server = server_of(services, registry, lambda: stuck_loops(producer=pulse))
+    server = server_of(services, registry, lambda: stuck_loops(producer=heartbeat))
     server.bind(services.settings.monitoring_host, services.settings.monitoring_port)
     server.serve()
     try:
@@ -65,7 +65,7 @@ def of_producer(
         server.close()
 
 
-def of_beat(services: Services, pulse: Pulse) -> MonitoringServer:
+def of_beat(services: Services, heartbeat: Heartbeat) -> MonitoringServer:
     """Metrics and probes of beat, bound and not yet served. Raises ConfigError."""
     registry = process_registry(services)
     expose_pool(registry, services)
@@ -73,7 +73,7 @@ def of_beat(services: Services, pulse: Pulse) -> MonitoringServer:
     server = server_of(
         services,
         registry,
-        lambda: stuck_loops(beat=pulse),
+        lambda: stuck_loops(beat=heartbeat),
         {"redis": lambda: missing_redis(services)},
     )
     server.bind(services.settings.monitoring_host, services.settings.monitoring_port)
@@ -117,9 +117,9 @@ def both_servers(services: Services) -> dict[str, Missing]:
     }
 
 
-def stuck_loops(**pulses: Pulse) -> dict[str, str]:
+def stuck_loops(**pulses: Heartbeat) -> dict[str, str]:
     """The loops that do not move, by name."""
-    return {name: why for name, pulse in pulses.items() if (why := pulse.stuck())}
+    return {name: why for name, heartbeat in pulses.items() if (why := heartbeat.stuck())}
 
 
 def missing_database(services: Services) -> dict[str, str]:
@@ -159,15 +159,15 @@ def database_facts(services: Services) -> DatabaseFacts:
         oldest_at_s={lane.name.lower(): _oldest_at_s(services, lane) for lane in Lane},
         failed=store.failures.by_reason(),
         embedded=store.vectors.count(),
-        swept_at_s=_seconds(store.marks.at(SWEPT)),
-        reconciled_at_s=_seconds(store.cursors.finished_at()),
+        swept_at_s=_seconds(store.timestamps.at(SWEPT)),
+        reconciled_at_s=_seconds(store.checkpoints.finished_at()),
     )
 
 
 def redis_facts(services: Services) -> RedisFacts:
     """Raises RedisUnavailable, also when Redis answers and takes no writes."""
     check_writes(services.redis)
-    runs = services.runs.counts()  # the guards below do without Redis, and would not say so
+    runs = services.ledger.counts()  # the guards below do without Redis, and would not say so
     queues, unacked = services.queues.look()
     age_s = runs.oldest_age_s
     return RedisFacts(

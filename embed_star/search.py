@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import structlog
 
-from embed_star import text
-from embed_star.cache import Vector, VectorCache
-from embed_star.calls import PROBE_TEXT
-from embed_star.canary import Canary
+from embed_star.calling.canary import Canary
+from embed_star.calling.gateway import PROBE_TEXT
+from embed_star.calling.validation import Validator
+from embed_star.coordination.cache import Vector, VectorCache
+from embed_star.embed import text
 from embed_star.errors import ConfigError, InputRejected, RedisUnavailable
 from embed_star.providers.base import Embeddings, Provider
 from embed_star.providers.base import Vectors as Matrix
-from embed_star.store.vectors import Hit, Vectors
-from embed_star.validation import Validator
+from embed_star.store.tables.vectors import Hit, Vectors
 
 log = structlog.get_logger(__name__)
 

@@ -27,9 +27,9 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from embed_star import redis_url
-from embed_star.context_lengths import text_tokens
+from embed_star.coordination import redis_url
 from embed_star.errors import ConfigError
+from embed_star.providers.context_lengths import text_tokens
 
 ProviderName = Literal["ollama", "openai", "together", "local"]
 

@@ -6,8 +6,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from embed_star.calling.breaker.breaker import State
 from embed_star.errors import RedisUnavailable
-from embed_star.guards.breaker import State
 from embed_star.models import Lane
 from embed_star.services import Services
 
@@ -61,8 +61,8 @@ def report(services: Services, workers: list[str] | None = None) -> Report:
     breaker: State | None = None
     set_aside: int | None = None
     try:
-        in_flight = services.runs.counts().in_flight
-        done = services.runs.totals()
+        in_flight = services.ledger.counts().in_flight
+        done = services.ledger.totals()
         breaker = services.breaker.state()
         set_aside = services.dead_letters.count()
         if throttled := services.throttled.alone():

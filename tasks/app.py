@@ -8,27 +8,13 @@ from celery import Celery
 from kombu.entity import Queue
 
 from beat_schedule import beat_schedule
-from embed_star.guards import queues
-from embed_star.guards.queues import EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE
+from embed_star.coordination import queues
+from embed_star.coordination.queues import EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE
 from embed_star.settings import Settings
-from tasks import (
-    broker,
-    embed,
-    lifecycle,
-    logs,
-    monitoring,
-    naming,
-    prefork,
-    results,
-    shutdown,
-    stand_by,
-    starting,
-    store,
-    sweep,
-    threads,
-    tracing,
-)
+from tasks import embed, maintenance, queue_names, store, tracing
 from tasks.base import SHOWN_CHARS, ServiceTask
+from tasks.workarounds import chord_results, lost_child, redis_restart, thread_slots
+from tasks.worker import lifecycle, logs, monitoring, shutdown, stand_by, starting
 
 SPARE_THREADS = 2
 """Threads beyond PARALLEL_WORKERS, for what is done between calls: loading and writing."""
@@ -40,15 +26,15 @@ def create_app(settings: Settings) -> Celery:
     app.conf.update(configuration(settings))
     starting.check_addresses(app, settings.redis_url)
     logs.connect(app, settings)
-    broker.cure()
-    prefork.connect()
-    threads.use()
+    redis_restart.cure()
+    lost_child.connect()
+    thread_slots.use()
     starting.connect()
-    results.use(app)
-    naming.use(app)
+    chord_results.use(app)
+    queue_names.use(app)
     app.amqp.argsrepr_maxsize = app.amqp.kwargsrepr_maxsize = SHOWN_CHARS
     ServiceTask.bind_settings(app, settings)
-    for module in (embed, store, sweep):
+    for module in (embed, store, maintenance):
         module.register(app, settings)
     lifecycle.connect(app, settings)
     stand_by.connect(app, (EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE))

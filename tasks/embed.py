@@ -13,7 +13,7 @@ from embed_star.errors import AnotherSpace, ProviderThrottled, TransientError
 from embed_star.models import Batch, has_version
 from embed_star.settings import Settings
 from tasks.base import ServiceTask
-from tasks.put_back import put_back
+from tasks.worker.requeue import put_back
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from embed_star.errors import AnotherSpace
 from embed_star.models import Outcome
 from embed_star.settings import Settings
 from tasks.base import ServiceTask, retries
-from tasks.put_back import put_back
+from tasks.worker.requeue import put_back
 
 log = structlog.get_logger(__name__)
 

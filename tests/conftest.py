@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import redis
 
-from embed_star.services import target_of
+from embed_star.devstack.servers import LocalServers, ServerOptions
+from embed_star.services.store import target_of
 from embed_star.settings import RootSettings, Settings, load_settings
-from embed_star.stack.servers import LocalServers, ServerOptions
 from embed_star.store.bootstrap import bootstrap
-from embed_star.store.connection import Connection, Target
+from embed_star.store.client.connection import Connection, Target
 from tests.support.servers import local_servers
 from tests.support.world import World
 

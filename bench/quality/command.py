@@ -11,7 +11,7 @@ from rich.console import Console
 from bench.quality import baseline, corpus, footprint, needs, report, ways
 from bench.quality.corpus import Corpus
 from bench.quality.measuring import measure
-from embed_star import examples
+from embed_star.devstack import examples
 from embed_star.errors import EmbedStarError
 
 _HERE = Path(__file__).parent

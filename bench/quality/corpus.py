@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.quality.needs import Need
-from embed_star import text
+from embed_star.embed import text
 from embed_star.importing import Row, read_rows
 from embed_star.search import Filters
 from embed_star.settings import Settings

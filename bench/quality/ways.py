@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.quality.corpus import Corpus
 from bench.quality.figures import DEPTH
-from embed_star import text
+from embed_star.embed import text
 from embed_star.providers.base import Provider
 from embed_star.providers.local import DIMENSIONS, MODEL, Local
 from embed_star.settings import Settings

@@ -20,7 +20,7 @@ import numpy as np
 from embed_star.backup.manifest import SavedFile
 from embed_star.backup.plain import check_record
 from embed_star.errors import BackupError
-from embed_star.store import codec
+from embed_star.store.client import codec
 
 CHUNK_BYTES = 16 * 1024 * 1024
 """A file ends when its records, not yet compressed, reach this."""

@@ -14,11 +14,11 @@ from embed_star.backup.manifest import FAILURES, Manifest, SavedSpace, read_mani
 from embed_star.backup.saving import OnRecords, page_rows
 from embed_star.errors import AlreadyExists, BackupError, FenceLost
 from embed_star.models import Key, Space, key_text
-from embed_star.store.codec import record
-from embed_star.store.cursors import Cursors
-from embed_star.store.locks import LockTable
-from embed_star.store.records import Records
-from embed_star.store.spaces import Spaces
+from embed_star.store.client.codec import record
+from embed_star.store.tables.checkpoints import Checkpoints
+from embed_star.store.tables.locks import LockTable
+from embed_star.store.tables.records import Records
+from embed_star.store.tables.spaces import Spaces
 
 _FAILURE_ROWS = 500
 
@@ -79,13 +79,13 @@ class Restorer:
         records: Records,
         locks: LockTable,
         spaces: Spaces,
-        cursors: Cursors,
+        checkpoints: Checkpoints,
         lock_ttl_s: float,
     ) -> None:
         self._records = records
         self._locks = locks
         self._spaces = spaces
-        self._cursors = cursors
+        self._checkpoints = checkpoints
         self._lock_ttl_s = lock_ttl_s
 
     def restore(
@@ -109,7 +109,7 @@ class Restorer:
             on_records(FAILURES, len(page))
         for saved in manifest.spaces:
             self._restore_vectors(directory, manifest, saved.space, done, on_records)
-        self._cursors.forget()
+        self._checkpoints.forget()
         return done
 
     def _restore_vectors(

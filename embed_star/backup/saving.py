@@ -22,8 +22,8 @@ from embed_star.backup.manifest import (
 )
 from embed_star.errors import BackupError
 from embed_star.models import is_usable
-from embed_star.store.records import Records
-from embed_star.store.spaces import KnownSpace, Spaces
+from embed_star.store.tables.records import Records
+from embed_star.store.tables.spaces import KnownSpace, Spaces
 
 _PAGE_NUMBERS = 400_000
 """Numbers of vectors in one page: 520 rows of 768, 12 MB as Python's floats."""

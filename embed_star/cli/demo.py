@@ -16,17 +16,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from embed_star import examples
 from embed_star.cli.import_pages import StoreSink, Summary, write_rows
 from embed_star.cli.search import table as hits_table
+from embed_star.devstack import examples
+from embed_star.devstack.processes import StopRequested
+from embed_star.devstack.stack import DATA_DIR, LocalStack
 from embed_star.errors import EmbedStarError
 from embed_star.importing import read_rows
 from embed_star.models import Lane
 from embed_star.services import Services
 from embed_star.settings import DEFAULT_MODELS
-from embed_star.stack.processes import StopRequested
-from embed_star.stack.stack import DATA_DIR, LocalStack
-from embed_star.store.vectors import Hit
+from embed_star.store.tables.vectors import Hit
 
 SEARCHES = (
     "a queue for background jobs in Python",
@@ -141,7 +141,7 @@ def await_embedded(services: Services, rows: int, console: Console | None = None
         seconds = time.monotonic() - started
         bar.update(shown, completed=store.vectors.count())
     failed = sum(store.failures.by_reason().values())
-    return Done(store.vectors.count(), seconds, services.runs.totals(), failed)
+    return Done(store.vectors.count(), seconds, services.ledger.totals(), failed)
 
 
 def _summary(console: Console, done: Done) -> None:

@@ -9,7 +9,16 @@ from contextlib import suppress
 
 import click
 
-from embed_star.calls import PROBE_TEXT
+from embed_star.calling.gateway import PROBE_TEXT
+from embed_star.calling.validation import lengths
+from embed_star.coordination.client import (
+    EVICTS,
+    check_writes,
+    eviction_policy,
+    keeps_nothing,
+    redis_errors,
+    shown_url,
+)
 from embed_star.errors import (
     ConfigError,
     EmbedStarError,
@@ -19,19 +28,10 @@ from embed_star.errors import (
     StoreError,
     StoreUnavailable,
 )
-from embed_star.guards.connection import (
-    EVICTS,
-    check_writes,
-    eviction_policy,
-    keeps_nothing,
-    redis_errors,
-    shown_url,
-)
-from embed_star.providers.answers import same_model
+from embed_star.observe.terminal import shown
+from embed_star.providers.responses import same_model
 from embed_star.services import Services
 from embed_star.settings import load_settings, misspelt
-from embed_star.terminal import shown
-from embed_star.validation import lengths
 
 
 @click.command()

@@ -14,13 +14,13 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from embed_star.embed.failure_reasons import REASONS, reason_of
 from embed_star.errors import EmbedStarError
 from embed_star.models import Key, is_usable, key_from_json, key_to_json
-from embed_star.reasons import REASONS, reason_of
+from embed_star.observe.terminal import shown
 from embed_star.services import open_store
 from embed_star.settings import load_settings
-from embed_star.store.failures import Failure, Failures
-from embed_star.terminal import shown
+from embed_star.store.tables.failures import Failure, Failures
 from embed_star.values import printed
 
 _PAGE_ROWS = 500

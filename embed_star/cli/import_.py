@@ -20,11 +20,11 @@ from rich.status import Status
 
 from embed_star.cli.import_pages import Rows, Sink, StoreSink, Summary, in_words, write_rows
 from embed_star.errors import EmbedStarError, InputFileError
-from embed_star.github import StarredClient
 from embed_star.importing import Maps, parse_maps, read_rows, to_row
+from embed_star.importing.github import StarredClient
 from embed_star.models import Lane
+from embed_star.observe.terminal import shown
 from embed_star.settings import Settings, load_settings
-from embed_star.terminal import shown
 
 
 @contextmanager

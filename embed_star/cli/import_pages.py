@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from embed_star.errors import StoreAuthError, StoreError, WriteConflict
 from embed_star.importing.repo import BadLine, Row
 from embed_star.models import Lane
-from embed_star.store import codec
+from embed_star.store.client import codec
 
 PAGE_ROWS = 500
 PAGE_BYTES = 8 * 1024 * 1024

@@ -14,7 +14,7 @@ import click
 
 from embed_star import __version__
 from embed_star.errors import ConfigError, EmbedStarError
-from embed_star.terminal import shown
+from embed_star.observe.terminal import shown
 
 COMMANDS = {
     "up": "run Redis, SurrealDB, producer, worker and beat on this machine",

@@ -8,7 +8,8 @@ from dataclasses import replace
 import click
 
 from embed_star.errors import EmbedStarError
-from embed_star.services import Services, Store, target_of
+from embed_star.services import Services
+from embed_star.services.store import Store, target_of
 from embed_star.settings import Settings, load_root_settings, load_settings
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.migrations import Migration

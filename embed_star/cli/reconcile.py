@@ -8,7 +8,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from embed_star.services import Services
 from embed_star.settings import load_settings
-from embed_star.store.cursors import Phase
+from embed_star.store.tables.checkpoints import Phase
 
 
 @click.command()

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from embed_star.errors import ConfigError
+from embed_star.observe.terminal import shown
 from embed_star.services import Services
 from embed_star.settings import load_settings
-from embed_star.store.spaces import KnownSpace, Spaces
-from embed_star.terminal import shown
+from embed_star.store.tables.spaces import KnownSpace, Spaces
 
 
 @click.group()

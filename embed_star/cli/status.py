@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from embed_star.errors import RedisUnavailable, StoreUnavailable
+from embed_star.observe.terminal import shown
 from embed_star.services import Services
 from embed_star.settings import load_settings
 from embed_star.status import Report, report
-from embed_star.terminal import shown
 
 
 @click.command()

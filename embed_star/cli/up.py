@@ -13,11 +13,11 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from embed_star import examples
-from embed_star.stack.database import Engine
-from embed_star.stack.processes import StopRequested
-from embed_star.stack.servers import ServerOptions
-from embed_star.stack.stack import DATA_DIR, LocalStack
+from embed_star.devstack import examples
+from embed_star.devstack.database import Engine
+from embed_star.devstack.processes import StopRequested
+from embed_star.devstack.servers import ServerOptions
+from embed_star.devstack.stack import DATA_DIR, LocalStack
 
 _PORT = click.IntRange(0, 65535)
 

@@ -16,11 +16,12 @@ from embed_star import monitoring
 from embed_star.errors import ShuttingDown
 from embed_star.events import Listeners
 from embed_star.observe import logging as observe_logging
-from embed_star.observe.health import Pulse
-from embed_star.producer import Lease, Producer, Rhythm
-from embed_star.services import Services, target_of
+from embed_star.observe.health import Heartbeat
+from embed_star.produce.producer import Lease, Producer, ProducerTimings
+from embed_star.services import Services
+from embed_star.services.store import target_of
 from embed_star.settings import Settings, load_settings
-from embed_star.store.connection import Connection
+from embed_star.store.client.connection import Connection
 
 if TYPE_CHECKING:
     from tasks.dispatch import CeleryDispatcher
@@ -45,7 +46,7 @@ def command() -> None:
     with Services(settings, listeners) as services:
         dispatcher = CeleryDispatcher(app)
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        pulse = monitoring.producer_pulse(settings)
+        heartbeat = monitoring.producer_pulse(settings)
         running: list[Producer] = []  # once the database has said what it is called in Redis
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: services.grace.request())
@@ -59,27 +60,27 @@ def command() -> None:
             suppress(ShuttingDown),
             tracing.start(app, settings, listeners, "embed-star-producer"),
             monitoring.of_producer(
-                services, listeners, pulse, lambda: any(one.leading for one in running)
+                services, listeners, heartbeat, lambda: any(one.leading for one in running)
             ),
         ):
-            services.await_ready(pulse.beat)
-            running.append(_producer(services, dispatcher, pulse, owner))
+            services.await_ready(heartbeat.beat)
+            running.append(_producer(services, dispatcher, heartbeat, owner))
             services.grace.check()
             running[0].run()
 
 
 def _producer(
-    services: Services, dispatcher: CeleryDispatcher, pulse: Pulse, owner: str
+    services: Services, dispatcher: CeleryDispatcher, heartbeat: Heartbeat, owner: str
 ) -> Producer:
     settings = services.settings
     return Producer(
         backlog=services.backlog(dispatcher),
         lease=Lease(services.leases, owner, settings.leader_lease_s),
-        runs=services.runs,
-        rhythm=_rhythm(settings),
-        open_doorbell=(lambda: Connection(target_of(settings))) if settings.live_queries else None,
+        ledger=services.ledger,
+        timings=_timings(settings),
+        open_notifier=(lambda: Connection(target_of(settings))) if settings.live_queries else None,
         on_lead=dispatcher.reconcile,
-        on_turn=pulse.beat,
+        on_turn=heartbeat.beat,
         emit=services.emit,
     )
 
@@ -90,8 +91,8 @@ def _end() -> None:
     os._exit(1)
 
 
-def _rhythm(settings: Settings) -> Rhythm:
-    return Rhythm(
+def _timings(settings: Settings) -> ProducerTimings:
+    return ProducerTimings(
         poll_s=settings.poll_interval_s,
         lease_s=settings.leader_lease_s,
         rewind_s=settings.lock_ttl_s / 4,

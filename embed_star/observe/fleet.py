@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from embed_star.guards import breaker, budget
-from embed_star.guards.breaker import Phase
-from embed_star.guards.queues import QueueState
-from embed_star.guards.runs import RunCounts
+from embed_star.calling.breaker import breaker
+from embed_star.calling.breaker.breaker import Phase
+from embed_star.calling.rate_limit import rate_limiter as budget
+from embed_star.coordination.in_flight import RunCounts
+from embed_star.coordination.queues import QueueState
 from embed_star.models import Space
 from embed_star.observe.metrics import PREFIX
-from embed_star.observe.readings import Reader
+from embed_star.observe.sampler import Reader
 
 FRESH_S = 5.0
 DEADLINE_S = 2.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from embed_star.observe.readings import Reader
+from embed_star.observe.sampler import Reader
 
 READY_DEADLINE_S = 2.0
 READY_FRESH_S = 1.0
@@ -21,7 +21,7 @@ class Answer:
     body: Mapping[str, Any]
 
 
-class Pulse:
+class Heartbeat:
     """A loop that says that it moves. Any thread may ask."""
 
     def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:

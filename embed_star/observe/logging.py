@@ -9,7 +9,7 @@ from logging.handlers import WatchedFileHandler
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from embed_star.terminal import shown
+from embed_star.observe.terminal import shown
 
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,

@@ -14,6 +14,8 @@ from operator import itemgetter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from embed_star.calling.instrumented import FAULTS, OK, THROTTLED
+from embed_star.calling.validation import REASONS
 from embed_star.events import (
     CacheRead,
     Event,
@@ -27,9 +29,7 @@ from embed_star.events import (
     VectorsJudged,
 )
 from embed_star.models import Lane, OutboxId, Space, Status
-from embed_star.providers.measured import FAULTS, OK, THROTTLED
-from embed_star.store.outbox import ulid_ms
-from embed_star.validation import REASONS
+from embed_star.store.tables.outbox import ulid_ms
 
 PREFIX = "embed_star_"
 CALL_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60)

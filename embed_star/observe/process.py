@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from embed_star import __version__
 from embed_star.models import Space
 from embed_star.observe.metrics import PREFIX
-from embed_star.store.pool import PoolStats
+from embed_star.store.client.pool import PoolStats
 
 
 class PoolMetrics:

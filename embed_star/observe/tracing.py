@@ -22,8 +22,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from embed_star import __version__
+from embed_star.calling.instrumented import OK
 from embed_star.events import CacheRead, Event, ProviderCalled, RowsWritten, RunDispatched
-from embed_star.providers.measured import OK
 
 TRACEPARENT = "traceparent"
 """The header of messages, as the W3C names it."""

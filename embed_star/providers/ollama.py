@@ -16,14 +16,14 @@ from embed_star.errors import (
     ProviderProtocolError,
     ProviderUnavailable,
 )
-from embed_star.providers.answers import WrongLength, answered_model, count_of, vectors_of
 from embed_star.providers.base import Embeddings
-from embed_star.providers.bodies import Refusal
-from embed_star.providers.deadline import Deadline, Limits
 from embed_star.providers.dialect import Dialect, Options, Sign, Unusable
-from embed_star.providers.http import JsonClient
-from embed_star.providers.lengths import is_too_long
-from embed_star.providers.refusals import Endpoint
+from embed_star.providers.error_responses import Endpoint
+from embed_star.providers.http.client import JsonClient
+from embed_star.providers.http.deadline import Deadline, Limits
+from embed_star.providers.http.error_bodies import Refusal
+from embed_star.providers.http.length_errors import is_too_long
+from embed_star.providers.responses import WrongLength, answered_model, count_of, vectors_of
 
 if TYPE_CHECKING:
     from embed_star.settings import Settings

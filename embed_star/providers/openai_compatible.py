@@ -20,20 +20,20 @@ from embed_star.errors import (
     ProviderConfigError,
     ProviderProtocolError,
 )
-from embed_star.providers.answers import (
+from embed_star.providers.base import Embeddings
+from embed_star.providers.dialect import Dialect, Options, Sign, Unusable
+from embed_star.providers.error_responses import Endpoint
+from embed_star.providers.http.client import Answer, JsonClient, Refused
+from embed_star.providers.http.deadline import Deadline, Limits
+from embed_star.providers.http.error_bodies import Refusal
+from embed_star.providers.http.length_errors import has_too_many_texts, is_too_long
+from embed_star.providers.responses import (
     WrongLength,
     answered_model,
     count_of,
     in_order,
     vectors_of,
 )
-from embed_star.providers.base import Embeddings
-from embed_star.providers.bodies import Refusal
-from embed_star.providers.deadline import Deadline, Limits
-from embed_star.providers.dialect import Dialect, Options, Sign, Unusable
-from embed_star.providers.http import Answer, JsonClient, Refused
-from embed_star.providers.lengths import has_too_many_texts, is_too_long
-from embed_star.providers.refusals import Endpoint
 
 if TYPE_CHECKING:
     from embed_star.settings import Settings

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from embed_star.errors import ConfigError
-from embed_star.store.connection import Connection, Target
-from embed_star.store.names import quoted, quoted_text
+from embed_star.store.client.connection import Connection, Target
+from embed_star.store.client.quoting import quoted, quoted_text
 
 
 def user_sql(user: str, password: str) -> str:

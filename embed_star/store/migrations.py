@@ -17,9 +17,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from embed_star.errors import AlreadyExists, SchemaError, StoreError, WriteConflict
-from embed_star.store.codec import record
-from embed_star.store.connection import FENCE
-from embed_star.store.pool import Database
+from embed_star.store.client.codec import record
+from embed_star.store.client.connection import FENCE
+from embed_star.store.client.pool import Database
 
 LOCK_S = 30.0
 _POLL_S = 0.1

@@ -11,7 +11,7 @@ import pytest
 import redis
 from kombu import Connection, Consumer, Queue
 
-from tasks import broker
+from tasks.workarounds import redis_restart as broker
 from tests.support.redis_with import redis_with
 
 QUEUE = Queue("work", routing_key="work")

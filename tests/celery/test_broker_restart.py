@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from embed_star.stack.processes import Child
+from embed_star.devstack.processes import Child
 from tests.support.fleet import Fleet, Tenant, log_lines
 from tests.support.proxy import Proxy
 from tests.support.servers import eventually

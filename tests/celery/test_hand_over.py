@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import redis
 
-from embed_star.cache import VectorCache
+from embed_star.coordination.cache import VectorCache
 
 
 def cache(client: redis.Redis) -> VectorCache:

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from embed_star.stack.processes import Child
-from embed_star.stack.servers import free_port
+from embed_star.devstack.processes import Child
+from embed_star.devstack.servers import free_port
 from tests.support.fleet import START_S, Fleet, Tenant
 from tests.support.metrics_page import Scrape, documented_for, exposed, get
 from tests.support.servers import eventually

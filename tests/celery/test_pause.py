@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from embed_star.calls import PROBE_TEXT
+from embed_star.calling.gateway import PROBE_TEXT
 from tests.support.fleet import Fleet, Tenant, log_lines
 from tests.support.servers import eventually
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from embed_star.claims.redis_locks import RedisLocks
+from embed_star.coordination import client as connection
+from embed_star.devstack.servers import free_port
 from embed_star.errors import RedisUnavailable
-from embed_star.guards import connection
-from embed_star.guards.locks import RedisLocks
-from embed_star.stack.servers import free_port
 from tests.support.command_line import CELERY, EMBED_STAR, run
 from tests.support.fleet import Fleet
 from tests.support.redis_with import redis_with

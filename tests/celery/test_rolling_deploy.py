@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from embed_star.devstack.processes import Child
 from embed_star.models import MESSAGE_VERSION
-from embed_star.stack.processes import Child
 from tests.support.checker import payments
 from tests.support.command_line import embed_star
 from tests.support.fleet import Fleet, Tenant, log_lines

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from embed_star.devstack.processes import Child
 from embed_star.settings import SHUTDOWN_MARGIN_S
-from embed_star.stack.processes import Child
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines
 from tests.support.proxy import Proxy
 from tests.support.servers import eventually
@@ -188,7 +188,7 @@ def test_a_batch_that_waits_for_the_budget_ends_at_once(tenant: Tenant) -> None:
     tenant.dispatch()
     eventually(lambda: len(tenant.provider.ledger()) == 1, "one is called")
     eventually(
-        lambda: tenant.lab.services.runs.counts().queued == 0, "the others are begun", SOON_S
+        lambda: tenant.lab.services.ledger.counts().queued == 0, "the others are begun", SOON_S
     )
     send(worker, signal.SIGTERM)
     await_end(worker, SHUTDOWN_MARGIN_S + 3.0)
@@ -206,7 +206,7 @@ def test_a_producer_in_mid_claim_lets_the_standby_lead(tenant: Tenant) -> None:
     second = tenant.producer()
     eventually(lambda: "standing_by" in events(second), "the other one stands by", STOP_S)
     tenant.lab.insert(2000)
-    eventually(lambda: tenant.lab.services.runs.counts().in_flight > 0, "it claims", STOP_S)
+    eventually(lambda: tenant.lab.services.ledger.counts().in_flight > 0, "it claims", STOP_S)
     send(first, signal.SIGTERM)
     eventually(lambda: "leading" in events(second), "the other one leads", 3.0)
     await_end(first, SHUTDOWN_MARGIN_S)

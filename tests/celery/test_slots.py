@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from embed_star.stack.servers import free_port
+from embed_star.devstack.servers import free_port
 from tests.support.fleet import Fleet, Tenant, log_lines
 from tests.support.metrics_page import get
 from tests.support.servers import eventually
@@ -28,7 +28,9 @@ def celery_with(*lines: str) -> tuple[str, ...]:
     return (sys.executable, "-c", program, "-A", "embed_star")
 
 
-IMPATIENT = celery_with("import tasks.results", "tasks.results.AWAY_S = 0.5")
+IMPATIENT = celery_with(
+    "import tasks.workarounds.chord_results", "tasks.workarounds.chord_results.AWAY_S = 0.5"
+)
 
 
 @pytest.fixture
@@ -118,7 +120,7 @@ def test_a_worker_that_lost_slots_is_not_ready(
 
 
 BROKEN = celery_with(
-    "from tasks.threads import ThreadPool",
+    "from tasks.workarounds.thread_slots import ThreadPool",
     "def broken(*_, **__): raise AttributeError('nothing works')",
     "ThreadPool.on_apply = broken",
 )
@@ -154,7 +156,7 @@ def test_a_message_that_fails_late_costs_no_slot(fleet: Fleet) -> None:
 
 
 ESCAPING = celery_with(
-    "from tasks.results import UnawaitedBackend",
+    "from tasks.workarounds.chord_results import UnawaitedBackend",
     "left = [1, 1, 1]",
     "def escape(*_, **__):",
     "    if left: left.pop(); raise MemoryError",

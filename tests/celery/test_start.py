@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from embed_star.devstack.processes import Child
 from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.monitoring import redis_facts
 from embed_star.settings import SHUTDOWN_MARGIN_S
-from embed_star.stack.processes import Child
 from tests.support.command_line import CELERY, embed_star
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines
 from tests.support.servers import eventually

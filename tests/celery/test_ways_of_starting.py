@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from embed_star.stack.servers import free_port
+from embed_star.devstack.servers import free_port
 from tests.support.command_line import CELERY, Finished, celery
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines
 from tests.support.metrics_page import get

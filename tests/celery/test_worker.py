@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from embed_star.stack.processes import Child
+from embed_star.devstack.processes import Child
 from tests.support.command_line import celery
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines
 from tests.support.servers import PROMPT_S, eventually, find_surreal

@@ -20,9 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 from structlog.testing import capture_logs
 
-from embed_star.errors import RedisUnavailable
-from embed_star.guards import connection, local_breaker
-from embed_star.guards.breaker import (
+from embed_star.calling.breaker import memory as local_breaker
+from embed_star.calling.breaker.breaker import (
     DEFAULTS,
     PROBE_POLL_S,
     Admission,
@@ -33,10 +32,12 @@ from embed_star.guards.breaker import (
     State,
     Thresholds,
 )
-from embed_star.guards.local_breaker import LocalBreaker
-from embed_star.guards.redis_breaker import RedisBreaker
+from embed_star.calling.breaker.memory import MemoryBreaker
+from embed_star.calling.breaker.shared import RedisBreaker
+from embed_star.coordination import client as connection
+from embed_star.devstack.servers import LocalServers, ServerOptions
+from embed_star.errors import RedisUnavailable
 from embed_star.settings import ProviderName
-from embed_star.stack.servers import LocalServers, ServerOptions
 from tests.support.servers import PROMPT_S, eventually
 
 THRESHOLDS = Thresholds(
@@ -79,7 +80,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 def make(request: pytest.FixtureRequest, clock: Clock) -> Make:
     """Each implementation in turn, on the test's clock."""
     if request.param == "local":
-        return lambda thresholds: LocalBreaker(thresholds, clock)
+        return lambda thresholds: MemoryBreaker(thresholds, clock)
     client = request.getfixturevalue("client")
 
     def shared(thresholds: Thresholds) -> Breaker:
@@ -87,7 +88,7 @@ def make(request: pytest.FixtureRequest, clock: Clock) -> Make:
 
     if request.param == "redis":
         return shared
-    return lambda thresholds: FallbackBreaker(shared(thresholds), LocalBreaker(thresholds, clock))
+    return lambda thresholds: FallbackBreaker(shared(thresholds), MemoryBreaker(thresholds, clock))
 
 
 @pytest.fixture
@@ -383,13 +384,13 @@ class TestRaces:
     def breaker(self, request: pytest.FixtureRequest) -> Breaker:
         """On the real time: these are about threads."""
         if request.param == "local":
-            return LocalBreaker(self.SWIFT)
+            return MemoryBreaker(self.SWIFT)
         client = request.getfixturevalue("client")
         return RedisBreaker(client, "test:", "provider:model", self.SWIFT)
 
     @pytest.fixture(autouse=True)
     def _take_turns(self) -> Iterator[None]:
-        """Threads that are started take turns at every line of `LocalBreaker`."""
+        """Threads that are started take turns at every line of `MemoryBreaker`."""
 
         def trace(frame: FrameType, event: str, _: object) -> Any:
             if event == "call" and frame.f_code.co_filename != local_breaker.__file__:
@@ -535,7 +536,7 @@ class TestWithoutRedis:
 
     @pytest.fixture
     def breaker(self, shared: Breaker, clock: Clock) -> Breaker:
-        return FallbackBreaker(shared, LocalBreaker(THRESHOLDS, clock))
+        return FallbackBreaker(shared, MemoryBreaker(THRESHOLDS, clock))
 
     def test_the_shared_one_says_that_redis_is_away(
         self, servers: LocalServers, shared: Breaker, clock: Clock
@@ -586,7 +587,7 @@ class TestWithoutRedis:
         self, servers: LocalServers, shared: Breaker, clock: Clock
     ) -> None:
         sooner = replace(THRESHOLDS, open_s=10.0)
-        breaker = FallbackBreaker(shared, LocalBreaker(sooner, clock))
+        breaker = FallbackBreaker(shared, MemoryBreaker(sooner, clock))
         fail(breaker, 3)
         clock.pass_s(10.0)
         assert refused_s(breaker) == 20.0
@@ -631,7 +632,7 @@ class Twins(RuleBasedStateMachine):
         self, failures: int, successes: int, rate: float, least: int, window_s: float
     ) -> None:
         thresholds = Thresholds(failures, 30.0, successes, rate, least, window_s, probe_s=20.0)
-        self.local = LocalBreaker(thresholds, self.clock)
+        self.local = MemoryBreaker(thresholds, self.clock)
         self.shared = RedisBreaker(self.client, "twins:", "a", thresholds, self.clock)
 
     @rule(times=st.integers(1, 4))

@@ -1,4 +1,4 @@
-"""`Budget`, held against its implementations: this process' own, and the fleet's in Redis.
+"""`RateLimiter`, held against its implementations: this process' own, and the fleet's in Redis.
 
 Providers are simulated over the budget's clock: what they count is exact, and nothing waits.
 """
@@ -23,23 +23,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from embed_star.errors import ProviderThrottled
-from embed_star.guards import connection
-from embed_star.guards.budget import (
+from embed_star.calling.rate_limit.memory import MemoryRateLimiter
+from embed_star.calling.rate_limit.rate_limiter import (
     BURST_S,
     MAX_WAIT_S,
     PAUSE_MAX_S,
-    Budget,
     Grant,
     Limits,
+    RateLimiter,
     Wait,
     admit,
 )
-from embed_star.guards.local_budget import LocalBudget
-from embed_star.guards.shared_budget import ASK_AGAIN_S, FallbackBudget, RedisBudget
-from embed_star.stack.servers import LocalServers, ServerOptions
+from embed_star.calling.rate_limit.shared import ASK_AGAIN_S, FallbackRateLimiter, RedisRateLimiter
+from embed_star.coordination import client as connection
+from embed_star.devstack.servers import LocalServers, ServerOptions
+from embed_star.errors import ProviderThrottled
 
-MakeBudget = Callable[[Limits], Budget]
+MakeBudget = Callable[[Limits], RateLimiter]
 
 _names = itertools.count()
 
@@ -62,10 +62,12 @@ def clock() -> Clock:
 @pytest.fixture(params=["local", "redis"])
 def make(request: pytest.FixtureRequest, clock: Clock) -> Iterator[MakeBudget]:
     if request.param == "local":
-        yield lambda limits: LocalBudget(limits, clock)
+        yield lambda limits: MemoryRateLimiter(limits, clock)
     else:
         with connection.connect(request.getfixturevalue("redis_url"), 5.0) as client:
-            yield lambda limits: RedisBudget(client, "test:", f"b{next(_names)}", limits, clock)
+            yield lambda limits: RedisRateLimiter(
+                client, "test:", f"b{next(_names)}", limits, clock
+            )
 
 
 def granted(answer: Grant | Wait) -> Grant:
@@ -73,12 +75,12 @@ def granted(answer: Grant | Wait) -> Grant:
     return answer
 
 
-def book(budget: Budget, calls: int, tokens: int = 0) -> list[float]:
+def book(budget: RateLimiter, calls: int, tokens: int = 0) -> list[float]:
     """So many calls at once; their delays."""
     return [granted(budget.take(tokens)).delay_s for _ in range(calls)]
 
 
-def fill(budget: Budget, tokens: int = 0) -> int:
+def fill(budget: RateLimiter, tokens: int = 0) -> int:
     """Book until the next slot is too far away; how many there were."""
     for calls in itertools.count():
         if isinstance(budget.take(tokens), Wait):
@@ -338,7 +340,7 @@ class Workers:
 
 
 def simulate(
-    budget: Budget, clock: Clock, workers: Workers, seconds: float
+    budget: RateLimiter, clock: Clock, workers: Workers, seconds: float
 ) -> tuple[Provider, list[float], list[int]]:
     """What arrives at the provider, how long each search waited, and each thread's calls.
 
@@ -384,7 +386,7 @@ class TestStrictProviders:
     @pytest.mark.parametrize("per_minute", [1, 3, 10, 60, 99, 100, 300, 1000, 3000])
     @pytest.mark.parametrize("threads", [3, 400])
     def test_requests(self, clock: Clock, per_minute: int, threads: int) -> None:
-        budget = LocalBudget(Limits(per_minute), clock)
+        budget = MemoryRateLimiter(Limits(per_minute), clock)
         # A thread makes a call in half a second or so: 3 of them cannot use up every limit.
         seconds = 330.0 if per_minute >= 10 else 1830.0
         begin = clock.now
@@ -401,7 +403,7 @@ class TestStrictProviders:
     def test_with_searches_out_of_turn_and_calls_never_made(
         self, clock: Clock, per_minute: int
     ) -> None:
-        budget = LocalBudget(Limits(per_minute), clock)
+        budget = MemoryRateLimiter(Limits(per_minute), clock)
         searches_s = max(2.0, 0.03 * per_minute) / 60
         workers = Workers(400, never_made=0.05, searches_s=searches_s)
         provider, waits, _ = simulate(budget, clock, workers, 330.0)
@@ -412,7 +414,7 @@ class TestStrictProviders:
 
     def test_redis(self, clock: Clock, redis_url: str) -> None:
         with connection.connect(redis_url, 5.0) as client:
-            budget = RedisBudget(client, "test:", "strict", Limits(1000), clock)
+            budget = RedisRateLimiter(client, "test:", "strict", Limits(1000), clock)
             begin = clock.now
             provider, _, _ = simulate(budget, clock, Workers(50, searches_s=0.3), 150.0)
         assert provider.most_in_any_60_s() <= 1000
@@ -424,7 +426,7 @@ class TestStrictProviders:
     )
     def test_tokens(self, clock: Clock, actual: Callable[[random.Random], float]) -> None:
         per_minute = 1_000_000
-        budget = LocalBudget(Limits(3000, per_minute), clock)
+        budget = MemoryRateLimiter(Limits(3000, per_minute), clock)
         workers = Workers(100, tokens=2000, actual=actual)
         counted: list[tuple[float, int]] = []
         settle = budget.settle
@@ -482,13 +484,13 @@ class TestTheFleet:
     ) -> None:
         limits = Limits(600)
         with connection.connect(redis_url, 5.0) as one, connection.connect(redis_url, 5.0) as two:
-            RedisBudget(one, "test:", "a", limits, clock).pause(20.0)
-            assert RedisBudget(two, "test:", "a", limits, clock).state().paused_s == 20.0
-            assert RedisBudget(two, "test:", "b", limits, clock).state().paused_s == 0.0
+            RedisRateLimiter(one, "test:", "a", limits, clock).pause(20.0)
+            assert RedisRateLimiter(two, "test:", "a", limits, clock).state().paused_s == 20.0
+            assert RedisRateLimiter(two, "test:", "b", limits, clock).state().paused_s == 0.0
 
     def test_nothing_is_kept_for_ever(self, redis_url: str, clock: Clock) -> None:
         with connection.connect(redis_url, 5.0) as client:
-            budget = RedisBudget(client, "test:", "a", Limits(600), clock)
+            budget = RedisRateLimiter(client, "test:", "a", Limits(600), clock)
             budget.take(0)
             assert 110_000 < client.pttl("test:budget:a") <= 130_000
             budget.pause(1000.0)
@@ -530,7 +532,7 @@ def _book_for_a_while(url: str, barrier: Barrier, slots: Queue[list[float]]) -> 
     found: list[float] = []
     with connection.connect(url, 5.0) as client:
         limits = Limits(PER_MINUTE, 100 * PER_MINUTE)
-        budget = RedisBudget(client, "test:", "fleet", limits, max_wait_s=AHEAD_S)
+        budget = RedisRateLimiter(client, "test:", "fleet", limits, max_wait_s=AHEAD_S)
         barrier.wait(30)
         end = time.monotonic() + RUN_S
 
@@ -561,8 +563,10 @@ class TestWithoutRedis:
     ) -> None:
         with connection.connect(servers.redis_url, 1.0) as client, capture_logs() as logs:
             limits = Limits(600)
-            shared = RedisBudget(client, "test:", "a", limits)
-            budget = FallbackBudget(shared, LocalBudget(limits.shared_by(2), clock), clock)
+            shared = RedisRateLimiter(client, "test:", "a", limits)
+            budget = FallbackRateLimiter(
+                shared, MemoryRateLimiter(limits.shared_by(2), clock), clock
+            )
             first = granted(budget.take(0))
             servers.stop_server("redis", grace_s=0)
             budget.settle(first, 5)
@@ -584,8 +588,8 @@ class TestWithoutRedis:
     def test_a_pause_of_before_holds_on(self, servers: LocalServers, clock: Clock) -> None:
         with connection.connect(servers.redis_url, 1.0) as client:
             limits = Limits(600)
-            shared = RedisBudget(client, "test:", "a", limits)
-            budget = FallbackBudget(shared, LocalBudget(limits, clock), clock)
+            shared = RedisRateLimiter(client, "test:", "a", limits)
+            budget = FallbackRateLimiter(shared, MemoryRateLimiter(limits, clock), clock)
             budget.pause(60.0)
             servers.stop_server("redis", grace_s=0)
             assert isinstance(budget.take(0), Wait)
@@ -636,8 +640,8 @@ def test_redis_does_the_same_sums(
 ) -> None:
     clock = Clock()
     with connection.connect(redis_url, 5.0) as client:
-        local = LocalBudget(limits, clock)
-        shared = RedisBudget(client, "test:", f"same{next(_names)}", limits, clock)
+        local = MemoryRateLimiter(limits, clock)
+        shared = RedisRateLimiter(client, "test:", f"same{next(_names)}", limits, clock)
         grants: list[tuple[Grant, Grant]] = []
         for step in steps:
             _same(step, clock, local, shared, grants)
@@ -647,8 +651,8 @@ def test_redis_does_the_same_sums(
 def _same(
     step: tuple[object, ...],
     clock: Clock,
-    local: Budget,
-    shared: Budget,
+    local: RateLimiter,
+    shared: RateLimiter,
     grants: list[tuple[Grant, Grant]],
 ) -> None:
     match step:

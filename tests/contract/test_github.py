@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from embed_star.cli import import_
 from embed_star.errors import ConfigError, EmbedStarError, TransientError
-from embed_star.github import RETRIES, StarredClient
+from embed_star.importing.github import RETRIES, StarredClient
 from tests.support.http_proxy import HTTPProxy
 
 TOKEN = "ghp_canary_" + "x" * 20
@@ -400,7 +400,7 @@ def test_a_malformed_token_is_not_told(starred: Ask, token: str) -> None:
 def test_a_huge_answer_is_not_read(
     stub: GitHubStub, starred: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embed_star.github.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("embed_star.importing.github.MAX_ANSWER_BYTES", 1000)
     stub.answers = [Answer(b"[" + b" " * 100_000 + b"]")]
     with pytest.raises(ConfigError, match="answers too much"):
         starred()

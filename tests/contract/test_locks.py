@@ -12,12 +12,12 @@ from uuid import UUID
 
 import pytest
 
-from embed_star.guards import connection
-from embed_star.guards.locks import LockLayer, MemoryLocks, RedisLocks
+from embed_star.claims.redis_locks import LockLayer, MemoryLocks, RedisLocks
+from embed_star.coordination import client as connection
 from embed_star.models import Key, key_text
 from embed_star.services import Services
 from embed_star.settings import load_settings
-from embed_star.store.locks import LockTable
+from embed_star.store.tables.locks import LockTable
 from tests.conftest import fresh_database
 from tests.support.servers import eventually
 

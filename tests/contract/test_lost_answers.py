@@ -8,16 +8,16 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
+from embed_star.calling.breaker.breaker import Phase, Thresholds
+from embed_star.calling.breaker.shared import RedisBreaker
+from embed_star.calling.rate_limit.rate_limiter import Grant, Limits
+from embed_star.calling.rate_limit.shared import RedisRateLimiter
+from embed_star.claims.redis_locks import RedisLocks
+from embed_star.coordination import client as connection
+from embed_star.coordination.in_flight import InFlightLedger
+from embed_star.embed.poison import PoisonCounter
 from embed_star.errors import RedisUnavailable
-from embed_star.guards import connection
-from embed_star.guards.breaker import Phase, Thresholds
-from embed_star.guards.budget import Grant, Limits
-from embed_star.guards.locks import RedisLocks
-from embed_star.guards.redis_breaker import RedisBreaker
-from embed_star.guards.runs import Runs
-from embed_star.guards.shared_budget import RedisBudget
-from embed_star.guards.suspects import Suspects
-from embed_star.producer import Lease
+from embed_star.produce.producer import Lease
 from tests.support.lost_answers import LostAnswers
 
 SCRIPT = b"EVALSHA"
@@ -65,14 +65,14 @@ def test_whoever_took_the_lease_leads(client: redis.Redis, proxy: LostAnswers) -
 
 
 def test_a_call_is_booked_once(client: redis.Redis, proxy: LostAnswers) -> None:
-    budget = RedisBudget(client, "test:", "a", Limits(60, 6000))
+    budget = RedisRateLimiter(client, "test:", "a", Limits(60, 6000))
     budget.take(0, requests=0)
     for _ in range(10):
         proxy.lose(SCRIPT)
         assert isinstance(budget.take(100), Grant)
     assert proxy.lost == 10
     state = budget.state()
-    once = RedisBudget(client, "test:", "b", Limits(60, 6000))
+    once = RedisRateLimiter(client, "test:", "b", Limits(60, 6000))
     for _ in range(10):
         once.take(100)
     assert state.used_share == pytest.approx(once.state().used_share, abs=0.02)
@@ -82,7 +82,7 @@ def test_a_call_is_booked_once(client: redis.Redis, proxy: LostAnswers) -> None:
 def test_what_is_given_back_is_given_back_once(client: redis.Redis, proxy: LostAnswers) -> None:
     ends = {}
     for name in ("heard", "lost"):
-        budget = RedisBudget(client, "test:", name, Limits(600, 60_000))
+        budget = RedisRateLimiter(client, "test:", name, Limits(600, 60_000))
         first, second = budget.take(1000), budget.take(1000)
         assert isinstance(first, Grant)
         assert isinstance(second, Grant)
@@ -124,7 +124,7 @@ def test_a_failure_counts_once_and_a_probe_has_its_place(
 
 
 def test_runs_are_counted_once(client: redis.Redis, proxy: LostAnswers) -> None:
-    runs = Runs(client, "test:")
+    runs = InFlightLedger(client, "test:")
     runs.begin("warm", 1, LONG_S)
     runs.start("warm", 1, "m", LONG_S)
     runs.give_back("warm", 0)
@@ -145,7 +145,7 @@ def test_runs_are_counted_once(client: redis.Redis, proxy: LostAnswers) -> None:
 
 
 def test_a_text_is_suspected_once(client: redis.Redis, proxy: LostAnswers) -> None:
-    suspects = Suspects(client, "test:")
+    suspects = PoisonCounter(client, "test:")
     suspects.add("other")
     proxy.lose(SCRIPT)
     assert suspects.add("text") == 1

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from embed_star.stack.guardian import Guardian
-from embed_star.stack.processes import Child, Command, stop_together
-from embed_star.stack.servers import free_port
+from embed_star.devstack.processes import Child, Command, stop_together
+from embed_star.devstack.reaper import Reaper
+from embed_star.devstack.servers import free_port
 from tests.deploy.tools import CHECKOUT, check
 from tests.support.command_line import CELERY, EMBED_STAR, Finished, run
 from tests.support.servers import eventually, find_surreal
@@ -56,7 +56,7 @@ class LocalProject:
         self.ports = {name: free_port() for name in self.services}
         self.flower_port = free_port()
         self._lock = os.open(folder, os.O_RDONLY)
-        self._guardian = Guardian(self._lock)
+        self._guardian = Reaper(self._lock)
         self._children: list[Child] = []
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from embed_star.stack.servers import free_port
+from embed_star.devstack.servers import free_port
 from tests.support.monitoring import ALERTMANAGER, alerts, get_json, program, run_program
 from tests.support.servers import eventually
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from flower.options import default_options
 
-from embed_star.guards.names import prefix_of
+from embed_star.coordination.names import prefix_of
 from embed_star.settings import RootSettings, Settings, load_settings
 from tests.deploy.compose import APP, make_secrets, project, settings_of
 from tests.deploy.tools import CHECKOUT, check, run

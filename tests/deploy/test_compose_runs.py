@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from embed_star.devstack.processes import Child
 from embed_star.settings import Settings, load_settings
-from embed_star.stack.processes import Child
 from tests.deploy.compose import LocalProject, settings_of
 from tests.deploy.tools import CHECKOUT
 from tests.support.isolation import isolated

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from flower.options import default_options
 
-from embed_star.guards.names import celery_prefix_of, prefix_of
+from embed_star.coordination.names import celery_prefix_of, prefix_of
 from embed_star.settings import RootSettings, Settings, load_settings
 from tests.deploy import manifests as k8s
 from tests.deploy.compose import make_secrets

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from embed_star.backlog import Backlog, Turn
-from embed_star.guards.locks import RedisLocks
-from embed_star.producer import Producer
+from embed_star.claims.redis_locks import RedisLocks
+from embed_star.produce.backlog import Backlog, Turn
+from embed_star.produce.producer import Producer
 from embed_star.providers import openai_compatible
-from embed_star.store.connection import Connection
-from embed_star.store.locks import LockTable
-from embed_star.store.pool import Database
+from embed_star.store.client.connection import Connection
+from embed_star.store.client.pool import Database
+from embed_star.store.tables.locks import LockTable
 
 
 def acknowledge_early() -> None:

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 import redis
 
-from embed_star.stack.processes import Child, stop_together
-from embed_star.stack.redis_server import find_redis_server
+from embed_star.devstack.processes import Child, stop_together
+from embed_star.devstack.redis_server import find_redis_server
 from tests.faults.fault import BATCH_ROWS, WORKER_CALLS, Fault
 from tests.faults.user import User
 from tests.support.command_line import CELERY, EMBED_STAR

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from embed_star.producer import Rhythm
-from embed_star.services import target_of
-from embed_star.store.connection import Target
-from embed_star.store.pool import Pool
+from embed_star.produce.producer import ProducerTimings
+from embed_star.services.store import target_of
+from embed_star.store.client.connection import Target
+from embed_star.store.client.pool import Pool
 from tests.conftest import DIMENSIONS, MakeSettings, MakeWorld
 from tests.support.running_producer import RHYTHM, Bell, Running, Start
 from tests.support.scripted_provider import ScriptedProvider
@@ -73,8 +73,8 @@ def start() -> Iterator[Start]:
     running: list[Running] = []
     owners = itertools.count()
 
-    def begin(world: World, rhythm: Rhythm = RHYTHM, bell: Bell | None = None) -> Running:
-        running.append(Running(world, rhythm, f"producer {next(owners)}", bell))
+    def begin(world: World, timings: ProducerTimings = RHYTHM, bell: Bell | None = None) -> Running:
+        running.append(Running(world, timings, f"producer {next(owners)}", bell))
         return running[-1]
 
     yield begin

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from embed_star.backlog import Turn
 from embed_star.models import Lane, key_text
+from embed_star.produce.backlog import Turn
 from tests.conftest import MakeWorld
 from tests.support.world import World
 
@@ -101,7 +101,7 @@ class TestLanes:
             backlog.rewind()
             backlog.dispatch()
         assert len(recorder.keys) <= 20 + 10
-        assert world.services.runs.counts().in_flight == len(recorder.keys)
+        assert world.services.ledger.counts().in_flight == len(recorder.keys)
 
 
 class TestInFlight:
@@ -116,7 +116,7 @@ class TestInFlight:
                 break
             backlog.rewind()
             backlog.dispatch()
-            assert world.services.runs.counts().in_flight <= 20 + 6
+            assert world.services.ledger.counts().in_flight <= 20 + 6
             for _, run in recorder.runs[done : done + 2]:  # the workers are slower
                 world.save(run[0], [one for batch in run for one in world.embed(batch)])
             done = min(done + 2, len(recorder.runs))
@@ -139,7 +139,7 @@ class TestInFlight:
         assert backlog.dispatch() == Turn(20, 20)
         for number, batch in enumerate(recorder.batches):
             world.services.embedder.started(batch, str(number), rows=len(batch.rows))
-        assert world.services.runs.counts().queued == 0
+        assert world.services.ledger.counts().queued == 0
         assert backlog.dispatch() == Turn(0, 20)
 
     @pytest.mark.parametrize("lane", Lane)

@@ -14,12 +14,12 @@ import pytest
 from embed_star.backup import chunks, saving
 from embed_star.backup.manifest import FAILURES, Manifest, read_manifest
 from embed_star.backup.restoring import Restored, open_backup, verify_files
+from embed_star.devstack.servers import LocalServers
+from embed_star.embed.text import text_hash
 from embed_star.errors import BackupError
 from embed_star.models import Key, key_text
 from embed_star.services import Services
 from embed_star.settings import load_settings
-from embed_star.stack.servers import LocalServers
-from embed_star.text import text_hash
 from tests.conftest import DIMENSIONS, MakeWorld, fresh_database
 from tests.support.scripted_answers import vector_for
 from tests.support.world import World

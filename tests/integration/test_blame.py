@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from embed_star.calls import PROBE_TEXT
+from embed_star.calling.breaker.breaker import Phase
+from embed_star.calling.gateway import PROBE_TEXT
+from embed_star.embed.bisection import REFUSED_IN_A_ROW
 from embed_star.errors import ProviderThrottled
-from embed_star.guards.breaker import Phase
 from embed_star.models import Status
-from embed_star.purchase import REFUSED_IN_A_ROW
 from tests.conftest import DIMENSIONS, MakeWorld
 from tests.support.scripted_answers import vector_for
 from tests.support.scripted_provider import ScriptedProvider

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from embed_star.backlog import OVERLAP_MS, Backlog
+from embed_star.claims.redis_locks import MemoryLocks, RedisLocks
+from embed_star.coordination import client as connection
 from embed_star.errors import RedisUnavailable, StoreUnavailable
-from embed_star.guards import connection
-from embed_star.guards.locks import MemoryLocks, RedisLocks
 from embed_star.models import Key, Lane, Status
+from embed_star.produce.backlog import OVERLAP_MS, Backlog
 from embed_star.services import Services
-from embed_star.store.locks import LockTable
-from embed_star.store.outbox import ulid_of_ms
+from embed_star.store.tables.locks import LockTable
+from embed_star.store.tables.outbox import ulid_of_ms
 from tests.conftest import MakeWorld
 from tests.support.servers import eventually
 from tests.support.world import Recorder, World
@@ -112,7 +112,7 @@ class TestGivingBack:
         with pytest.raises(type(error)):
             backlog.dispatch()
         assert world.locks() == {}
-        assert world.services.runs.counts().in_flight == 0
+        assert world.services.ledger.counts().in_flight == 0
         assert backlog.dispatch().dispatched == 5  # at once, from where it stood
         assert sorted(recorder.keys) == keys(*range(5))
 

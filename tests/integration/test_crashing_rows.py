@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from embed_star.calls import ALONE_MAX, PROBE_TEXT
+from embed_star.calling.breaker.breaker import Phase, Thresholds
+from embed_star.calling.breaker.memory import MemoryBreaker
+from embed_star.calling.gateway import ALONE_MAX, PROBE_TEXT
 from embed_star.errors import (
     EmbedStarError,
     ProviderProtocolError,
     ProviderThrottled,
     ProviderUnavailable,
 )
-from embed_star.guards.breaker import Phase, Thresholds
-from embed_star.guards.local_breaker import LocalBreaker
 from embed_star.models import Status
 from tests.conftest import MakeWorld
 from tests.support.world import World
@@ -27,7 +27,7 @@ CRASH = ProviderUnavailable("the connection broke")
 @pytest.fixture
 def world(make_world: MakeWorld) -> World:
     world = make_world()
-    world.services.breaker = LocalBreaker(Thresholds(3, 30.0, 2))
+    world.services.breaker = MemoryBreaker(Thresholds(3, 30.0, 2))
     world.provider.during = crash_at("crash")
     return world
 
@@ -162,7 +162,7 @@ class TestNobodyIsBlamed:
         """Three calls of ten, probes too."""
         world = make_world(batch_size=10)
         never = Thresholds(10_000, 30.0, 1, failure_rate=1.0, min_requests=10_000)
-        world.services.breaker = LocalBreaker(never)
+        world.services.breaker = MemoryBreaker(never)
         chance = random.Random(seed)  # noqa: S311 - a die, repeatable
 
         def during(_: object) -> None:

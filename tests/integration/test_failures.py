@@ -9,7 +9,7 @@ from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import ProviderAuthError, ProviderConfigError, ProviderError
 from embed_star.models import Key, Status, key_text
-from embed_star.store.vectors import BulkWrite, FailureWrite
+from embed_star.store.tables.vectors import BulkWrite, FailureWrite
 from tests.conftest import MakeWorld
 from tests.support.world import World
 

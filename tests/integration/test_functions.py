@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from embed_star.devstack.servers import free_port
 from embed_star.errors import SchemaError, StoreError
-from embed_star.services import Services, target_of
+from embed_star.services import Services
+from embed_star.services.store import target_of
 from embed_star.settings import Settings, load_settings
-from embed_star.stack.servers import free_port
-from embed_star.store import functions
 from embed_star.store.bootstrap import bootstrap
-from embed_star.store.connection import Connection, Target
-from embed_star.store.functions import functions_in, needed
-from embed_star.store.spaces import event_sql
+from embed_star.store.client import functions
+from embed_star.store.client.connection import Connection, Target
+from embed_star.store.client.functions import functions_in, needed
+from embed_star.store.tables.spaces import event_sql
 from tests.conftest import DIMENSIONS
 from tests.support.command_line import embed_star
 from tests.support.scripted_answers import vector_for
@@ -147,7 +148,7 @@ class TestTheList:
     def test_has_every_function_that_is_called(self) -> None:
         called = functions_in(EVENT)
         assert called == {"rand::ulid", "string::len"}
-        sources = [*(ROOT / "embed_star" / "store").glob("*.py"), *ROOT.glob("migrations/*.surql")]
+        sources = [*(ROOT / "embed_star" / "store").rglob("*.py"), *ROOT.glob("migrations/*.surql")]
         for path in sources:
             if path.name != "functions.py" and not path.name.startswith("gateway"):
                 called |= functions_in(path.read_text())

@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
-from embed_star.store import gateway as module
+from embed_star.devstack.embedded import gateway as module
 
 PASSWORD = "canary-password"
 CREDENTIALS = {"user": "embed_star", "pass": PASSWORD}

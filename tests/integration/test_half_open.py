@@ -10,8 +10,8 @@ import pytest
 from embed_star.errors import (
     StoreUnavailable,
 )
-from embed_star.store.connection import Target
-from embed_star.store.pool import Database
+from embed_star.store.client.connection import Target
+from embed_star.store.client.pool import Database
 from tests.integration.conftest import MakePool
 from tests.support.proxy import Proxy
 from tests.support.servers import PROMPT_S

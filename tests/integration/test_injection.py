@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from embed_star.embed.text import text_hash
 from embed_star.models import Key, key_from_json, key_text
-from embed_star.store.vectors import BulkWrite, FailureWrite
-from embed_star.text import text_hash
+from embed_star.store.tables.vectors import BulkWrite, FailureWrite
 from tests.conftest import DIMENSIONS
 from tests.support.scripted_answers import vector_for
 from tests.support.world import World

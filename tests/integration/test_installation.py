@@ -101,8 +101,8 @@ class TestNames:
             assert other.leases.acquire(["leader"], "other", 60.0) == [True]
             world.services.locks.acquire([1], "one", 60.0)
             assert other.locks.acquire([1], "other", 60.0) == [True]
-            world.services.runs.begin("run", 5, 60.0)
-            assert other.runs.counts().in_flight == 0
+            world.services.ledger.begin("run", 5, 60.0)
+            assert other.ledger.counts().in_flight == 0
             vector = np.ones(8, dtype=np.float32)
             world.services.cache.put_many({"hash": vector})
             assert other.cache.get_many(["hash"]) == {}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from embed_star.errors import EmbedStarError, RedisUnavailable, StoreUnavailable
-from embed_star.producer import LEASE_KEY
+from embed_star.produce.producer import LEASE_KEY
 from tests.conftest import MakeWorld
 from tests.support.running_producer import NEVER_S, OFTEN_S, RHYTHM, Start
 from tests.support.servers import PROMPT_S, eventually

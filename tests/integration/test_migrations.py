@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from embed_star.errors import SchemaError, StoreError
-from embed_star.services import target_of
+from embed_star.services.store import target_of
 from embed_star.settings import Settings
 from embed_star.store import migrations as module
+from embed_star.store.client.pool import Database, Pool
 from embed_star.store.migrations import Migration, Migrator, find_directory, read_migrations
-from embed_star.store.pool import Database, Pool
 from tests.conftest import MakeSettings
 from tests.support.servers import PROMPT_S
 
@@ -130,10 +130,10 @@ class TestManyAtOnce:
     def test_one_killed_half_way_is_continued(self, settings: Settings, database: Database) -> None:
         code = (
             "import os, signal\n"
-            "from embed_star.services import target_of\n"
+            "from embed_star.services.store import target_of\n"
             "from embed_star.settings import load_settings\n"
             "from embed_star.store import migrations\n"
-            "from embed_star.store.pool import Database, Pool\n"
+            "from embed_star.store.client.pool import Database, Pool\n"
             "from tests.integration.test_migrations import ONE, TWO\n"
             "migrations.LOCK_S = 0.5\n"
             "database = Database(Pool(target_of(load_settings(_env_file=None))))\n"

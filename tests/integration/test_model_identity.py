@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from embed_star.calls import PROBE_TEXT
+from embed_star.calling.breaker.breaker import Phase
+from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.errors import ProviderConfigError
-from embed_star.guards.breaker import Phase
-from embed_star.store.spaces import Identity
+from embed_star.store.tables.spaces import Identity
 from tests.conftest import MakeWorld
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.servers import eventually

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from embed_star.cli.doctor import _database, _schema
+from embed_star.devstack.database import Engine
+from embed_star.devstack.datadir import DataDir
+from embed_star.devstack.servers import LocalServers, ServerOptions
 from embed_star.errors import ConfigError
 from embed_star.settings import load_settings
-from embed_star.stack.database import Engine
-from embed_star.stack.datadir import DataDir
-from embed_star.stack.servers import LocalServers, ServerOptions
 from embed_star.store.bootstrap import bootstrap
 from tests.conftest import DIMENSIONS, root_target
 from tests.support.command_line import embed_star

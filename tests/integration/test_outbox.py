@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from surrealdb.data.types.record_id import RecordID
 
 from embed_star.models import Lane, key_text
-from embed_star.store.connection import Connection
-from embed_star.store.outbox import Entry, group, ulid_ms, ulid_of_ms
+from embed_star.store.client.connection import Connection
+from embed_star.store.tables.outbox import Entry, group, ulid_ms, ulid_of_ms
 from tests.support.world import World
 
 A, B, C = (letter * 26 for letter in "ABC")

@@ -7,8 +7,9 @@ from contextlib import suppress
 
 import pytest
 
-from embed_star.backlog import Turn
-from embed_star.calls import PROBE_TEXT
+from embed_star.calling.breaker.breaker import Phase, Thresholds
+from embed_star.calling.breaker.memory import MemoryBreaker
+from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.errors import (
     EmbedStarError,
     InputRejected,
@@ -18,11 +19,10 @@ from embed_star.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
-from embed_star.guards.breaker import Phase, Thresholds
-from embed_star.guards.local_breaker import LocalBreaker
 from embed_star.models import Status
+from embed_star.produce.backlog import Turn
 from embed_star.providers.base import Embeddings
-from embed_star.services import thresholds_of
+from embed_star.services.calling import thresholds_of
 from tests.conftest import MakeSettings, MakeWorld
 from tests.support.world import World
 
@@ -46,7 +46,7 @@ def clock() -> Clock:
 @pytest.fixture
 def world(make_world: MakeWorld, clock: Clock) -> World:
     world = make_world(batch_size=2)
-    world.services.breaker = LocalBreaker(THRESHOLDS, clock)
+    world.services.breaker = MemoryBreaker(THRESHOLDS, clock)
     return world
 
 
@@ -123,7 +123,7 @@ class TestWhileOpen:
         self, make_world: MakeWorld, clock: Clock
     ) -> None:
         world = make_world()
-        world.services.breaker = LocalBreaker(THRESHOLDS, clock)
+        world.services.breaker = MemoryBreaker(THRESHOLDS, clock)
         for key in ("new", "known", "gone"):
             world.write(key, full_name=key)
         batch = world.claim()
@@ -146,7 +146,7 @@ class TestWhileOpen:
                 raise ProviderAuthError("401")
 
         world.provider.during = revoke
-        world.services.breaker = LocalBreaker(THRESHOLDS)
+        world.services.breaker = MemoryBreaker(THRESHOLDS)
         batch = world.claim()
         assert world.carry_out(batch) == {Status.EMBEDDED: 4, Status.DEFERRED: 4}
         assert world.locks() == {}

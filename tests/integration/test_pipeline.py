@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from embed_star.embed.text import text_hash
 from embed_star.models import Batch, Lane, Pending, Status
-from embed_star.text import text_hash
 from tests.conftest import DIMENSIONS
 from tests.support.scripted_answers import vector_for
 from tests.support.world import World

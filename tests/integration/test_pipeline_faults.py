@@ -8,7 +8,12 @@ from typing import cast
 
 import pytest
 
-from embed_star.calls import Calls
+from embed_star.calling.breaker.breaker import NeverOpen
+from embed_star.calling.gateway import ProviderGateway
+from embed_star.embed.bisection import Buyer
+from embed_star.embed.embedder import Embedder, Limits
+from embed_star.embed.poison import PoisonCounter
+from embed_star.embed.text import text_hash
 from embed_star.errors import (
     EmbedStarError,
     ProviderAuthError,
@@ -19,14 +24,9 @@ from embed_star.errors import (
     RedisUnavailable,
     StoreUnavailable,
 )
-from embed_star.guards.breaker import NeverOpen
-from embed_star.guards.suspects import Suspects
 from embed_star.models import Key, Status
-from embed_star.pipeline import Embedder, Limits
-from embed_star.purchase import Buyer
 from embed_star.services import Services
-from embed_star.store.locks import LockTable
-from embed_star.text import text_hash
+from embed_star.store.tables.locks import LockTable
 from tests.conftest import MakeWorld
 from tests.support.world import World
 
@@ -124,10 +124,10 @@ def make_embedder(
         repos=services.store.repos,
         locks=services.locks,
         lock_table=lock_table,
-        runs=services.runs,
+        ledger=services.ledger,
         cache=services.cache,
         buyer=Buyer(
-            calls=Calls(
+            calls=ProviderGateway(
                 world.provider,
                 NeverOpen(),
                 services.grace,
@@ -137,7 +137,7 @@ def make_embedder(
             ),
             cache=services.cache,
             validator=services.validator,
-            suspects=Suspects(services.redis, services.redis_prefix),
+            suspects=PoisonCounter(services.redis, services.redis_prefix),
             throttled=services.throttled,
             batch_max_tokens=10_000,
             most_s=1000.0,

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from embed_star.calls import PROBE_TEXT
+from embed_star.calling.gateway import PROBE_TEXT
+from embed_star.embed.text import estimate_tokens
 from embed_star.errors import InputTooLong, ProviderUnavailable
 from embed_star.models import Status
-from embed_star.text import estimate_tokens
 from tests.conftest import DIMENSIONS, MakeWorld
 from tests.support.world import World
 

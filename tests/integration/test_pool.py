@@ -20,8 +20,8 @@ from embed_star.errors import (
     StoreUnavailable,
     WriteConflict,
 )
-from embed_star.store.connection import FENCE, Connection, Target, error_of, parse_version
-from embed_star.store.pool import Database
+from embed_star.store.client.connection import FENCE, Connection, Target, error_of, parse_version
+from embed_star.store.client.pool import Database
 from tests.integration.conftest import MakePool
 from tests.support.servers import PROMPT_S
 

@@ -11,10 +11,10 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from embed_star import producer as producer_module
-from embed_star.backlog import Backlog, Turn
 from embed_star.errors import StoreUnavailable
-from embed_star.producer import Doorbell
+from embed_star.produce import producer as producer_module
+from embed_star.produce.backlog import Backlog, Turn
+from embed_star.produce.producer import Notifier
 from tests.conftest import MakeWorld
 from tests.support.running_producer import NEVER_S, OFTEN_S, RHYTHM, Bell, Start
 from tests.support.servers import PROMPT_S, eventually
@@ -33,26 +33,26 @@ class TestWakes:
     def test_when_a_run_is_finished(self, world: World, start: Start) -> None:
         producer = start(world)
         assert producer.led.wait(PROMPT_S)
-        channel = world.services.runs.channel
+        channel = world.services.ledger.channel
         eventually(lambda: world.services.redis.pubsub_numsub(channel)[0][1] == 1, "it listens")
         for key in range(3):
             world.write(key, full_name="x")
-            world.services.runs.wake()
+            world.services.ledger.wake()
             assert producer.arrivals.next() == str(key)
 
     def test_when_rows_are_given_back_which_lie_behind(self, world: World, start: Start) -> None:
         producer = start(world)
         assert producer.led.wait(PROMPT_S)
-        channel = world.services.runs.channel
+        channel = world.services.ledger.channel
         eventually(lambda: world.services.redis.pubsub_numsub(channel)[0][1] == 1, "it listens")
         world.write(1, full_name="x")
-        world.services.runs.wake()
+        world.services.ledger.wake()
         assert producer.arrivals.next() == "1"
         ((_, (batch,)),) = producer.arrivals.runs
         world.lose(batch)
-        world.services.runs.give_back(batch.run_id, 1)
+        world.services.ledger.give_back(batch.run_id, 1)
         assert producer.arrivals.next() == "1"
-        assert world.services.runs.counts().in_flight == 1  # of the new run
+        assert world.services.ledger.counts().in_flight == 1  # of the new run
 
     def test_and_goes_on_with_what_there_was_no_room_for(
         self, make_world: MakeWorld, start: Start
@@ -61,7 +61,7 @@ class TestWakes:
         world.store.repos.upsert([(n, {"full_name": f"n{n}"}) for n in range(7)], lane=1)
         producer = start(world)
         done: set[str] = set()
-        channel = world.services.runs.channel
+        channel = world.services.ledger.channel
         eventually(lambda: world.services.redis.pubsub_numsub(channel)[0][1] == 1, "it listens")
         while len(done) < 7:
             done.add(producer.arrivals.next())
@@ -105,7 +105,7 @@ class TestWakes:
 
 
 @pytest.mark.parametrize("engine", ["server"], indirect=True)
-class TestTheDoorbell:
+class TestTheNotifier:
     def test_wakes_at_each_write(self, world: World, start: Start) -> None:
         bell = Bell(world)
         producer = start(world, bell=bell)
@@ -152,7 +152,7 @@ class TestTheDoorbell:
         refusals = [StoreUnavailable("not yet")]
 
         class Refusing(Bell):
-            def open(self) -> Doorbell:
+            def open(self) -> Notifier:
                 if refusals:
                     raise refusals.pop()
                 return bell.open()
@@ -202,7 +202,7 @@ class TestAnErrorThatNobodyExpected:
         class Broken(Bell):
             bugs = 2
 
-            def open(self) -> Doorbell:
+            def open(self) -> Notifier:
                 if self.bugs:
                     self.bugs -= 1
                     raise ZeroDivisionError
@@ -211,4 +211,4 @@ class TestAnErrorThatNobodyExpected:
         bell = Broken(world)
         producer = start(world, bell=bell)
         assert producer.led.wait(PROMPT_S)
-        eventually(lambda: bell.bugs == 0, "the doorbell is opened again")
+        eventually(lambda: bell.bugs == 0, "the notifier is opened again")

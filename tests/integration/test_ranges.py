@@ -6,8 +6,8 @@ import time
 from uuid import UUID
 
 from embed_star.models import Key, Lane
-from embed_star.store.codec import record
-from embed_star.store.ranges import records_after
+from embed_star.store.client.codec import record
+from embed_star.store.tables.keyset import records_after
 from tests.support.world import World
 
 KEYS: list[Key] = [

@@ -10,8 +10,8 @@ from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import StoreError
 from embed_star.models import Lane
-from embed_star.store.repos import RepoState
-from embed_star.store.vectors import BulkWrite, FailureWrite, VectorWrite
+from embed_star.store.tables.repos import RepoState
+from embed_star.store.tables.vectors import BulkWrite, FailureWrite, VectorWrite
 from tests.conftest import DIMENSIONS
 from tests.support.servers import eventually
 from tests.support.world import World

@@ -11,14 +11,14 @@ from typing import cast
 
 import pytest
 
+from embed_star.devstack.database import Engine
+from embed_star.devstack.servers import LocalServers
 from embed_star.errors import StoreUnavailable
-from embed_star.services import target_of
+from embed_star.services.store import target_of
 from embed_star.settings import load_settings
-from embed_star.stack.database import Engine
-from embed_star.stack.servers import LocalServers
 from embed_star.store.bootstrap import bootstrap
-from embed_star.store.connection import Target
-from embed_star.store.pool import Database, Pool
+from embed_star.store.client.connection import Target
+from embed_star.store.client.pool import Database, Pool
 from tests.conftest import root_target
 from tests.support.servers import eventually, is_stopped, local_servers
 

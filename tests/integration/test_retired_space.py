@@ -9,8 +9,8 @@ import pytest
 
 from embed_star.errors import AnotherSpace, SpaceRetired
 from embed_star.models import Batch, Outcome, Status
-from embed_star.producer import LEASE_KEY, Lease, Producer, Rhythm
-from embed_star.store.vectors import BulkWrite
+from embed_star.produce.producer import LEASE_KEY, Lease, Producer, ProducerTimings
+from embed_star.store.tables.vectors import BulkWrite
 from tests.conftest import MakeWorld
 from tests.support.world import World
 
@@ -70,9 +70,9 @@ class TestTheOldFleet:
         producer = Producer(
             backlog=backlog,
             lease=Lease(old.services.leases, "old", 60.0),
-            runs=old.services.runs,
-            rhythm=Rhythm(0.05, 60.0, 10.0, 100),
-            open_doorbell=None,
+            ledger=old.services.ledger,
+            timings=ProducerTimings(0.05, 60.0, 10.0, 100),
+            open_notifier=None,
         )
         producer._turn()
         assert producer.leading

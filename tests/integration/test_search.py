@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embed_star.store.vectors import Hit
-from embed_star.text import text_hash
+from embed_star.embed.text import text_hash
+from embed_star.store.tables.vectors import Hit
 from tests.conftest import DIMENSIONS
 from tests.support.scripted_answers import vector_for
 from tests.support.servers import eventually

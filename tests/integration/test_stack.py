@@ -15,15 +15,15 @@ import pytest
 import redis
 from surrealdb import Surreal
 
+from embed_star.devstack.database import Engine, choose_server
+from embed_star.devstack.datadir import DataDir
+from embed_star.devstack.processes import Child, await_ready
+from embed_star.devstack.programs import Part, standard_parts, stop_order
+from embed_star.devstack.redis_server import find_redis_server, impatient_client
+from embed_star.devstack.servers import LocalServers, ServerOptions
+from embed_star.devstack.stack import LocalStack
+from embed_star.devstack.supervisor import RestartPolicy
 from embed_star.errors import ConfigError, EmbedStarError
-from embed_star.stack.database import Engine, choose_server
-from embed_star.stack.datadir import DataDir
-from embed_star.stack.parts import Part, standard_parts, stop_order
-from embed_star.stack.processes import Child, await_ready
-from embed_star.stack.redis_server import find_redis_server, impatient_client
-from embed_star.stack.servers import LocalServers, ServerOptions
-from embed_star.stack.stack import LocalStack
-from embed_star.stack.supervisor import RestartPolicy
 from tests.support.servers import (
     PROMPT_S,
     eventually,
@@ -57,9 +57,9 @@ import signal
 import sys
 # Whoever runs the tests may have used nohup.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-import embed_star.stack.stack as stack
+import embed_star.devstack.stack as stack
 from embed_star.cli.main import main
-from embed_star.stack.parts import Part
+from embed_star.devstack.programs import Part
 parts = {{name: Part(tuple(argv)) for name, argv in {parts!r}.items()}}
 stack.standard_parts = lambda *_args, **_options: parts
 main(["up", "--data-dir", {data_dir!r}, "--database-engine", "embedded"])
@@ -465,7 +465,7 @@ def up(data_dir: Path) -> Iterator[Up]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The children of `pid`, the guardian among them."""
+    """The children of `pid`, the reaper among them."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True)
     pairs = (line.split() for line in listed.stdout.splitlines())
     return [int(child) for child, parent in pairs if int(parent) == pid]

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 from surrealdb.data.types.record_id import RecordID
 
+from embed_star.embed.text import text_hash
 from embed_star.models import Lane, Status
-from embed_star.text import text_hash
 from tests.conftest import MakeWorld
 from tests.support.world import World
 
@@ -82,7 +82,7 @@ class TestStoring:
     def test_the_run_is_over_then(self, world: World) -> None:
         world.write_many(3)
         batch = world.claim()
-        runs = world.services.runs
+        runs = world.services.ledger
         assert (runs.counts().in_flight, runs.counts().queued) == (3, 3)
         assert world.services.embedder.started(batch, "its message", rows=3)
         assert (runs.counts().in_flight, runs.counts().queued) == (3, 0)
@@ -97,7 +97,7 @@ class TestACopyOfAMessage:
     def test_is_known_until_the_run_is_over(self, world: World) -> None:
         world.write_many(3)
         batch = world.claim()
-        started, runs = world.services.embedder.started, world.services.runs
+        started, runs = world.services.embedder.started, world.services.ledger
         found = [started(batch, one, rows=1) for one in ("a", "b", "a", "b", "c")]
         assert found == [True, True, False, False, True]
         assert runs.counts().queued == 0  # a copy was not counted again

@@ -14,7 +14,7 @@ from embed_star.cli import search as search_command
 from embed_star.errors import StoreError
 from embed_star.models import Lane
 from embed_star.search import Filters
-from embed_star.store import repos
+from embed_star.store.tables import repos
 from embed_star.values import printed
 from tests.conftest import MakeWorld
 from tests.support.world import World

@@ -11,7 +11,7 @@ from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import AlreadyExists, FenceLost, StoreError
 from embed_star.models import Key, Lane
-from embed_star.store.vectors import BulkWrite, FailureWrite, VectorWrite
+from embed_star.store.tables.vectors import BulkWrite, FailureWrite, VectorWrite
 from tests.conftest import DIMENSIONS
 from tests.support.world import World
 

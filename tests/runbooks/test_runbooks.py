@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from embed_star.producer import LEASE_KEY
-from embed_star.stack.processes import Child
-from embed_star.stack.servers import free_port
+from embed_star.devstack.processes import Child
+from embed_star.devstack.servers import free_port
+from embed_star.produce.producer import LEASE_KEY
 from embed_star.store.bootstrap import bootstrap
-from embed_star.store.connection import Connection
+from embed_star.store.client.connection import Connection
 from tests.support.fleet import Fleet, Tenant
 from tests.support.runbook import FOLDER, Runbook
 from tests.support.servers import eventually, find_surreal, is_listening
@@ -257,7 +257,7 @@ def test_cost_high(open_book: OpenBook) -> None:
     case.book.type(stop)
     paid = case.provider.stats()["texts"]
     case.pend()
-    eventually(lambda: case.lab.services.runs.counts().queued == 20, "the rows are queued", 30.0)
+    eventually(lambda: case.lab.services.ledger.counts().queued == 20, "the rows are queued", 30.0)
     assert case.provider.stats()["texts"] == paid
     case.book.type(go_on)
     case.book.await_over()
@@ -325,7 +325,7 @@ def test_queue_old(open_book: OpenBook) -> None:
     with case.tenant.app() as app:
         app.control.cancel_consumer("embed", reply=True)
     case.pend()
-    eventually(lambda: case.lab.services.runs.counts().queued == 20, "the rows are queued", 30.0)
+    eventually(lambda: case.lab.services.ledger.counts().queued == 20, "the rows are queued", 30.0)
     assert "'embed'" not in case.book.see()
     case.book.do()
     case.book.await_over()

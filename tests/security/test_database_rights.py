@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from embed_star.devstack.servers import LocalServers
 from embed_star.errors import StoreAuthError, StoreError
-from embed_star.services import Services, target_of
+from embed_star.services import Services
+from embed_star.services.store import target_of
 from embed_star.settings import load_settings
-from embed_star.stack.servers import LocalServers
-from embed_star.store.connection import Connection
+from embed_star.store.client.connection import Connection
 from tests.conftest import MakeSettings, fresh_database, root_target
 from tests.support.command_line import CELERY, EMBED_STAR, embed_star, run
 

@@ -21,8 +21,8 @@ from embed_star.backup.plain import is_plain
 from embed_star.backup.restoring import open_backup, verify_files
 from embed_star.errors import BackupError, SchemaError, StoreError
 from embed_star.models import Space
-from embed_star.store import codec
-from embed_star.store.names import quoted
+from embed_star.store.client import codec
+from embed_star.store.client.quoting import quoted
 from tests.security.test_surrealql import schema
 from tests.support.command_line import embed_star
 from tests.support.world import World

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from embed_star.stack.redis_server import impatient_client
-from embed_star.stack.servers import free_port
+from embed_star.devstack.redis_server import impatient_client
+from embed_star.devstack.servers import free_port
 from tests.support.command_line import CELERY, EMBED_STAR, run
 from tests.support.fleet import Fleet, Tenant, log_lines
 from tests.support.flower import flower

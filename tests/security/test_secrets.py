@@ -14,7 +14,7 @@ import pytest
 import redis
 from celery import Celery
 
-from embed_star.stack.servers import free_port
+from embed_star.devstack.servers import free_port
 from tests.support.command_line import CELERY, EMBED_STAR, run
 from tests.support.fleet import Fleet, Tenant
 from tests.support.flower import Site, flower

@@ -18,9 +18,9 @@ from surrealdb.data.types.record_id import RecordID
 
 from embed_star.cli import search, status
 from embed_star.observe.logging import configure
+from embed_star.observe.terminal import shown
 from embed_star.status import Report
-from embed_star.store.vectors import Hit
-from embed_star.terminal import shown
+from embed_star.store.tables.vectors import Hit
 from tests.conftest import MakeSettings
 from tests.support.command_line import EMBED_STAR, run
 from tests.support.world import World

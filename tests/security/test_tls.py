@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from embed_star.devstack.servers import free_port
 from embed_star.services import Services
 from embed_star.settings import load_settings
-from embed_star.stack.servers import free_port
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.command_line import CELERY, EMBED_STAR, run
 from tests.support.isolation import CHECKOUT

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from embed_star.stack.servers import LocalServers
+from embed_star.devstack.servers import LocalServers
 from tests.support.command_line import EMBED_STAR, Finished, embed_star, run
 from tests.support.fleet import Fleet, Tenant
 from tests.support.servers import find_surreal

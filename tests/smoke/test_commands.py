@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from embed_star.cli.main import COMMANDS
-from embed_star.stack.servers import LocalServers
+from embed_star.devstack.servers import LocalServers
 from tests.support.command_line import EMBED_STAR, Finished, celery, embed_star
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.servers import find_surreal, local_servers

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from bench.quality import corpus, needs, ways
-from embed_star import examples
 from embed_star.cli.demo import await_embedded, import_examples
+from embed_star.devstack import examples
+from embed_star.devstack.servers import ServerOptions
+from embed_star.devstack.stack import LocalStack
 from embed_star.providers.local import Local
 from embed_star.search import Filters
 from embed_star.services import Services
-from embed_star.stack.servers import ServerOptions
-from embed_star.stack.stack import LocalStack
 
 pytest.importorskip("wordllama", reason="needs the local model: pip install 'embed-star[local]'")
 

@@ -56,7 +56,7 @@ def test_has_its_top_level_modules(python: Path, tmp_path: Path) -> None:
 
 def test_has_migrations_and_examples(python: Path, tmp_path: Path) -> None:
     program = (
-        "from embed_star import examples; from embed_star.store import migrations as m;"
+        "from embed_star.devstack import examples; from embed_star.store import migrations as m;"
         "print(len(m.read_migrations(m.find_directory())), examples.find('repos.jsonl').exists())"
     )
     in_checkout = len(list((CHECKOUT / "migrations").glob("*.surql")))

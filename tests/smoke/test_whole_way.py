@@ -12,7 +12,7 @@ import pytest
 import redis
 from surrealdb.data.types.record_id import RecordID
 
-from embed_star.stack.stack import LocalStack
+from embed_star.devstack.stack import LocalStack
 from tests.support.checker import Report, payments
 from tests.support.command_line import celery, embed_star
 from tests.support.lab import QUIET_S, Lab

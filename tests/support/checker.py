@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from embed_star import text
-from embed_star.calls import PROBE_TEXT
+from embed_star.calling.gateway import PROBE_TEXT
+from embed_star.embed import text
 from embed_star.models import Key, is_usable, key_text
 from embed_star.services import Services
 from embed_star.values import printed

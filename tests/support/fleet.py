@@ -17,13 +17,13 @@ from typing import Any, Self
 
 from celery import Celery
 
-from embed_star.services import target_of
+from embed_star.devstack.processes import Child, Command, await_ready, stop_together
+from embed_star.devstack.programs import listening_workers
+from embed_star.devstack.servers import LocalServers
+from embed_star.services.store import target_of
 from embed_star.settings import load_settings
-from embed_star.stack.parts import listening_workers
-from embed_star.stack.processes import Child, Command, await_ready, stop_together
-from embed_star.stack.servers import LocalServers
 from embed_star.store.bootstrap import bootstrap
-from embed_star.store.connection import Connection, Target
+from embed_star.store.client.connection import Connection, Target
 from tasks.app import create_app
 from tasks.dispatch import CeleryDispatcher
 from tests.support.command_line import CELERY, EMBED_STAR
@@ -76,8 +76,8 @@ class Tenant:
 
     def start(self, name: str, *argv: str, **env: str) -> Child:
         command = Command(argv, {**self.inherited(), **env})
-        guardian = self.servers.guardian
-        child = Child(name, command, self.servers.data.log(name), guardian)
+        reaper = self.servers.guardian
+        child = Child(name, command, self.servers.data.log(name), reaper)
         self._children.append(child)
         return child
 

@@ -9,8 +9,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from embed_star.stack.processes import Child
-from embed_star.stack.servers import free_port
+from embed_star.devstack.processes import Child
+from embed_star.devstack.servers import free_port
 from tests.support.command_line import CELERY
 from tests.support.fleet import STOP_S, Tenant
 from tests.support.servers import eventually, is_listening

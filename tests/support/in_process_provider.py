@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from embed_star.calls import PROBE_TEXT
+from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.errors import InputRejected
 from embed_star.providers.base import Embeddings
 from tests.support.scripted_answers import vector_for

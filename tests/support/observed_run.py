@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from surrealdb.data.types.record_id import RecordID
 
-from embed_star.stack.servers import free_port
+from embed_star.devstack.servers import free_port
 from tests.support.fleet import Fleet, Tenant
 from tests.support.prometheus import Prometheus
 from tests.support.servers import eventually

@@ -11,7 +11,7 @@ from typing import Any, Self
 import requests
 import yaml
 
-from embed_star.stack.servers import free_port
+from embed_star.devstack.servers import free_port
 from tests.support.monitoring import PROMETHEUS, RULES, program
 from tests.support.servers import eventually
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embed_star.stack.redis_server import find_redis_server
-from embed_star.stack.servers import free_port
+from embed_star.devstack.redis_server import find_redis_server
+from embed_star.devstack.servers import free_port
 from tests.support.servers import PROMPT_S, eventually, is_listening
 
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from embed_star.models import Batch, Lane, key_text
-from embed_star.producer import Doorbell, Lease, Producer, Rhythm
-from embed_star.services import target_of
-from embed_star.store.connection import Connection
+from embed_star.produce.producer import Lease, Notifier, Producer, ProducerTimings
+from embed_star.services.store import target_of
+from embed_star.store.client.connection import Connection
 from tests.support.servers import PROMPT_S
 from tests.support.world import Recorder, World
 
 NEVER_S = 3600.0
 OFTEN_S = 0.05
-RHYTHM = Rhythm(poll_s=NEVER_S, lease_s=NEVER_S, rewind_s=NEVER_S, quiet_rows=1000)
+RHYTHM = ProducerTimings(poll_s=NEVER_S, lease_s=NEVER_S, rewind_s=NEVER_S, quiet_rows=1000)
 
 
 class Arrivals(Recorder):
@@ -45,7 +45,7 @@ class Bell:
         self.listening: queue.Queue[UUID] = queue.Queue()
         self.ended: queue.Queue[UUID] = queue.Queue()
 
-    def open(self) -> Doorbell:
+    def open(self) -> Notifier:
         self.connection = Connection(target_of(self._world.settings))
         return self
 
@@ -72,15 +72,17 @@ class Bell:
 class Running:
     """A producer in a thread."""
 
-    def __init__(self, world: World, rhythm: Rhythm, owner: str, bell: Bell | None) -> None:
+    def __init__(
+        self, world: World, timings: ProducerTimings, owner: str, bell: Bell | None
+    ) -> None:
         self.arrivals = Arrivals()
         self.led = threading.Event()
         self.producer = Producer(
             backlog=world.services.backlog(self.arrivals),
-            lease=Lease(world.services.leases, owner, rhythm.lease_s),
-            runs=world.services.runs,
-            rhythm=rhythm,
-            open_doorbell=bell.open if bell else None,
+            lease=Lease(world.services.leases, owner, timings.lease_s),
+            ledger=world.services.ledger,
+            timings=timings,
+            open_notifier=bell.open if bell else None,
             on_lead=self.led.set,
         )
         self._failed: list[BaseException] = []

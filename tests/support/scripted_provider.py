@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from embed_star.calls import PROBE_TEXT
+from embed_star.calling.gateway import PROBE_TEXT
 from tests.support.scripted_answers import Script, vector_for
 from tests.support.scripted_server import Answer, Server
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from embed_star.stack import database
-from embed_star.stack.database import Engine
-from embed_star.stack.servers import LocalServers, ServerOptions
+from embed_star.devstack import database
+from embed_star.devstack.database import Engine
+from embed_star.devstack.servers import LocalServers, ServerOptions
 
 PROMPT_S = 15.0
 """No answer within it is a failure; nothing that is awaited here takes two seconds."""

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 import pytest
 import requests
 
-from embed_star.stack.servers import free_port
+from embed_star.devstack.servers import free_port
 from tests.support.servers import eventually, is_listening
 
 PROGRAM = Path(__file__).parents[2] / ".tools" / "server"

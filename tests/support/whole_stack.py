@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from embed_star.stack.database import Engine
-from embed_star.stack.servers import ServerOptions
-from embed_star.stack.stack import LocalStack
+from embed_star.devstack.database import Engine
+from embed_star.devstack.servers import ServerOptions
+from embed_star.devstack.stack import LocalStack
 from tests.support.lab import Lab
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.servers import find_surreal

@@ -11,14 +11,14 @@ from typing import Any
 from surrealdb.data.types.record_id import RecordID
 from surrealdb.data.types.table import Table
 
-from embed_star import text
-from embed_star.backlog import Backlog
+from embed_star.embed import text
 from embed_star.models import Batch, Key, Lane, Outcome, Status, key_text
+from embed_star.produce.backlog import Backlog
 from embed_star.services import Services
 from embed_star.settings import Settings
-from embed_star.store.cursors import Phase
-from embed_star.store.outbox import Entry
-from embed_star.store.spaces import EVENT
+from embed_star.store.tables.checkpoints import Phase
+from embed_star.store.tables.outbox import Entry
+from embed_star.store.tables.spaces import EVENT
 from tests.support.in_process_provider import InProcessProvider
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed_star.batching import batches, halves
+from embed_star.embed.batching import batches, halves
 
 
 @pytest.mark.parametrize(

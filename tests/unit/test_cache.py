@@ -12,9 +12,9 @@ import pytest
 import redis
 from cachetools import TTLCache
 
-from embed_star.cache import Vector, VectorCache
+from embed_star.coordination import client as connection
+from embed_star.coordination.cache import Vector, VectorCache
 from embed_star.errors import RedisUnavailable
-from embed_star.guards import connection
 
 DIMENSIONS = 4
 
@@ -129,7 +129,7 @@ class TestInTheProcess:
     ) -> None:
         clock = itertools.count()  # each look at it finds it one later
         monkeypatch.setattr(
-            "embed_star.cache.TTLCache",
+            "embed_star.coordination.cache.TTLCache",
             lambda entries, ttl_s: TTLCache(entries, ttl_s, timer=clock.__next__),
         )
         for ttl_s in range(1, 40):

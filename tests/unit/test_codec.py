@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embed_star.errors import StoreError
-from embed_star.store import codec
+from embed_star.store.client import codec
 from embed_star.values import NULL, Opaque, printed, spoken
 
 Tag = cbor2.CBORTag

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embed_star.context_lengths import text_tokens
+from embed_star.providers.context_lengths import text_tokens
 
 
 @pytest.mark.parametrize(

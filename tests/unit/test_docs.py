@@ -28,7 +28,7 @@ DOCUMENTS = [
 
 SETTINGS = {name.upper() for name in (*Settings.model_fields, *RootSettings.model_fields)}
 OTHER_VARIABLES = dict.fromkeys(
-    ("SURREAL_BIN", "SURREAL_USER", "SURREAL_PASS"), "embed_star/stack/database.py"
+    ("SURREAL_BIN", "SURREAL_USER", "SURREAL_PASS"), "embed_star/devstack/database.py"
 ) | {"FLOWER_ENABLE_EVENTS": "docker-compose.yml", "FIRST_SEED": "Makefile"}
 """What is no setting, and the file that reads it."""
 LIBRARIES_VARIABLES = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from embed_star.errors import ShuttingDown
-from embed_star.grace import Grace
+from embed_star.shutdown import Shutdown
 
 PROMPT_S = 5.0
 NEVER_S = 3600.0
@@ -17,7 +17,7 @@ NEVER_S = 3600.0
 class Steps:
     """Events for the steps of a grace."""
 
-    def __init__(self, grace: Grace, end_s: float) -> None:
+    def __init__(self, grace: Shutdown, end_s: float) -> None:
         self.begun, self.over, self.ended = (threading.Event() for _ in range(3))
         grace.watch(
             on_begin=self.begun.set, on_over=self.over.set, on_end=self.ended.set, end_s=end_s
@@ -25,7 +25,7 @@ class Steps:
 
 
 def test_one_request_begins_a_second_one_ends_the_grace() -> None:
-    grace = Grace(NEVER_S)
+    grace = Shutdown(NEVER_S)
     steps = Steps(grace, NEVER_S)
     grace.check()
     grace.request()
@@ -38,13 +38,13 @@ def test_one_request_begins_a_second_one_ends_the_grace() -> None:
 
 
 def test_a_grace_that_is_over_ends() -> None:
-    steps = Steps(grace := Grace(0.0), 0.0)
+    steps = Steps(grace := Shutdown(0.0), 0.0)
     grace.request()
     assert all(event.wait(PROMPT_S) for event in (steps.begun, steps.over, steps.ended))
 
 
 def test_a_step_that_hangs_or_fails_puts_off_no_other() -> None:
-    grace, ended = Grace(0.0), threading.Event()
+    grace, ended = Shutdown(0.0), threading.Event()
 
     def fail() -> None:
         raise ValueError
@@ -56,7 +56,7 @@ def test_a_step_that_hangs_or_fails_puts_off_no_other() -> None:
 
 @pytest.mark.parametrize("what", ["sleep", "slot"])
 def test_waits_end_at_once(what: str) -> None:
-    grace = Grace(NEVER_S)
+    grace = Shutdown(NEVER_S)
     grace.watch()
     slots = threading.BoundedSemaphore(1)
     assert slots.acquire()

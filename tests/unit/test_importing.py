@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from embed_star.errors import InputFileError
 from embed_star.importing import BadLine, Row, normalise, packing, read_rows, to_row
-from embed_star.store import codec
+from embed_star.store.client import codec
 
 json_values = st.recursive(
     st.none()

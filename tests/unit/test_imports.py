@@ -16,51 +16,31 @@ SOURCES = sorted(
     [*ROOT.glob("embed_star/**/*.py"), *ROOT.glob("tasks/**/*.py"), ROOT / "beat_schedule.py"]
 )
 
-CORE = {"errors", "models", "values", "events", "grace"}
-PURE = {"batching", "text", "validation"}
-PARTS = {"store", "providers", "guards", "cache"}
-USE_CASES = {
-    *("calls", "purchase", "pipeline", "backlog", "reconcile", "producer", "search"),
-    "backup",
-}
+CORE = {"errors", "models", "values", "events", "shutdown"}
+PARTS = {"store", "coordination", "claims", "providers", "calling"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "values": set(),
     "models": {"values"},
     "events": {"models"},
-    "grace": {"errors"},
-    "batching": set(),
-    "text": {"models", "values"},
-    "validation": {"models"},
-    "context_lengths": set(),
-    "redis_url": set(),
-    "settings": {"context_lengths", "errors", "redis_url"},
-    "importing": {"errors"},
-    "connection_faults": set(),
-    "github": {"connection_faults", "errors"},
-    "examples": {"errors"},
-    "reasons": set(),
-    "terminal": set(),
-    "observe": CORE | PURE | PARTS | {"terminal"},
-    "guards": CORE,
-    "cache": CORE | {"guards"},
+    "shutdown": {"errors"},
+    "settings": {"coordination", "errors", "providers"},  # how a URL is read, what models read
+    "coordination": CORE,
     "store": CORE,
-    "providers": CORE
-    | {"connection_faults", "settings", "guards"},  # each is made from the settings
-    "canary": CORE | PURE | PARTS,
-    "calls": CORE | PARTS | {"canary"},
-    "purchase": CORE | PURE | PARTS | {"calls"},
-    "pipeline": CORE | PURE | PARTS | {"calls", "purchase"},
-    "backlog": CORE | PURE | PARTS - {"providers"},
-    "reconcile": CORE | PURE | PARTS - {"providers"},
-    "producer": CORE | PARTS - {"providers"} | {"backlog"},
-    "search": CORE | PURE | PARTS | {"calls", "canary"},
+    "providers": CORE | {"settings"},  # each is made from the settings
+    "claims": CORE | {"coordination", "store"},
+    "calling": CORE | {"coordination", "providers", "store"},
+    "embed": CORE | PARTS,
+    "produce": CORE | PARTS | {"embed"},
+    "search": CORE | PARTS | {"embed"},
     "backup": CORE | {"store"},
-    "services": CORE | PURE | PARTS | USE_CASES | {"canary", "settings"},  # the composition root
+    "importing": {"errors", "providers"},
+    "observe": CORE | PARTS | {"embed"},
+    "services": CORE | PARTS | {"backup", "embed", "produce", "search", "settings"},
     "status": CORE | PARTS | {"services"},
     "monitoring": CORE | PARTS | {"services", "observe", "settings"},
-    "stack": {"errors", "settings"},
+    "devstack": {"errors", "settings", "store"},
     "celery": {"errors", "settings", "tasks"},
     "beat_schedule": {"settings"},
 }
@@ -72,9 +52,9 @@ LAUNCHERS = {"embed_star/celery.py", "embed_star/cli/watch.py", "embed_star/cli/
 
 ENVIRONMENT = {
     "embed_star/settings.py": "the settings",
-    "embed_star/store/gateway.py": "its one password, which must not be an argument",
+    "embed_star/devstack/embedded/gateway.py": "its one password, which must not be an argument",
     "embed_star/observe/multiprocess.py": "sets what prometheus_client reads: its directory",
-    "embed_star/stack/environment.py": "what child processes inherit, and PATH",
+    "embed_star/devstack/environment.py": "what child processes inherit, and PATH",
 }
 
 
@@ -168,7 +148,7 @@ def test_importing_anything_registers_nothing() -> None:
 INTERPOLATED = {
     "self._table": "a space's table, [a-z0-9_], as every Space sees to",
     "space.table": "the same",
-    "self._values": "TEXT_FIELDS, quoted by store/names.py",
+    "self._values": "TEXT_FIELDS, quoted by store/client/quoting.py",
     "event_sql(fields)": "the same",
     "EVENT": "our constant",
     "is_repo": "one of two constants",
@@ -178,7 +158,7 @@ INTERPOLATED = {
     "before": "the same, in event_sql",
     "after": "the same, in event_sql",
     "path": "the same, in event_sql and of TEXT_FIELDS",
-    "source": "the parameter $source, or a range of parameters (store/ranges.py)",
+    "source": "the parameter $source, or a range of parameters (store/tables/keyset.py)",
     "TABLE": "a constant",
     "INDEX": "a constant",
     "FENCE": "a constant",
@@ -194,7 +174,7 @@ INTERPOLATED = {
     "lane": "a number: `:d`",
     "'time::now()' if done else 'finished'": "two constants",
     "migration.sql": "a file of this program",
-    "quoted(root.namespace)": "quoted by store/names.py",
+    "quoted(root.namespace)": "quoted by store/client/quoting.py",
     "quoted(root.database)": "the same",
     "quoted(user)": "the same",
     "quoted_text(password)": "the same: DEFINE USER takes no parameter",
@@ -214,9 +194,7 @@ COMPOSED = {"sql", "';'.join(run)", "''.join"}
 
 def queries() -> Iterator[tuple[str, ast.FunctionDef]]:
     """The functions of the store that send queries, or make their text."""
-    for path in sorted(ROOT.glob("embed_star/store/*.py")):
-        if path.stem.startswith("gateway"):
-            continue  # forwards its clients' queries, and makes none
+    for path in sorted(ROOT.glob("embed_star/store/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and (
                 node.name.endswith("_sql") or any(calls_of_query(node))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from embed_star.guards.locks import MemoryLocks
-from embed_star.producer import LEASE_KEY, Lease
+from embed_star.claims.redis_locks import MemoryLocks
+from embed_star.produce.producer import LEASE_KEY, Lease
 
 
 class TestLease:

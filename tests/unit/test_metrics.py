@@ -11,6 +11,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
+from embed_star.calling.breaker import breaker
+from embed_star.calling.breaker.breaker import Phase
+from embed_star.calling.instrumented import FAULTS
+from embed_star.calling.rate_limit import rate_limiter as budget
+from embed_star.coordination.in_flight import RunCounts
+from embed_star.coordination.queues import QueueState
 from embed_star.errors import ConfigError, RedisUnavailable
 from embed_star.events import (
     CacheRead,
@@ -25,18 +31,13 @@ from embed_star.events import (
     TaskPutOff,
     VectorsJudged,
 )
-from embed_star.guards import breaker, budget
-from embed_star.guards.breaker import Phase
-from embed_star.guards.queues import QueueState
-from embed_star.guards.runs import RunCounts
 from embed_star.models import Lane, Outcome, Pending, Space, Status
 from embed_star.observe.fleet import DatabaseFacts, FleetGauges, RedisFacts, scaling_backlog
 from embed_star.observe.metrics import CallMetrics, DispatchMetrics, RowMetrics
 from embed_star.observe.multiprocess import SharedFiles
 from embed_star.observe.process import Information, PoolMetrics
-from embed_star.providers.measured import FAULTS
-from embed_star.store.outbox import ulid_of_ms
-from embed_star.store.pool import PoolStats
+from embed_star.store.client.pool import PoolStats
+from embed_star.store.tables.outbox import ulid_of_ms
 from tests.support.metrics_page import documented, exposed
 
 SPACE = Space("openai", "model-a", 8, "v1")

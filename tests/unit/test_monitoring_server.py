@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from embed_star.errors import ConfigError
 from embed_star.observe import server as observe_server
-from embed_star.observe.health import Answer, Pulse, Readiness, liveness
+from embed_star.observe.health import Answer, Heartbeat, Readiness, liveness
 from embed_star.observe.server import CONNECTIONS, MonitoringServer
 from tests.support.metrics_page import get
 
@@ -155,20 +155,20 @@ def test_an_address_that_is_not_ours(process: Process) -> None:
 class TestPulse:
     def test_a_loop_that_stands_still_is_stuck(self) -> None:
         now = [0.0]
-        pulse = Pulse(30.0, clock=lambda: now[0])
-        pulse.beat()
+        heartbeat = Heartbeat(30.0, clock=lambda: now[0])
+        heartbeat.beat()
         now[0] = 30.0
-        assert pulse.stuck() == ""
+        assert heartbeat.stuck() == ""
         now[0] = 31.0
-        assert pulse.stuck() == "has not moved for 31 s"
-        pulse.beat()
-        assert pulse.stuck() == ""
+        assert heartbeat.stuck() == "has not moved for 31 s"
+        heartbeat.beat()
+        assert heartbeat.stuck() == ""
 
     def test_a_loop_that_waits_for_others_is_not(self) -> None:
         now = [0.0]
-        pulse = Pulse(30.0, clock=lambda: now[0])
-        assert (pulse.resting, pulse.stuck()) == (True, "")
-        pulse.beat()
-        pulse.rest()
+        heartbeat = Heartbeat(30.0, clock=lambda: now[0])
+        assert (heartbeat.resting, heartbeat.stuck()) == (True, "")
+        heartbeat.beat()
+        heartbeat.rest()
         now[0] = 1000.0
-        assert (pulse.resting, pulse.stuck()) == (True, "")
+        assert (heartbeat.resting, heartbeat.stuck()) == (True, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embed_star.errors import ConfigError
-from embed_star.providers.addresses import check_base_url, is_refused
+from embed_star.providers.ssrf import check_base_url, is_refused
 
 REFUSED = [
     "http://169.254.169.254/v1",

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from embed_star.errors import ProviderConfigError, ProviderProtocolError
-from embed_star.providers.answers import (
+from embed_star.providers.error_responses import Endpoint
+from embed_star.providers.responses import (
     answered_model,
     count_of,
     in_order,
     same_model,
     vectors_of,
 )
-from embed_star.providers.refusals import Endpoint
 
 ENDPOINT = Endpoint("openai", "http://llm.example/v1", "OPENAI_BASE_URL", "bge-m3")
 

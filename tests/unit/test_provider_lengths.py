@@ -14,8 +14,8 @@ from embed_star.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
-from embed_star.providers.bodies import Refusal
-from embed_star.providers.refusals import Endpoint, error_for
+from embed_star.providers.error_responses import Endpoint, error_for
+from embed_star.providers.http.error_bodies import Refusal
 
 ENDPOINT = Endpoint("openai", "http://llm.example/v1", "OPENAI_BASE_URL", "bge-m3")
 

@@ -18,9 +18,9 @@ from embed_star.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
-from embed_star.providers.bodies import Refusal
-from embed_star.providers.refusals import Endpoint, error_for
-from embed_star.providers.waits import retry_after_s
+from embed_star.providers.error_responses import Endpoint, error_for
+from embed_star.providers.http.error_bodies import Refusal
+from embed_star.providers.http.retry_after import retry_after_s
 
 ENDPOINT = Endpoint(
     provider="openai",

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed_star.providers.bodies import Refusal
-from embed_star.providers.waits import RETRY_AFTER_MAX_S, asked_wait_s
+from embed_star.providers.http.error_bodies import Refusal
+from embed_star.providers.http.retry_after import RETRY_AFTER_MAX_S, asked_wait_s
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 DATE_S = 784111777

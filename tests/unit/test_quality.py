@@ -16,7 +16,7 @@ from bench.quality import baseline, command, corpus, figures, needs, report, way
 from bench.quality.corpus import Corpus
 from bench.quality.measuring import ALL, Measured
 from bench.quality.needs import Need
-from embed_star import examples
+from embed_star.devstack import examples
 from embed_star.providers.local import Local
 from embed_star.search import Filters
 from embed_star.settings import Settings

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed_star.guards.quota import QUOTA_PAUSE_MAX_S, quota_pause
+from embed_star.providers.http.rate_limit_headers import QUOTA_PAUSE_MAX_S, quota_pause
 
 
 def openai(requests: str, reset: str, tokens: str = "149984", tokens_reset: str = "6m0s"):  # type: ignore[no-untyped-def]

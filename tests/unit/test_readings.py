@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from embed_star.errors import StoreUnavailable
-from embed_star.observe.readings import KEPT_S, WORTH, Reader
+from embed_star.observe.sampler import KEPT_S, WORTH, Reader
 
 FRESH_S = 5.0
 LATE_S = 10.0

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from embed_star.reasons import REASONS, reason_of
+from embed_star.embed.failure_reasons import REASONS, reason_of
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_each_code_in_the_sources_has_words_and_a_place_in_the_docs() -> None:
     sources = {
-        "validation.py": r'reasons\[.*\] = "(\w+)"',
-        "purchase.py": r'"(rejected|too_long)"',
-        "pipeline.py": r'"(empty_text|unreadable)"',
-        "calls.py": r'"(\w+_(?:provider|answer))"',
-        "store/outbox.py": r"reason = '(\w+)'",
+        "calling/validation.py": r'reasons\[.*\] = "(\w+)"',
+        "embed/bisection.py": r'"(rejected|too_long)"',
+        "embed/embedder.py": r'"(empty_text|unreadable)"',
+        "calling/gateway.py": r'"(\w+_(?:provider|answer))"',
+        "store/tables/outbox.py": r"reason = '(\w+)'",
     }
     given: set[str] = set()
     for name, pattern in sources.items():

@@ -10,7 +10,7 @@ import pytest
 import redis
 from kombu import Connection
 
-from embed_star.redis_url import normalised
+from embed_star.coordination.redis_url import normalised
 from embed_star.settings import load_settings
 from tasks.app import create_app
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from surrealdb.data.types.record_id import RecordID
 
-from embed_star.text import (
+from embed_star.embed.text import (
     BYTES_PER_TOKEN,
     cut,
     estimate_tokens,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embed_star.backlog import Throughput
+from embed_star.produce.backlog import Throughput
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed_star.validation import Validator
+from embed_star.calling.validation import Validator
 
 GOOD = [0.5, -0.5, 0.25, 0.1]
 

@@ -126,7 +126,9 @@ def test_a_name_that_leads_to_a_metadata_address_gets_no_request(
     make: Make, server: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No name server here answers with such an address, so its verdict is put in its place.
-    monkeypatch.setattr("embed_star.providers.deadline.is_refused", lambda host: "127." in host)
+    monkeypatch.setattr(
+        "embed_star.providers.http.deadline.is_refused", lambda host: "127." in host
+    )
     with pytest.raises(ProviderConfigError, match="leads to a link-local"):
         make("openai").embed(["x"])
     assert server.ledger() == []

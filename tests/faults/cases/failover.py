@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import redis
 
-from embed_star.stack.processes import Child, Command
-from embed_star.stack.servers import free_port
+from embed_star.devstack.processes import Child, Command
+from embed_star.devstack.servers import free_port
 from tests.faults.fault import IN_FLIGHT, Step, Steps, fault
 from tests.faults.scene import Scene
 from tests.support.servers import eventually

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from embed_star.calls import PROBE_TEXT
+from embed_star.calling.gateway import PROBE_TEXT
 from tests.faults.fault import BATCH_ROWS, IN_FLIGHT, Step, Steps, fault
 from tests.faults.scene import Scene
 from tests.support.servers import eventually

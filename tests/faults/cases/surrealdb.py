@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from embed_star.errors import EmbedStarError
 from embed_star.models import Lane
-from embed_star.store.connection import Connection
+from embed_star.store.client.connection import Connection
 from tests.faults.fault import BATCH_ROWS, IN_FLIGHT, Step, Steps, fault
 from tests.faults.scene import Scene
 from tests.support.servers import eventually
@@ -29,7 +29,8 @@ def killed_during_writes(scene: Scene) -> Steps:
     # it, nor locked. A reconcile may have announced it once more: that is the other lane.
     embedded, pending, locked = scene.lab.query(
         f"SELECT VALUE record::id(id) FROM {scene.lab.services.space.table};"
-        f"SELECT VALUE record::id(repo) FROM embedding_outbox WHERE record::id(id)[0] = {Lane.FRESH:d};"
+        f"SELECT VALUE record::id(repo) FROM embedding_outbox "
+        f"WHERE record::id(id)[0] = {Lane.FRESH:d};"
         "SELECT VALUE record::id(id) FROM embedding_lock"
     )
     assert embedded

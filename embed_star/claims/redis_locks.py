@@ -1,0 +1,133 @@
+"""Locks by repo key: the contract of both layers, and the layer in Redis.
+
+The layer in SurrealDB is `store.locks.LockTable`; it is the one that counts. This one
+answers faster, and keeps most races away from the database.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+import redis
+
+from embed_star.coordination.client import redis_errors
+from embed_star.coordination.idempotent_scripts import Once
+from embed_star.models import Key, key_text
+
+
+class LockLayer(Protocol):
+    """Locks that belong to a token and end by themselves.
+
+    Every method takes a page of keys in one round trip, and answers in their order.
+    """
+
+    def acquire(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
+        """Take the free ones for `token`; whether each was won in this call."""
+
+    def extend(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
+        """Let those that `token` holds last `ttl_s` from now; whether it holds each."""
+
+    def release(self, keys: Sequence[Key], token: str) -> None:
+        """Free those that `token` holds; others, and keys not locked, are left alone."""
+
+
+_ACQUIRE = """
+local won = {}
+for i, key in ipairs(KEYS) do
+  won[i] = redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
+end
+return won
+"""
+_EXTEND = """
+local held = {}
+for i, key in ipairs(KEYS) do
+  held[i] = 0
+  if redis.call('GET', key) == ARGV[1] then
+    held[i] = redis.call('PEXPIRE', key, ARGV[2])
+  end
+end
+return held
+"""
+_RELEASE = """
+for i, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
+end
+"""
+
+
+class RedisLocks:
+    """`SET NX PX` for a whole page in one Lua call; expiry by Redis' clock.
+
+    Raises RedisUnavailable. What the client sends again, its answer lost, is won as the
+    first time.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str, kind: str = "lock") -> None:
+        """Locks of another `kind` are others: a repo may have any key, also that of a lease."""
+        self._prefix = f"{prefix}{kind}:"
+        self._acquire = Once(client, prefix, _ACQUIRE)
+        self._extend = client.register_script(_EXTEND)
+        self._release = client.register_script(_RELEASE)
+
+    def acquire(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
+        with redis_errors("take locks"):
+            return self._flags(self._acquire, keys, token, _ms(ttl_s))
+
+    def extend(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
+        with redis_errors("extend locks"):
+            return self._flags(self._extend, keys, token, _ms(ttl_s))
+
+    def release(self, keys: Sequence[Key], token: str) -> None:
+        with redis_errors("release locks"):
+            self._release(keys=self._names(keys), args=[token])
+
+    def _flags(self, script: Any, keys: Sequence[Key], *arguments: str | int) -> list[bool]:
+        flags = cast("list[int]", script(keys=self._names(keys), args=list(arguments)))
+        return [flag == 1 for flag in flags]
+
+    def _names(self, keys: Sequence[Key]) -> list[str]:
+        return [f"{self._prefix}{key_text(key)}" for key in keys]
+
+
+class MemoryLocks:
+    """The same within one process, over an injected clock. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._one_at_a_time = threading.Lock()
+        self._locks: dict[str, tuple[str, float]] = {}
+
+    def acquire(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
+        with self._one_at_a_time:
+            return [self._take(key_text(key), token, ttl_s) for key in keys]
+
+    def extend(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
+        with self._one_at_a_time:
+            held = [self._holder(key_text(key)) == token for key in keys]
+            for key, mine in zip(keys, held, strict=True):
+                if mine:
+                    self._locks[key_text(key)] = (token, self._clock() + ttl_s)
+            return held
+
+    def release(self, keys: Sequence[Key], token: str) -> None:
+        with self._one_at_a_time:
+            for name in map(key_text, keys):
+                if self._holder(name) == token:
+                    del self._locks[name]
+
+    def _take(self, name: str, token: str, ttl_s: float) -> bool:
+        if self._holder(name) is not None:
+            return False
+        self._locks[name] = (token, self._clock() + ttl_s)
+        return True
+
+    def _holder(self, name: str) -> str | None:
+        token, until = self._locks.get(name, ("", 0.0))
+        return token if token and self._clock() < until else None
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,144 @@
+"""Vectors already paid for: in this process (LRU with TTL), over Redis (TTL).
+
+It is also how vectors get from `embed_batch` to `store_embeddings`: messages name the
+hash of the text only.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import cast
+
+import numpy as np
+import redis
+from cachetools import TTLCache
+from numpy.typing import NDArray
+
+from embed_star.coordination.client import redis_errors
+from embed_star.events import CacheRead, Emit, ignore_event
+
+Vector = NDArray[np.float32]
+_CHECKSUM_BYTES = 4
+
+
+class VectorCache:
+    """Vectors of one space, by text hash. Thread-safe.
+
+    An entry is a CRC-32 and the little-endian float32 values; one that is torn or of
+    another length is a miss. Keys carry the space's name and the server, so neither models
+    nor two servers' models of one name ever mix.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        prefix: str,
+        dimensions: int,
+        *,
+        source: str = "",
+        ttl_s: float,
+        local_entries: int,
+        local_ttl_s: float,
+        emit: Emit = ignore_event,
+    ) -> None:
+        """`prefix` is the space's; `source` names the server that its vectors come from."""
+        self._client = client
+        self._space = prefix
+        self.source = source
+        self._dimensions = dimensions
+        self._ttl_ms = round(ttl_s * 1000)
+        self._emit = emit
+        self._lock = threading.Lock()
+        self._local: TTLCache[str, Vector] = TTLCache(local_entries, local_ttl_s)
+
+    def get_many(self, hashes: Iterable[str]) -> dict[str, Vector]:
+        """The cached ones among `hashes`. Raises RedisUnavailable.
+
+        What the process itself holds is found without Redis.
+        """
+        wanted = list(dict.fromkeys(hashes))
+        return self._with_fetched(wanted, self._held(wanted))
+
+    def get_from(self, source: str, hashes: Iterable[str]) -> dict[str, Vector]:
+        """As `get_many`, of vectors that a worker with another server has put there."""
+        if source in ("", self.source):
+            return self.get_many(hashes)
+        return self._fetch(list(dict.fromkeys(hashes)), source)
+
+    def get_shared(self, hashes: Iterable[str]) -> dict[str, Vector]:
+        """As `get_many`, and what is found is in Redis afterwards, for other processes.
+
+        Redis may have forgotten what this process still holds, and another one, told to
+        store it, would not find it.
+        """
+        wanted = list(dict.fromkeys(hashes))
+        held = self._held(wanted)
+        self.put_many(held)
+        found = self._with_fetched(wanted, held)
+        self._emit(CacheRead(len(found), len(wanted) - len(found)))
+        return found
+
+    def put_many(self, vectors: Mapping[str, Vector]) -> None:
+        """Keep `vectors` (hash → shape (dimensions,)). Raises RedisUnavailable.
+
+        They are kept in this process even then, so that a retry here does not pay again.
+        """
+        if not vectors:
+            return
+        self._keep(vectors)
+        with redis_errors("write the cache"):
+            pipe = self._client.pipeline(transaction=False)
+            for one, vector in vectors.items():
+                pipe.set(self.name(one, self.source), _pack(vector), px=self._ttl_ms)
+            pipe.execute()
+
+    def _held(self, hashes: Iterable[str]) -> dict[str, Vector]:
+        found: dict[str, Vector] = {}
+        with self._lock:
+            for one in hashes:
+                with suppress(KeyError):  # `in` first is no help: its time may end in between
+                    found[one] = self._local[one]
+        return found
+
+    def _with_fetched(self, hashes: Iterable[str], held: Mapping[str, Vector]) -> dict[str, Vector]:
+        """`held`, and those of the others among `hashes` that Redis has."""
+        fetched = self._fetch([one for one in hashes if one not in held], self.source)
+        self._keep(fetched)
+        return {**held, **fetched}
+
+    def _fetch(self, hashes: Sequence[str], source: str) -> dict[str, Vector]:
+        if not hashes:
+            return {}
+        names = [self.name(one, source) for one in hashes]
+        with redis_errors("read the cache"):
+            raw = cast("list[bytes | None]", self._client.mget(names))
+        return {
+            one: vector
+            for one, blob in zip(hashes, raw, strict=True)
+            if blob is not None and (vector := self._unpack(blob)) is not None
+        }
+
+    def name(self, text_hash: str, source: str) -> str:
+        """The name, in Redis, of the vector of this text by that server."""
+        return f"{self._space}{source}:{text_hash}"
+
+    def _keep(self, vectors: Mapping[str, Vector]) -> None:
+        with self._lock:
+            if self._local.maxsize:
+                self._local.update(vectors)
+
+    def _unpack(self, blob: bytes) -> Vector | None:
+        if len(blob) != _CHECKSUM_BYTES + 4 * self._dimensions:
+            return None
+        body = blob[_CHECKSUM_BYTES:]
+        if zlib.crc32(body) != int.from_bytes(blob[:_CHECKSUM_BYTES], "little"):
+            return None
+        return np.frombuffer(body, dtype="<f4").astype(np.float32, copy=False)
+
+
+def _pack(vector: Vector) -> bytes:
+    body = vector.astype("<f4", copy=False).tobytes()
+    return zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "little") + body

@@ -1,0 +1,179 @@
+"""The runs under way, as Redis knows them: how much is claimed, queued and done.
+
+A run is one chord. This only paces the producer and feeds `status`: when Redis forgets
+it, the producer claims a little too much for a while, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import uuid4
+
+import redis
+
+from embed_star.coordination.client import redis_errors
+from embed_star.coordination.idempotent_scripts import Once
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """Rows under way in the whole fleet, and rows ever finished since Redis was empty."""
+
+    in_flight: int = 0
+    queued: int = 0
+    """Of those in flight, the rows that no worker has begun."""
+    finished_total: int = 0
+    oldest_age_s: float | None = None
+    """Of the runs under way; None when there is none."""
+
+
+# KEYS: ends (zset run → ms when it is given up), rows, queued (hashes run → rows), totals,
+# begins (zset run → ms); for one run: started (hash message that was begun → by whom).
+# Numbers come as text and go on as text: of its own, Lua would make "-0" and "1e+15".
+_BEGIN = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[3]), ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[5], string.format('%.0f', now), ARGV[1])
+"""
+_START = """
+if redis.call('HSETNX', KEYS[6], ARGV[3], ARGV[4]) == 0 then
+  return redis.call('HGET', KEYS[6], ARGV[3]) == ARGV[4] and 1 or 0
+end
+redis.call('PEXPIRE', KEYS[6], ARGV[5])
+if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
+  redis.call('HINCRBY', KEYS[3], ARGV[1], ARGV[2])
+end
+return 1
+"""
+_FINISH = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('DEL', KEYS[6])
+for i = 4, #ARGV, 2 do redis.call('HINCRBY', KEYS[4], ARGV[i], ARGV[i + 1]) end
+redis.call('PUBLISH', ARGV[2], ARGV[3])
+"""
+_GIVE_BACK = """
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then
+  redis.call('HINCRBY', KEYS[2], ARGV[1], ARGV[2])
+end
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+"""
+_COUNTS = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
+for _, run in ipairs(dead) do
+  redis.call('ZREM', KEYS[1], run)
+  redis.call('HDEL', KEYS[2], run)
+  redis.call('HDEL', KEYS[3], run)
+  redis.call('ZREM', KEYS[5], run)
+end
+-- A Redis that came back with a part of what it had may count runs that nobody ends.
+local known, sums = {}, {0, 0}
+for _, run in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do known[run] = true end
+for i = 1, 2 do
+  local counts = redis.call('HGETALL', KEYS[i + 1])
+  for j = 1, #counts, 2 do
+    if known[counts[j]] then sums[i] = sums[i] + math.max(0, counts[j + 1])
+    else redis.call('HDEL', KEYS[i + 1], counts[j]) end
+  end
+end
+local oldest = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
+return {sums[1], sums[2], tonumber(redis.call('HGET', KEYS[4], 'finished') or '0'),
+  oldest and now - oldest or -1}
+"""
+
+
+_GIVEN_BACK = "given back"
+"""The message on the channel that says so; all others only ring."""
+
+
+class InFlightLedger:
+    """Bookkeeping of runs; every method is one Lua call. Raises RedisUnavailable.
+
+    A call that the client sends again, its answer lost, counts once.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._client = client
+        names = ("ends", "rows", "queued", "totals", "begins")
+        self._prefix = f"{prefix}runs:"
+        self._keys = [f"{self._prefix}{name}" for name in names]
+        self.channel = f"{self._prefix}finished"
+        self._begin = client.register_script(_BEGIN)
+        self._start = client.register_script(_START)
+        self._finish = Once(client, prefix, _FINISH)
+        self._give_back = Once(client, prefix, _GIVE_BACK)
+        self._counts = client.register_script(_COUNTS)
+
+    def begin(self, run_id: str, rows: int, give_up_s: float) -> None:
+        """A run of `rows` was claimed; after `give_up_s` it no longer counts."""
+        self._call(self._begin, run_id, rows, round(give_up_s * 1000))
+
+    def start(self, run_id: str, rows: int, message: str, keep_s: float) -> bool:
+        """A worker has begun `rows` more rows of the run, which came in `message`.
+
+        False, and they are not counted again, when that message was begun before: this is
+        known until the run is over, or for `keep_s`.
+        """
+        caller = uuid4().hex  # whose call may be sent again when its answer is lost
+        keep_ms = round(keep_s * 1000)
+        own = self._started(run_id)
+        return bool(self._call(self._start, run_id, -rows, message, caller, keep_ms, own=own))
+
+    def finish(self, run_id: str, totals: Mapping[str, int]) -> None:
+        """The run is over; add to the totals, and ring whoever waits on `channel`."""
+        flat = [part for item in totals.items() for part in item]
+        self._call(self._finish, run_id, self.channel, run_id, *flat, own=self._started(run_id))
+
+    def give_back(self, run_id: str, rows: int) -> None:
+        """So many begun rows of the run are free to be claimed again: tell the producer."""
+        self._call(self._give_back, run_id, -rows, self.channel, _GIVEN_BACK)
+
+    def counts(self) -> RunCounts:
+        """The state now; runs that were given up are dropped."""
+        in_flight, queued, finished, age_ms = map(int, self._call(self._counts))
+        oldest_age_s = max(0, age_ms) / 1000 if in_flight else None
+        return RunCounts(in_flight, queued, finished, oldest_age_s)
+
+    def totals(self) -> dict[str, int]:
+        """The sums of all that `finish` was told, by name."""
+        with redis_errors("read totals"):
+            found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys[3]))
+        return {name.decode(): int(value) for name, value in found.items()}
+
+    def wake(self) -> None:
+        """Ring whoever waits on `channel`, as a finished run would."""
+        with redis_errors("publish"):
+            self._client.publish(self.channel, "wake")
+
+    def listen(self, ring: Callable[[bool], None], stopped: Callable[[], bool]) -> None:
+        """Call `ring` for each message on `channel` until `stopped()`; blocks.
+
+        It is told whether rows were given back, which may lie behind what was read.
+
+        A broken connection is made again after a second: a missed ring costs the
+        waiting side one poll.
+        """
+        pubsub = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        with pubsub, redis_errors("subscribe"):
+            pubsub.subscribe(self.channel)
+            while not stopped():
+                message = pubsub.get_message(timeout=0.5)
+                if message is not None:
+                    ring(message["data"] == _GIVEN_BACK.encode())
+
+    def _call(self, script: Any, *arguments: Any, own: Sequence[str] = ()) -> Any:
+        """`own` are keys of one run."""
+        with redis_errors("keep count of runs"):
+            return script(keys=[*self._keys, *own], args=list(arguments))
+
+    def _started(self, run_id: str) -> list[str]:
+        return [f"{self._prefix}started:{run_id}"]

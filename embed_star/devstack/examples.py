@@ -1,0 +1,12 @@
+"""The example data: where it lies, in a checkout and in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def find(name: str) -> Path:
+    """The path of `examples/NAME`."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "_examples" / name
+    return installed if installed.exists() else package.parent / "examples" / name

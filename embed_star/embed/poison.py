@@ -1,0 +1,95 @@
+"""Texts that the provider failed at while it answered others, and how often in a row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import cast
+
+import redis
+
+from embed_star.coordination.client import redis_errors
+from embed_star.coordination.idempotent_scripts import Once
+
+REMEMBERED_S = 3600
+"""From the last failure on. What takes longer to come again is suspected anew."""
+
+_ADD = """
+local failures = 0
+for i, key in ipairs(KEYS) do
+  failures = tonumber(redis.call('GET', key) or '0') + 1
+  redis.call('SET', key, string.format('%.0f', failures), 'EX', ARGV[1])
+end
+return failures
+"""
+_ADD_ALONE = """
+local failures = tonumber(redis.call('GET', KEYS[1]) or '0') + 1
+redis.call('SET', KEYS[1], string.format('%.0f', failures), 'EX', ARGV[1])
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[3])) do
+  redis.call('ZREM', KEYS[2], old)
+end
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[4])
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+return failures
+"""
+
+
+class PoisonCounter:
+    """The fleet's notes, by text hash. Every method raises RedisUnavailable.
+
+    A text is asked alone before it is noted. One attempt at a batch may end before there
+    are enough failures to blame it, after time-outs for one: the next attempt goes on.
+    Forgotten, it only takes longer.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        prefix: str,
+        server: str = "",
+        kind: str = "suspect",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`server` says which model of whom: a text that breaks one need not break another."""
+        self._client = client
+        self._clock = clock
+        self._prefix = f"{prefix}{kind}:{server}:"
+        self._alone = f"{prefix}{kind}s:{server}"
+        self._add_together = Once(client, prefix, _ADD)
+        self._add_alone = Once(client, prefix, _ADD_ALONE)
+
+    def counts(self, hashes: Iterable[str]) -> dict[str, int]:
+        """Failures of those among `hashes` that are noted."""
+        wanted = list(hashes)
+        with redis_errors("read suspects"):
+            found = cast(
+                "list[bytes | None]", self._client.mget([self._prefix + one for one in wanted])
+            )
+        return {one: int(raw) for one, raw in zip(wanted, found, strict=True) if raw is not None}
+
+    def add(self, text_hash: str) -> int:
+        """Note one failure more, of the text alone; how many there are now."""
+        now_s = self._clock()
+        times = [f"{now_s:.3f}", f"{now_s - REMEMBERED_S:.3f}"]
+        with redis_errors("note a suspect"):
+            keys = [self._prefix + text_hash, self._alone]
+            return int(self._add_alone(keys, [REMEMBERED_S, *times, text_hash]))
+
+    def add_together(self, hashes: Iterable[str]) -> None:
+        """Note one failure more of texts that were asked together."""
+        with redis_errors("note suspects"):
+            self._add_together([self._prefix + one for one in hashes], [REMEMBERED_S])
+
+    def clear(self, *hashes: str) -> None:
+        """Forget them: they were embedded after all, or are blamed now."""
+        with redis_errors("clear a suspect"):
+            pipe = self._client.pipeline(transaction=False)
+            pipe.delete(*(self._prefix + one for one in hashes))
+            pipe.zrem(self._alone, *hashes)
+            pipe.execute()
+
+    def alone(self) -> int:
+        """How many texts failed alone lately, and neither were embedded nor blamed since."""
+        with redis_errors("count suspects"):
+            since = f"{self._clock() - REMEMBERED_S:.3f}"
+            return int(self._client.zcount(self._alone, since, "+inf"))

@@ -1,0 +1,277 @@
+"""What a user starred, from GitHub's REST API.
+
+One host only: the token goes to the host of GITHUB_API_URL, and neither a `Link` nor a
+redirect leads anywhere else. Patience is bounded: failures by `RETRIES`, rate limits by
+`max_wait_s`, both counted anew for each page.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import requests
+import urllib3.exceptions
+from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
+
+from embed_star.errors import ConfigError, EmbedStarError, TransientError
+from embed_star.providers.http.connection_faults import (
+    lasting_fault,
+    proxy_trouble,
+    refused_by_proxy,
+)
+
+RETRIES = 4
+"""Tries after the first one, for a 5xx, a lost connection or a torn answer."""
+BACKOFF_S = 1.0
+BACKOFF_MAX_S = 20.0
+UNNAMED_LIMIT_S = 60.0
+"""GitHub's advice for a rate limit that does not say how long it lasts."""
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+"""A page of 100 repositories has about 0.6 MB."""
+
+_TIMEOUTS_S = (5.0, 20.0)  # connecting; silence within an answer
+_REDIRECTS = frozenset({301, 302, 307, 308})
+_MAX_REDIRECTS = 5  # a renamed user is one
+_USER = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_HEADERS = {
+    "Accept": "application/vnd.github.star+json",  # {"starred_at", "repo"}; else bare repos
+    "X-GitHub-Api-Version": "2022-11-28",
+    "User-Agent": "embed-star",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    headers: Mapping[str, str]  # looked up in any case
+    next_link: str
+    body: bytes
+    items: Sequence[object] = ()
+
+
+class _TokenAuth(requests.auth.AuthBase):
+    """Also keeps requests from sending what ~/.netrc has for the host instead."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class StarredClient:
+    """Lists starred repositories. Not for several threads at once.
+
+    `on_wait(remaining_s, why)` is called every second of a wait, and with 0 at its end.
+    Raises ConfigError when the URL or the token is malformed.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        token: str = "",
+        *,
+        max_wait_s: float = 3600.0,
+        on_wait: Callable[[float, str], None] = lambda _remaining_s, _why: None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        if not token.isascii() or any(c.isspace() or not c.isprintable() for c in token):
+            raise ConfigError("GITHUB_TOKEN holds a space or a character that no token has")
+        self._base = api_url.rstrip("/")
+        self._origin = _origin(self._base)
+        self._host = urlsplit(self._base).hostname or ""
+        self._has_token = bool(token)
+        self._max_wait_s = max_wait_s
+        self._on_wait, self._clock, self._sleep, self._jitter = on_wait, clock, sleep, jitter
+        self._session = requests.Session()
+        self._session.headers.update(_HEADERS)
+        self._session.auth = _TokenAuth(token)
+
+    def close(self) -> None:
+        """Release the connections. May be called more than once."""
+        self._session.close()
+
+    def starred(self, user: str) -> Iterator[object]:
+        """Every repository that `user` starred, as GitHub's API gives it, page by page.
+
+        Raises ConfigError when the user, the token or the URL is wrong, TransientError
+        when patience is at its end; what was given before stays good.
+        """
+        if not _USER.fullmatch(user):
+            raise ConfigError("--starred takes a GitHub user name: letters, digits and hyphens")
+        url: str | None = f"{self._base}/users/{user}/starred?per_page=100"
+        seen: set[str] = set()
+        while url:
+            if url in seen:
+                raise TransientError(f"GitHub at {self._host} gave pages that go in a circle")
+            seen.add(url)
+            reply = self._page(url, user)
+            yield from reply.items
+            url = self._on_host(url, reply.next_link) if reply.next_link else None
+
+    def _page(self, url: str, user: str) -> _Reply:
+        failures, redirects, limits, waited_s = 0, 0, 0, 0.0
+        while True:
+            reply = self._try(url)
+            if isinstance(reply, str):
+                failures += 1
+                if failures > RETRIES:
+                    raise TransientError(
+                        f"GitHub at {self._host} {reply}, {failures} times in a row; "
+                        "try again later"
+                    )
+                self._wait(self._backoff_s(failures), f"GitHub {reply}")
+            elif (limit_s := self._limit_s(reply, limits)) is not None:
+                limits += 1
+                waited_s += limit_s
+                self._check_patience(limit_s, waited_s)
+                self._wait(limit_s, "GitHub's rate limit is used up")
+            elif reply.status in _REDIRECTS and redirects < _MAX_REDIRECTS:
+                redirects += 1
+                url = self._on_host(url, reply.headers.get("Location", ""))
+            elif reply.status == 200:
+                return reply
+            else:
+                raise self._refusal(reply.status, user)
+
+    def _try(self, url: str) -> _Reply | str:
+        """One request: the reply, or why it is worth trying again."""
+        try:
+            reply = self._request(url)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            if sentence := lasting_fault(error, url):
+                raise ConfigError(sentence) from None
+            if isinstance(error, InvalidURL | InvalidSchema | MissingSchema):
+                raise ConfigError("GITHUB_API_URL, or a proxy's URL, cannot be used") from error
+            trouble = proxy_trouble(error, url)
+            return trouble or f"could not be reached ({type(error).__name__})"
+        if reply.status >= 500:
+            return f"answered {reply.status}"
+        if reply.status == 200:
+            items = _items(reply.body)
+            return (
+                "gave an answer that is no JSON list"
+                if items is None
+                else replace(reply, items=items)
+            )
+        return reply
+
+    def _request(self, url: str) -> _Reply:
+        with self._session.get(
+            url, timeout=_TIMEOUTS_S, allow_redirects=False, stream=True
+        ) as response:
+            body = bytearray()
+            for block in response.iter_content(64 * 1024):
+                body += block
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise ConfigError(f"{self._host} answers too much; is GITHUB_API_URL right?")
+            link = response.links.get("next", {}).get("url", "")
+            return _Reply(response.status_code, response.headers, link, bytes(body))
+
+    def _limit_s(self, reply: _Reply, limits: int) -> float | None:
+        """How long a rate limit asks to wait; None when the reply is of no rate limit."""
+        if reply.status not in (403, 429):
+            return None
+        now = _date(reply.headers.get("Date", "")) or self._clock()
+        asked: float | None
+        if retry_after := reply.headers.get("Retry-After", ""):
+            date = _date(retry_after)
+            asked = date - now if date else _seconds(retry_after)
+        elif reply.headers.get("X-RateLimit-Remaining") == "0":
+            reset = _seconds(reply.headers.get("X-RateLimit-Reset", ""))
+            asked = reset - now + 1 if reset else None
+        elif reply.status == 429 or b"rate limit" in reply.body[:4096].lower():
+            asked = None
+        else:
+            return None
+        # A wait of nothing, again and again, would be no wait.
+        return max(
+            UNNAMED_LIMIT_S if asked is None else asked, min(2.0 ** min(limits, 6), UNNAMED_LIMIT_S)
+        )
+
+    def _check_patience(self, limit_s: float, waited_s: float) -> None:
+        if waited_s > self._max_wait_s:
+            advice = "try again later" if self._has_token else "GITHUB_TOKEN raises the limit"
+            raise TransientError(
+                f"GitHub's rate limit is used up for another {limit_s:,.0f} s, and --max-wait is "
+                f"{self._max_wait_s:,.0f}: {advice}"
+            )
+
+    def _backoff_s(self, failures: int) -> float:
+        return min(BACKOFF_MAX_S, BACKOFF_S * 2.0 ** (failures - 1)) * (0.5 + self._jitter() / 2)
+
+    def _wait(self, seconds: float, why: str) -> None:
+        while seconds > 0:
+            self._on_wait(seconds, why)
+            self._sleep(min(1.0, seconds))
+            seconds -= 1.0
+        self._on_wait(0.0, why)
+
+    def _on_host(self, url: str, link: str) -> str:
+        target = urljoin(url, link)
+        if _origin(target) != self._origin:
+            raise ConfigError(
+                f"GitHub at {self._host} refers to another host, which is not followed; is "
+                "GITHUB_API_URL right?"
+            )
+        # Our own host with its path: URL parsers disagree on odd ones.
+        ours, theirs = urlsplit(self._base), urlsplit(target)
+        return urlunsplit((ours.scheme, ours.netloc, theirs.path, theirs.query, ""))
+
+    def _refusal(self, status: int, user: str) -> EmbedStarError:
+        if status == 404:
+            return ConfigError(f"GitHub at {self._host} has no user {user}")
+        if status == 401 and self._has_token:
+            return ConfigError("GitHub refused GITHUB_TOKEN (401): it is wrong or has expired")
+        if status == 407:
+            return ConfigError(refused_by_proxy(status, self._base))
+        if status in (401, 403):
+            return ConfigError(
+                f"GitHub at {self._host} refuses to list what {user} starred ({status}): check "
+                "GITHUB_TOKEN and its rights"
+            )
+        return EmbedStarError(f"GitHub at {self._host} answered {status}; is GITHUB_API_URL right?")
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port. Raises ConfigError when `url` is none of http or https."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError) as error:
+        raise ConfigError("GitHub's address, or a link it gave, is not a URL") from error
+    return parts.scheme, parts.hostname or "", port
+
+
+def _items(body: bytes) -> list[object] | None:
+    try:
+        items = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return items if isinstance(items, list) else None
+
+
+def _date(text: str) -> float | None:
+    """An HTTP date in seconds since 1970, else None."""
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _seconds(text: str) -> float | None:
+    """A whole number of seconds, however absurd, else None."""
+    return float(text[:15]) if text.isascii() and text.isdigit() else None

@@ -1,0 +1,151 @@
+"""Finds what no event announced: bulk imports, older databases, what is left of deleted repos."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from embed_star.embed import text
+from embed_star.errors import StoreError
+from embed_star.models import Key, Lane
+from embed_star.store.client.codec import encode_key
+from embed_star.store.tables import failures
+from embed_star.store.tables.checkpoints import Checkpoints, Phase, Progress
+from embed_star.store.tables.orphans import Orphans
+from embed_star.store.tables.outbox import Outbox
+from embed_star.store.tables.repos import Repos, RepoState
+from embed_star.store.tables.spaces import Spaces
+from embed_star.store.tables.vectors import Vectors
+from embed_star.values import printed
+
+ENOUGH_ROWS = 10_000
+"""A walk pauses while the backfill lane holds more: the workers have enough to do, and the
+outbox of a table with a million rows stays short."""
+
+
+class Reconciler:
+    """Walks `repo`, the vector table, the failures and the tables of retired spaces.
+
+    By key range, a page at a time. Each step reads one page, announces in the backfill lane
+    what is not current, and records how far it came: a walk that is stopped goes on from
+    there. Announcing a row that is pending already costs a look at it, never a second
+    payment. Failures and retired vectors of deleted repos are removed at once: no run has
+    them in hand.
+    """
+
+    def __init__(
+        self,
+        *,
+        repos: Repos,
+        vectors: Vectors,
+        outbox: Outbox,
+        orphans: Orphans,
+        spaces: Spaces,
+        checkpoints: Checkpoints,
+        text_max_tokens: int,
+        page_rows: int,
+    ) -> None:
+        self._repos = repos
+        self._vectors = vectors
+        self._outbox = outbox
+        self._orphans = orphans
+        self._spaces = spaces
+        self._checkpoints = checkpoints
+        self._text_max_tokens = text_max_tokens
+        self._page_rows = page_rows
+
+    def due(self, interval_s: float) -> bool:
+        """Whether a walk is unfinished, never was, or ended `interval_s` ago or earlier."""
+        progress = self._checkpoints.load()
+        if progress is None or progress.phase is not Phase.DONE:
+            return True
+        age = self._checkpoints.finished_age()
+        return age is None or age >= timedelta(seconds=interval_s)
+
+    def backlog_is_short(self) -> bool:
+        """Whether the backfill lane has room for what a page may find."""
+        return not self._outbox.is_longer(Lane.BACKFILL, ENOUGH_ROWS)
+
+    def begin(self) -> Progress:
+        """The progress of the unfinished walk, else of a new one."""
+        progress = self._checkpoints.load()
+        if progress is None or progress.phase is Phase.DONE:
+            progress = Progress()
+            self._checkpoints.save(progress)
+        return progress
+
+    def step(self, progress: Progress) -> Progress:
+        """Do one page; the progress after it. `phase` DONE means that all was walked."""
+        steps = {
+            Phase.REPOS: self._step_repos,
+            Phase.VECTORS: self._step_vectors,
+            Phase.FAILURES: self._step_failures,
+            Phase.RETIRED: self._step_retired,
+        }
+        after = steps[progress.phase](progress)
+        self._checkpoints.save(after)
+        return after
+
+    def _step_repos(self, progress: Progress) -> Progress:
+        page = self._repos.page(progress.after, self._page_rows)
+        found = [(state.key, size) for state in page.states if (size := self._stale_size(state))]
+        found += [(key, 0) for key in page.unnoted]  # for the producer to note as failed
+        moved = self._advance(progress, page.keys, len(found), more=page.more)
+        if found:
+            self._outbox.announce(found, Lane.BACKFILL)
+        return moved
+
+    def _step_vectors(self, progress: Progress) -> Progress:
+        keys = self._vectors.keys_page(progress.after, self._page_rows)
+        orphans = self._vectors.without_repo(keys)
+        more = len(keys) == self._page_rows
+        moved = self._advance(progress, keys, len(orphans), more=more)
+        if orphans:
+            self._outbox.announce([(key, 0) for key in orphans], Lane.BACKFILL)
+        return moved
+
+    def _step_failures(self, progress: Progress) -> Progress:
+        keys, removed, more = self._orphans.sweep(failures.TABLE, progress.after, self._page_rows)
+        progress = replace(progress, removed=progress.removed + removed)
+        return self._advance(progress, keys, 0, more=more)
+
+    def _step_retired(self, progress: Progress) -> Progress:
+        """A page of the first retired space that is not done with; the one after it next."""
+        left = [one for one in self._spaces.retired() if one.name >= progress.space]
+        if not left:
+            return progress.next_phase()
+        space, *others = left
+        after = progress.after if space.name == progress.space else None
+        keys, removed, more = self._orphans.sweep(space.table, after, self._page_rows)
+        progress = replace(progress, space=space.name, removed=progress.removed + removed)
+        advanced = self._advance(progress, keys, 0, more=more)
+        if advanced.phase is Phase.RETIRED or not others:
+            return advanced
+        return replace(progress, space=others[0].name, after=None)
+
+    def _advance(self, progress: Progress, keys: list[Key], found: int, *, more: bool) -> Progress:
+        """The progress after a page. Raises StoreError when the page is not beyond it: a key
+        that does not come back from the database as it went would be met for ever."""
+        if progress.after is not None:
+            before = encode_key(progress.after)
+            if any(encode_key(key) == before for key in keys):
+                raise StoreError(
+                    f"the reconcile does not get past the row with the key "
+                    f"{printed(progress.after)}: SurrealDB answers with that row again"
+                )
+        moved = replace(
+            progress,
+            after=keys[-1] if keys else progress.after,
+            checked=progress.checked + (len(keys) if progress.phase is Phase.REPOS else 0),
+            found=progress.found + found,
+        )
+        return moved if more else moved.next_phase()
+
+    def _stale_size(self, state: RepoState) -> int:
+        """Length of the text when its vector is not current, else 0."""
+        if state.unreadable:
+            return int(state.failed_hash != "")
+        rendered = text.render(state.values or (), self._text_max_tokens)
+        if text.text_hash(rendered) == state.settled_hash:
+            return 0
+        return len(rendered) or 1

@@ -1,0 +1,235 @@
+"""The composition root: settings in, wired services out. Nothing connects until used.
+
+Each module builds on the one before: store, backends, calling, and here the use cases.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from itertools import chain, repeat
+from typing import Self
+
+import structlog
+
+from embed_star.backup.restoring import Restorer
+from embed_star.backup.saving import Saver
+from embed_star.coordination import client
+from embed_star.embed.bisection import Buyer
+from embed_star.embed.embedder import Embedder, Limits, Storer
+from embed_star.embed.poison import PoisonCounter
+from embed_star.errors import RedisUnavailable, TransientError
+from embed_star.produce.backlog import Backlog, Dispatcher, FlowControl
+from embed_star.produce.reconcile import Reconciler
+from embed_star.search import Search
+from embed_star.services.calling import Calling, call_s_of
+from embed_star.services.store import Store
+from embed_star.settings import Settings
+from embed_star.store.tables.orphans import Orphans
+from embed_star.store.tables.records import Records
+
+log = structlog.get_logger(__name__)
+
+READY_POLL_S = 3.0
+"""How often a database that is down at the start is tried again."""
+
+
+class Services(Calling):
+    """All that a process needs, made when first asked for, closed together.
+
+    Safe to share between threads. Not to be carried over a fork.
+    """
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        settings = self.settings
+        return Embedder(
+            repos=self.store.repos,
+            locks=self.locks,
+            lock_table=self.store.locks,
+            ledger=self.ledger,
+            cache=self.cache,
+            buyer=self.make_buyer(),
+            space_watch=self.store.space_watch,
+            space=self.space,
+            limits=Limits(
+                text_max_tokens=settings.text_tokens,
+                call_s=call_s_of(settings),
+                lock_ttl_s=settings.lock_ttl_s,
+                defer_max_s=settings.defer_max_s,
+                redelivered_s=settings.visibility_timeout_s,
+            ),
+        )
+
+    @cached_property
+    def throttled(self) -> PoisonCounter:
+        server = f"{self.space.name}:{self.endpoint}"
+        return PoisonCounter(self.redis, self.redis_prefix, server, "throttled")
+
+    def make_buyer(self, clock: Callable[[], float] = time.monotonic) -> Buyer:
+        """What gets vectors from the provider into the cache."""
+        return Buyer(
+            calls=self.calls,
+            cache=self.cache,
+            validator=self.validator,
+            suspects=PoisonCounter(
+                self.redis, self.redis_prefix, f"{self.space.name}:{self.endpoint}"
+            ),
+            throttled=self.throttled,
+            batch_max_tokens=self.settings.batch_max_tokens,
+            most_s=self.settings.batch_max_s,
+            emit=self.emit,
+            clock=clock,
+        )
+
+    @cached_property
+    def storer(self) -> Storer:
+        return Storer(
+            vectors=self.store.vectors,
+            locks=self.locks,
+            lock_table=self.store.locks,
+            ledger=self.ledger,
+            cache=self.cache,
+            space=self.space,
+            space_watch=self.store.space_watch,
+            emit=self.emit,
+        )
+
+    @cached_property
+    def search(self) -> Search:
+        return Search(
+            vectors=self.store.vectors,
+            provider=self.rate_limited_provider(reserved=True),
+            cache=self.cache,
+            validator=self.validator,
+            canary=self.canary,
+            max_tokens=self.settings.text_tokens,
+        )
+
+    def backlog(self, dispatcher: Dispatcher) -> Backlog:
+        """A backlog that hands its runs to `dispatcher`."""
+        settings = self.settings
+        return Backlog(
+            outbox=self.store.outbox,
+            locks=self.locks,
+            lock_table=self.store.locks,
+            ledger=self.ledger,
+            breaker=self.breaker,
+            dispatcher=dispatcher,
+            space=self.space,
+            space_watch=self.store.space_watch,
+            flow=FlowControl(
+                batch_rows=settings.batch_size,
+                batch_tokens=settings.batch_max_tokens,
+                text_tokens=settings.text_tokens,
+                chord_batches=settings.chord_batches,
+                max_in_flight_rows=settings.max_in_flight_rows,
+                window_s=settings.in_flight_window_s,
+                lock_ttl_s=settings.lock_ttl_s,
+                limit_rows_s=self.rate_limits.requests_s * settings.batch_size,
+            ),
+            budget=self.budget,
+            emit=self.emit,
+            grace=self.grace,
+        )
+
+    @cached_property
+    def saver(self) -> Saver:
+        store = self.store
+        return Saver(
+            records=Records(store.database),
+            spaces=store.spaces,
+            surrealdb=".".join(map(str, store.database.version)),
+            migration=store.migrator.latest,
+        )
+
+    @cached_property
+    def restorer(self) -> Restorer:
+        store = self.store
+        return Restorer(
+            records=Records(store.database),
+            locks=store.locks,
+            spaces=store.spaces,
+            checkpoints=store.checkpoints,
+            lock_ttl_s=self.settings.lock_ttl_s,
+        )
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
+            repos=self.store.repos,
+            vectors=self.store.vectors,
+            outbox=self.store.outbox,
+            orphans=Orphans(self.store.database),
+            spaces=self.store.spaces,
+            checkpoints=self.store.checkpoints,
+            text_max_tokens=self.settings.text_tokens,
+            page_rows=self.settings.reconcile_page_rows,
+        )
+
+    def check(self) -> None:
+        """As `Store.check`; say so when Redis may drop queued work.
+
+        Raises StoreUnavailable, and ConfigError for a Redis Cluster. A Redis that is
+        away is no reason not to start.
+        """
+        self.store.check()
+        self.installation = self.store.installation.name()
+        with suppress(RedisUnavailable):
+            self.check_redis()
+            if policy := client.eviction_policy(self.redis):
+                log.error("redis_evicts_keys", reason=client.EVICTS.format(policy=policy))
+
+    def check_redis(self) -> None:
+        """Raise ConfigError when a Redis is a kind that cannot be used; RedisUnavailable."""
+        client.check_single(self.redis)
+        if self.settings.cache_url:
+            client.check_single(self.cache_redis)
+
+    def await_ready(self, on_try: Callable[[], None] = lambda: None) -> None:
+        """`check`, and a database that is down is waited for; `on_try` is called each time.
+
+        Raises SchemaError, and ShuttingDown when the process is to end.
+        """
+        for wait_s in chain((0.2, 0.5, 1.0, 2.0), repeat(READY_POLL_S)):
+            on_try()
+            try:
+                self.check()
+            except TransientError as error:
+                log.warning("not_ready", reason=str(error))
+                self.grace.wait(wait_s)
+            else:
+                return
+
+    def cut_calls(self) -> None:
+        """Break off all calls to the provider, for the end of this process."""
+        if "provider" in self.__dict__:
+            self.provider.cut()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        made = self.__dict__
+        if "provider" in made:
+            self.provider.close()
+        if "store" in made:
+            self.store.database.close()
+        if "cache_redis" in made:
+            self.cache_redis.close()
+        if "redis" in made:
+            self.redis.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def open_store(settings: Settings, *, to_write: bool = True) -> Iterator[Store]:
+    """The store alone, checked as by `Store.check`."""
+    with Services(settings) as services:
+        services.store.check(to_write=to_write)
+        yield services.store

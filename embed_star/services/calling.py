@@ -1,0 +1,124 @@
+"""The way to the provider, wired: its limits, its breaker, its gateway."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from embed_star import providers
+from embed_star.calling.breaker import breaker
+from embed_star.calling.breaker.breaker import Breaker, FallbackBreaker, NeverOpen, Thresholds
+from embed_star.calling.breaker.memory import MemoryBreaker
+from embed_star.calling.breaker.shared import RedisBreaker
+from embed_star.calling.canary import Canary
+from embed_star.calling.gateway import ProviderGateway
+from embed_star.calling.instrumented import InstrumentedProvider
+from embed_star.calling.rate_limit.memory import MemoryRateLimiter
+from embed_star.calling.rate_limit.rate_limiter import Limits as RateLimits
+from embed_star.calling.rate_limit.rate_limiter import RateLimiter
+from embed_star.calling.rate_limit.shared import FallbackRateLimiter, RedisRateLimiter
+from embed_star.calling.rate_limited import RateLimitedProvider
+from embed_star.calling.validation import Validator
+from embed_star.embed import text
+from embed_star.providers.base import Provider
+from embed_star.services.backends import Backends
+from embed_star.settings import LOCK_MARGIN_S, Settings
+
+
+def call_s_of(settings: Settings) -> float:
+    """The longest that a provider call takes, in seconds, its wait for a slot included."""
+    limited = settings.requests_per_minute or settings.provider_tokens_per_minute
+    wait_s = settings.budget_wait_s if limited else 0.0
+    return settings.provider_total_timeout_s + wait_s + LOCK_MARGIN_S / 2
+
+
+def thresholds_of(settings: Settings) -> Thresholds | None:
+    """When the provider's breaker opens and closes; None for a provider that has none."""
+    usual = breaker.DEFAULTS.get(settings.embedding_provider)
+    if usual is None:
+        return None
+    return Thresholds(
+        failures=settings.breaker_failures or usual.failures,
+        open_s=settings.breaker_open_s or usual.open_s,
+        successes_to_close=settings.breaker_successes or usual.successes_to_close,
+        failure_rate=settings.breaker_failure_rate,
+        min_requests=settings.breaker_min_requests,
+        window_s=settings.breaker_window_s,
+        probe_s=call_s_of(settings),
+    )
+
+
+class Calling(Backends):
+    """What calls the provider, made when first asked for."""
+
+    @cached_property
+    def provider(self) -> Provider:
+        return providers.create_provider(self.settings)
+
+    @cached_property
+    def breaker(self) -> Breaker:
+        thresholds = thresholds_of(self.settings)
+        if thresholds is None:
+            return NeverOpen()
+        name = f"{self.space.provider}:{self.space.model}:{self.endpoint}"
+        shared = RedisBreaker(self.redis, self.redis_prefix, name, thresholds)
+        return FallbackBreaker(shared, MemoryBreaker(thresholds))
+
+    @cached_property
+    def validator(self) -> Validator:
+        settings = self.settings
+        return Validator(
+            settings.validate_magnitude_min,
+            settings.validate_magnitude_max,
+            settings.validate_zero_ratio_max,
+        )
+
+    @cached_property
+    def canary(self) -> Canary:
+        return Canary(self.validator, self.store.spaces, self.space)
+
+    @cached_property
+    def calls(self) -> ProviderGateway:
+        return ProviderGateway(
+            self.rate_limited_provider(),
+            self.breaker,
+            self.grace,
+            canary=self.canary,
+            apart=self.rate_limited_provider(pauses=False),
+            dimensions=self.space.dimensions,
+            at_once=self.settings.parallel_workers,
+            sleep=self._sleep,
+        )
+
+    @cached_property
+    def rate_limits(self) -> RateLimits:
+        settings = self.settings
+        return RateLimits(
+            settings.requests_per_minute,
+            settings.provider_tokens_per_minute,
+            settings.provider_search_share,
+        )
+
+    @cached_property
+    def budget(self) -> RateLimiter:
+        """The fleet's, for this model; of no use where the model is in the process."""
+        settings, wait_s = self.settings, self.settings.budget_wait_s
+        local = MemoryRateLimiter(self.rate_limits, max_wait_s=wait_s)
+        if settings.embedding_provider == "local":
+            return local
+        name = f"{settings.embedding_provider}:{settings.model}:{self.endpoint}"
+        shared = RedisRateLimiter(
+            self.redis, self.redis_prefix, name, self.rate_limits, max_wait_s=wait_s
+        )
+        return FallbackRateLimiter(shared, local)
+
+    def rate_limited_provider(self, *, reserved: bool = False, pauses: bool = True) -> Provider:
+        """The provider, asked within the budget; see `RateLimitedProvider`."""
+        return RateLimitedProvider(
+            InstrumentedProvider(self.provider, self.emit),
+            self.budget,
+            text.estimate_tokens,
+            throttled_pause_s=self.settings.provider_throttled_pause_s,
+            reserved=reserved,
+            pauses=pauses,
+            sleep=self.grace.wait,
+        )

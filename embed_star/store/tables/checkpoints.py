@@ -1,0 +1,101 @@
+"""Where long walks over tables stand, so that they go on where they were stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from embed_star.models import Key, Space
+from embed_star.store.client.codec import decode_key, encode_key, record
+from embed_star.store.client.pool import Database
+
+
+class Phase(StrEnum):
+    """The parts of a reconcile, in order."""
+
+    REPOS = "repos"
+    VECTORS = "vectors"
+    FAILURES = "failures"
+    RETIRED = "retired"
+    """The vectors of retired spaces, one space after another."""
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a reconcile has come."""
+
+    phase: Phase = Phase.REPOS
+    after: Key | None = None
+    """The last key dealt with in this phase, None at its beginning."""
+    checked: int = 0
+    """Repos so far."""
+    found: int = 0
+    """Rows put into the backlog so far."""
+    removed: int = 0
+    """Records of deleted repos removed so far."""
+    space: str = ""
+    """The name of the retired space that is being walked; empty: none yet."""
+
+    def next_phase(self) -> Progress:
+        """The beginning of the phase that follows."""
+        phases = list(Phase)
+        return replace(self, phase=phases[phases.index(self.phase) + 1], after=None, space="")
+
+
+class Checkpoints:
+    """The reconcile cursor of one space, by the database's clock."""
+
+    def __init__(self, database: Database, space: Space) -> None:
+        self._database = database
+        self._id = record("embedding_cursor", ["reconcile", space.name])
+
+    def load(self) -> Progress | None:
+        """The progress recorded last; None when there never was any."""
+        (rows,) = self._database.query("SELECT * FROM $id", id=self._id)
+        if not rows:
+            return None
+        row = rows[0]
+        after = row.get("after")
+        return Progress(
+            Phase(row["phase"]),
+            decode_key(after) if isinstance(after, bytes) else None,
+            int(row["checked"]),
+            int(row["found"]),
+            int(row.get("removed") or 0),
+            str(row.get("space") or ""),
+        )
+
+    def save(self, progress: Progress) -> None:
+        """Record `progress`; when it is done, also since when."""
+        done = progress.phase is Phase.DONE
+        self._database.query(
+            "UPSERT $id SET phase = $phase, after = $after, checked = $checked, found = $found, "
+            "removed = $removed, space = $space, "
+            f"finished = {'time::now()' if done else 'finished'} RETURN NONE",
+            id=self._id,
+            phase=progress.phase.value,
+            # As bytes: a key of any type, exactly, and no link that a backup would have to follow.
+            after=None if progress.after is None else encode_key(progress.after),
+            checked=progress.checked,
+            found=progress.found,
+            removed=progress.removed,
+            space=progress.space,
+        )
+
+    def finished_at(self) -> datetime | None:
+        """When a reconcile was last finished, None: never in this space."""
+        (rows,) = self._database.query("SELECT VALUE finished FROM $id", id=self._id)
+        return rows[0] if rows else None
+
+    def forget(self) -> None:
+        """Let the next reconcile be due at once, and begin at the first row."""
+        self._database.query("DELETE $id RETURN NONE", id=self._id)
+
+    def finished_age(self) -> timedelta | None:
+        """How long ago a reconcile was last finished, None: never in this space."""
+        (rows,) = self._database.query(
+            "SELECT VALUE time::now() - finished FROM $id WHERE finished != NONE", id=self._id
+        )
+        return rows[0] if rows else None

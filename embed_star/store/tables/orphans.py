@@ -1,0 +1,95 @@
+"""What is left of deleted repos, in tables whose ids are the keys of repos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from embed_star.errors import StoreAuthError, StoreError
+from embed_star.models import Key
+from embed_star.store.client.codec import record
+from embed_star.store.client.pool import Database
+from embed_star.store.tables.keyset import records_after
+
+
+class Swept(NamedTuple):
+    """One page of a table."""
+
+    keys: list[Key]
+    """Of all its records, those that are gone now included."""
+    removed: int
+    more: bool
+    """Whether there may be records beyond the last of `keys`."""
+
+
+_MAX_SKIPPED = 100
+"""Records, one after another, whose keys the database cannot give out."""
+
+
+class Orphans:
+    """Removes records of repos that are no more."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def sweep(self, table: str, after: Key | None, rows: int) -> Swept:
+        """Look at the next `rows` records of `table` in key order, and delete the orphans.
+
+        Fewer where the database cannot give out one of their keys: that one is passed by, and
+        StoreError is raised where too many of them follow each other.
+        """
+        skipped = 0
+        while True:
+            try:
+                keys, removed = self._sweep(table, after, rows, skipped)
+            except StoreAuthError:
+                raise
+            except StoreError:
+                if rows > 1:
+                    rows //= 2
+                elif skipped < _MAX_SKIPPED:
+                    skipped += 1
+                else:
+                    raise
+            else:
+                return Swept(keys, removed, more=len(keys) == rows)
+
+    def _sweep(
+        self, table: str, after: Key | None, rows: int, skipped: int
+    ) -> tuple[list[Key], int]:
+        """One page, `skipped` records further on: its keys, and how many were removed.
+
+        One statement, so one transaction: a row that is written again meanwhile conflicts
+        with it and is looked at anew. The keys are compared where they are, as a key that is
+        unusable here (`models.is_usable`) is exact there.
+        """
+        source, bound = records_after(self._database, table, after)
+        make = "type::record" if self._database.version >= (3,) else "type::thing"
+        ((keys, removed),) = self._database.query(
+            f"{{ LET $page = (SELECT VALUE id FROM {source} LIMIT $rows START $skipped);"
+            # 2.x makes a text of a UUID on the way: see `_sweep_uuids`.
+            f"LET $gone = array::filter($page, |$one| {make}('repo', record::id($one)).id()"
+            # Not record::exists: server 3 takes a set in a key for an array there.
+            " == record::id($one) AND "
+            f"(SELECT VALUE 1 FROM {make}('repo', record::id($one))) = []);"
+            "DELETE $gone RETURN NONE;"
+            "RETURN [$page, array::len($gone)] }",
+            rows=rows,
+            skipped=skipped,
+            **bound,
+        )
+        uuids = [one.id for one in keys if isinstance(one.id, UUID)]
+        if uuids and self._database.version < (3,):
+            removed += self._sweep_uuids(table, uuids)
+        return [one.id for one in keys], int(removed)
+
+    def _sweep_uuids(self, table: str, keys: Sequence[Key]) -> int:
+        """Delete the orphans among `keys`; how many. These are exact here, too."""
+        (removed,) = self._database.query(
+            "{ LET $gone = array::filter($pairs, |$pair| !record::exists($pair[1]));"
+            "FOR $pair IN $gone { LET $one = $pair[0]; DELETE $one RETURN NONE };"
+            "RETURN array::len($gone) }",
+            pairs=[[record(table, key), record("repo", key)] for key in keys],
+        )
+        return int(removed)

@@ -1,0 +1,72 @@
+"""Whole records of our own tables: read page by page, and put back where nothing stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from surrealdb.data.types.table import Table
+
+from embed_star.models import Key, key_text
+from embed_star.store.client.codec import record
+from embed_star.store.client.connection import FENCE
+from embed_star.store.client.pool import Database
+from embed_star.store.tables.keyset import records_after
+
+Record = dict[str, Any]
+
+
+class Records:
+    """Records as they are, for backups. Table names are bound as values, never as text."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def count(self, table: str) -> int:
+        """Records in `table`. Reads keys only, but all of them."""
+        (rows,) = self._database.query("SELECT count() FROM $table GROUP ALL", table=Table(table))
+        return int(rows[0]["count"]) if rows else 0
+
+    def page(self, table: str, after: Key | None, rows: int) -> list[Record]:
+        """The next `rows` records in key order; `after` None begins at the first."""
+        source, bound = records_after(self._database, table, after)
+        (found,) = self._database.query(f"SELECT * FROM {source} LIMIT $rows", rows=rows, **bound)
+        return list(found)
+
+    def with_vector(self, table: str, keys: Sequence[Key]) -> set[str]:
+        """The `key_text` of those of `keys` that have a vector in `table`."""
+        (found,) = self._database.query(
+            "SELECT VALUE id FROM $vectors", vectors=[record(table, key) for key in keys]
+        )
+        return {key_text(one.id) for one in found}
+
+    def failed(self, keys: Sequence[Key], space: str | None = None) -> set[str]:
+        """The `key_text` of those of `keys` with a failure, of `space` or else of any."""
+        (found,) = self._database.query(
+            "SELECT VALUE id FROM $failures WHERE space = $space OR $space = NONE",
+            failures=[record("embedding_failure", key) for key in keys],
+            space=space,
+        )
+        return {key_text(one.id) for one in found}
+
+    def add(
+        self, table: str, rows: Sequence[Mapping[str, Any]], locks: Sequence[Key], token: str
+    ) -> None:
+        """Insert `rows` into `table` and give `locks` up, in one transaction, fenced by them.
+
+        Raises FenceLost when one of the locks does not carry `token`, and AlreadyExists
+        when a record is there; nothing is changed then.
+        """
+        self._database.query(
+            "BEGIN;"
+            "LET $held = (SELECT VALUE id FROM $locks WHERE token = $owner);"
+            f"IF array::len($held) != $count {{ THROW '{FENCE}' }};"
+            "INSERT INTO $table $rows RETURN NONE;"
+            "DELETE $locks RETURN NONE;"
+            "COMMIT",
+            table=Table(table),
+            rows=[dict(one) for one in rows],
+            locks=[record("embedding_lock", key) for key in locks],
+            count=len(locks),
+            owner=token,
+        )

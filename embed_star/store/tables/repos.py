@@ -1,0 +1,250 @@
+"""The user's table `repo`: read for embedding, walked for reconciling, written by import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import structlog
+
+from embed_star.errors import StoreAuthError, StoreError
+from embed_star.models import Key, Space, is_usable, key_text
+from embed_star.store.client.codec import encode_key, record
+from embed_star.store.client.pool import Database
+from embed_star.store.client.quoting import quoted_path
+from embed_star.store.tables.keyset import record_alone, records_after
+from embed_star.values import printed
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RepoState:
+    """One repo and all that decides what to do with it, read in one round trip."""
+
+    key: Key
+    values: tuple[Any, ...] | None
+    """Values of the text fields, in their order; None: the repo does not exist."""
+    lock_left_s: float | None = None
+    """Seconds until the lock of the asking run ends, None: it holds none. Negative when it
+    is over and nobody has taken the row since."""
+    stored_hash: str | None = None
+    """Text hash of the stored vector."""
+    failed_hash: str | None = None
+    """Text hash of the recorded failure in this space."""
+    recorded: bool = False
+    """Whether a failure is recorded, of whatever text and space."""
+    unreadable: bool = False
+    """The database holds the row and cannot give it out."""
+
+    @property
+    def settled_hash(self) -> str | None:
+        """The text hash for which nothing is left to do."""
+        return self.failed_hash or self.stored_hash
+
+
+class RepoPage(NamedTuple):
+    """A page of the walk over `repo`."""
+
+    keys: list[Key]
+    states: list[RepoState]
+    """Of the keys that are usable (see `models.is_usable`)."""
+    unnoted: list[Key]
+    """Of the others those that are not noted as failed yet."""
+    more: bool
+    """Whether rows may follow."""
+
+
+_MAX_SKIPPED = 100
+"""Rows in a row whose keys the database cannot give out, before a walk gives up."""
+
+
+# (Durations are never negative: SurrealDB fails the subtraction for a lock that is over.)
+_LOCKS = "SELECT id, expires, time::now() AS now FROM $locks WHERE token = $owner"
+_VECTORS = "SELECT id, text_hash FROM $vectors"
+_FAILURES = "SELECT id, text_hash, space = $space AS here FROM $failures"
+
+
+class Repos:
+    """Reads of `repo` for one space, and the import's writes."""
+
+    def __init__(self, database: Database, space: Space, text_fields: Sequence[str]) -> None:
+        self._database = database
+        self._space = space
+        self._paths = [quoted_path(path) for path in text_fields]
+        self._values = "[" + ", ".join(self._paths) + "]"
+
+    def load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
+        """The state of each of `keys`, in order; locks are those that carry `token`."""
+        try:
+            return self._load(keys, token)
+        except StoreAuthError:
+            raise
+        except StoreError:
+            # One row that cannot be read fails the whole statement.
+            if len(keys) == 1:
+                return [self._load_by_field(keys[0], token)]
+            half = len(keys) // 2
+            return self.load(keys[:half], token) + self.load(keys[half:], token)
+
+    def _load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
+        locks, vectors, failures, repos = self._database.query(
+            f"{_LOCKS}; {_VECTORS}; {_FAILURES};"
+            # Last: a change of text between the reads is then seen, not missed.
+            f"SELECT id, {self._values} AS f FROM $repos",
+            repos=[record("repo", key) for key in keys],
+            **self._around(keys, token),
+        )
+        return _join(keys, repos, vectors, failures, _left_s(locks))
+
+    def _load_by_field(self, key: Key, token: str) -> RepoState:
+        """The state of a row that the database cannot give out in one: for what a field's value
+        has no CBOR (a regex), its text; `unreadable` when a field has not even that.
+
+        Engine 2.3.10 stores a string with a NUL character, and then fails every query
+        that would read it.
+        """
+        locks, vectors, failures = self._database.query(
+            f"{_LOCKS}; {_VECTORS}; {_FAILURES}", **self._around([key], token)
+        )
+        try:
+            fields = [self._field(key, path) for path in self._paths]
+        except StoreAuthError:
+            raise
+        except StoreError:
+            (state,) = _join([key], [], vectors, failures, _left_s(locks))
+            return replace(state, unreadable=True)
+        there = (
+            [{"id": record("repo", key), "f": [one[0] for one in fields]}] if all(fields) else []
+        )
+        (state,) = _join([key], there, vectors, failures, _left_s(locks))
+        return state
+
+    def _field(self, key: Key, path: str) -> list[Any]:
+        """One value, in a list; an empty one when the row is gone."""
+        repo = record("repo", key)
+        try:
+            (found,) = self._database.query(f"SELECT VALUE {path} FROM $repo", repo=repo)
+        except StoreAuthError:
+            raise
+        except StoreError:
+            (found,) = self._database.query(f"SELECT VALUE <string>{path} FROM $repo", repo=repo)
+        return list(found)
+
+    def _around(self, keys: Sequence[Key], token: str) -> dict[str, Any]:
+        return {
+            "locks": [record("embedding_lock", key) for key in keys],
+            "vectors": [record(self._space.table, key) for key in keys],
+            "failures": [record("embedding_failure", key) for key in keys],
+            "owner": token,
+            "space": self._space.name,
+        }
+
+    def page(self, after: Key | None, rows: int) -> RepoPage:
+        """The next `rows` repos in key order; `after` None begins at the first.
+
+        Fewer where the database cannot read one of their keys itself; raises StoreError
+        when it cannot get past there.
+        """
+        source, bound = records_after(self._database, "repo", after)
+        limit = rows
+        while True:
+            try:
+                (found,) = self._database.query(
+                    f"SELECT VALUE id FROM {source} LIMIT $rows", rows=limit, **bound
+                )
+            except StoreAuthError:
+                raise
+            except StoreError as error:
+                if limit == 1:
+                    return self._page_beyond(after, error)
+                limit //= 2
+            else:
+                return self._page([one.id for one in found], more=len(found) == limit)
+
+    def _page_beyond(self, after: Key | None, error: StoreError) -> RepoPage:
+        """The next row whose key can be read."""
+        source, bound = records_after(self._database, "repo", after)
+        for skipped in range(1, _MAX_SKIPPED + 1):
+            try:
+                (found,) = self._database.query(
+                    f"SELECT VALUE id FROM {source} LIMIT 1 START $skipped",
+                    skipped=skipped,
+                    **bound,
+                )
+            except StoreAuthError:
+                raise
+            except StoreError:
+                continue
+            log.error("keys_not_readable", rows=skipped, reason=str(error))
+            return self._page([one.id for one in found], more=bool(found))
+        raise StoreError(
+            f"the table repo cannot be walked {_beyond(after)} ({error}): delete, by its id, the "
+            "row whose key SurrealDB itself cannot read, such as a date beyond the year 9999"
+        )
+
+    def _page(self, keys: list[Key], *, more: bool) -> RepoPage:
+        usable = [key for key in keys if is_usable(key)]
+        others = [key for key in keys if not is_usable(key)] if len(usable) < len(keys) else []
+        states = self.load(usable, token="") if usable else []
+        return RepoPage(keys, states, self._unnoted(others) if others else [], more)
+
+    def _unnoted(self, keys: Sequence[Key]) -> list[Key]:
+        """Those of `keys` whose rows are not noted as failed for their key, in this space."""
+        failures = [record("embedding_failure", key) for key in keys]
+        noted = self._noted("$failures", {"failures": failures})
+        left = [key for key in keys if encode_key(key) not in noted]
+        return [key for key in left if not self._is_noted(key)]
+
+    def _is_noted(self, key: Key) -> bool:
+        source, bound = record_alone(self._database, "embedding_failure", key)
+        return bool(self._noted(source, bound))
+
+    def _noted(self, source: str, bound: Mapping[str, Any]) -> set[bytes]:
+        (found,) = self._database.query(
+            f"SELECT VALUE id FROM {source} WHERE space = $space AND reason = 'key_type'",
+            space=self._space.name,
+            **bound,
+        )
+        return {encode_key(one.id) for one in found}
+
+    def upsert(self, rows: Sequence[tuple[Key, Mapping[str, Any]]], *, lane: int) -> int:
+        """Create or merge `rows`, all in one transaction; how many.
+
+        Fields that a row does not have are left as they are. What changed goes to the
+        outbox's `lane`, by the event on `repo`.
+        """
+        self._database.query(
+            "BEGIN; FOR $row IN $rows { UPSERT $row.id MERGE $row.fields RETURN NONE }; COMMIT;",
+            rows=[{"id": record("repo", key), "fields": dict(fields)} for key, fields in rows],
+            embed_star_lane=lane,
+        )
+        return len(rows)
+
+
+def _beyond(after: Key | None) -> str:
+    return "from its beginning" if after is None else f"after repo:{printed(after)}"
+
+
+def _left_s(locks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    return {key_text(one["id"].id): (one["expires"] - one["now"]).total_seconds() for one in locks}
+
+
+def _join(
+    keys: Sequence[Key],
+    repos: Sequence[Mapping[str, Any]],
+    vectors: Sequence[Mapping[str, Any]],
+    failures: Sequence[Mapping[str, Any]],
+    lock_left_s: Mapping[str, float],
+) -> list[RepoState]:
+    values = {key_text(one["id"].id): tuple(one["f"]) for one in repos}
+    stored = {key_text(one["id"].id): one["text_hash"] for one in vectors}
+    failed = {key_text(one["id"].id): one["text_hash"] for one in failures if one["here"]}
+    recorded = {key_text(one["id"].id) for one in failures}
+    return [
+        RepoState(
+            key, values.get(k), lock_left_s.get(k), stored.get(k), failed.get(k), k in recorded
+        )
+        for key, k in ((key, key_text(key)) for key in keys)
+    ]

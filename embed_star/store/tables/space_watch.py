@@ -1,0 +1,59 @@
+"""Whether this process' space is still the active one: `embed-star migrate` may change it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from embed_star.models import Space
+from embed_star.store.client.codec import record
+from embed_star.store.client.pool import Database
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 1.0
+"""How old an answer may be. What is read is one record by its id."""
+
+
+class SpaceWatch:
+    """Looks at the record of one space. Safe to use from several threads."""
+
+    def __init__(
+        self, database: Database, space: Space, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database = database
+        self._space = space
+        self._clock = clock
+        self._asked = float("-inf")
+        self._retired = False
+
+    def is_retired(self, *, at_once: bool = False) -> bool:
+        """Whether another space is the active one; `at_once` asks the database in any case.
+
+        A process that finds so leaves the work to those with other settings, and says so
+        once. Raises StoreUnavailable.
+        """
+        now = self._clock()
+        if not at_once and now - self._asked < EVERY_S:
+            return self._retired
+        (states,) = self._database.query(
+            "SELECT VALUE state FROM $id", id=record("embedding_space", self._space.name)
+        )
+        self._asked = now
+        self._note(states != ["active"])
+        return self._retired
+
+    def _note(self, retired: bool) -> None:
+        was, self._retired = self._retired, retired
+        if retired and not was:
+            log.error(
+                "space_retired",
+                space=self._space.name,
+                reason="the database is embedded in another space now, so this process stands by: "
+                "start it with the EMBEDDING_* and TEXT_FIELDS of the last `embed-star migrate`, "
+                "or run that with the settings it has",
+            )
+        elif was and not retired:
+            log.info("space_active_again", space=self._space.name)

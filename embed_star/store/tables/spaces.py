@@ -1,0 +1,267 @@
+"""Embedding spaces in the database, and the event that feeds the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed_star.errors import ConfigError, SchemaError
+from embed_star.models import Space
+from embed_star.store.client.codec import record
+from embed_star.store.client.functions import check_functions
+from embed_star.store.client.pool import Database
+from embed_star.store.client.quoting import quoted_path
+
+EVENT = "embedding_outbox"
+"""The event's name, that of the table it writes to."""
+
+
+def event_sql(text_fields: Sequence[str]) -> str:
+    """The event on `repo` that announces each change of meaning.
+
+    It fires on create, delete, and a change of a field that is part of the text. Its
+    body must never fail, or it would fail the user's write: `<string>[…]` takes values of
+    any type. Who writes with `$embed_star_lane` set to 1 says that it can wait.
+    """
+    paths = [quoted_path(path) for path in text_fields]
+    before = ", ".join(f"$before.{path}" for path in paths)
+    after = ", ".join(f"$after.{path}" for path in paths)
+    return (
+        f"DEFINE EVENT OVERWRITE {EVENT} ON TABLE repo "
+        f"WHEN $event = 'CREATE' OR $event = 'DELETE' OR [{before}] != [{after}] "
+        "THEN { CREATE embedding_outbox CONTENT { "
+        "id: [IF $embed_star_lane = 1 { 1 } ELSE { 0 }, rand::ulid()], "
+        f"repo: $value.id, size: string::len(<string>[{after}]) }} RETURN NONE }}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSpace:
+    """A space that the database has a record of."""
+
+    space: Space
+    text_fields: Sequence[str]
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which model computes a space's vectors, as the provider itself shows it."""
+
+    model: str
+    """The name in its answers; the space's own where they have none."""
+    probe: NDArray[np.float32] | None = None
+    """Its vector of our own text, shape (dimensions,); None before that was asked for."""
+
+
+class Spaces:
+    """The records of `embedding_space`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def ensure(self, space: Space, text_fields: Sequence[str]) -> bool:
+        """Make `space` the active one: its record, vector table and event.
+
+        Returns whether anything changed. Other spaces are retired; their vectors stay.
+        Raises SchemaError, having changed nothing, when the event would not do on this server.
+        One transaction, and doing it twice changes nothing. Rows that changed while
+        another space was active are found by the reconcile that is then due.
+        """
+        fields = list(text_fields)
+        self.check_server(fields)
+        if self.is_active(space) and self._has_event():
+            return False
+        self._database.query(
+            "BEGIN;"
+            "DEFINE TABLE IF NOT EXISTS repo;"  # it may have been removed since
+            f"DEFINE TABLE IF NOT EXISTS {space.table} SCHEMALESS PERMISSIONS NONE;"
+            "UPDATE embedding_space SET state = 'retired' WHERE state = 'active' RETURN NONE;"
+            "UPSERT $id MERGE $content RETURN NONE;"
+            f"{event_sql(fields)};"
+            "DELETE $cursor RETURN NONE;"
+            "COMMIT;",
+            cursor=record("embedding_cursor", ["reconcile", space.name]),
+            id=record("embedding_space", space.name),
+            content=_content(space, fields, "active"),
+        )
+        return True
+
+    def check_server(self, text_fields: Sequence[str]) -> None:
+        """Raise SchemaError, saying what to do, where the event on `repo` fails or never fires."""
+        check_functions(self._database, event_sql(text_fields))
+        (info,) = self._database.query("INFO FOR DB STRUCTURE")
+        repo: Mapping[str, Any] = next((t for t in info["tables"] if t["name"] == "repo"), {})
+        if repo.get("view"):
+            raise SchemaError(
+                "the table repo is a view (DEFINE TABLE repo AS SELECT), and SurrealDB 3 fires no "
+                "event for what a view computes, so none of its rows would be embedded: make repo "
+                "a table that is written to, for instance by an event on the table behind the view"
+            )
+        if repo.get("drop"):
+            raise SchemaError(
+                "the table repo is defined with DROP, so SurrealDB keeps none of its rows and "
+                "there is nothing to embed: define it without DROP"
+            )
+
+    def known(self) -> list[KnownSpace]:
+        """Every space that there is a record of, whatever its state.
+
+        Raises SchemaError for a record that describes none: its table is not to be named.
+        """
+        (rows,) = self._database.query("SELECT * FROM embedding_space")
+        return [_known(row) for row in rows]
+
+    def retired(self) -> list[Space]:
+        """The spaces that are not active and whose table is there, by name."""
+        tables = self._tables()
+        spaces = [one.space for one in self.known() if not one.active]
+        return sorted((one for one in spaces if one.table in tables), key=_name)
+
+    def count(self, space: Space) -> int:
+        """The vectors of `space`. Reads keys only, but all of them."""
+        if space.table not in self._tables():
+            return 0
+        (rows,) = self._database.query(f"SELECT count() FROM {space.table} GROUP ALL")
+        return int(rows[0]["count"]) if rows else 0
+
+    def drop(self, name: str) -> None:
+        """Remove a retired space: its vectors, failures, cursor and record, all or nothing.
+
+        Raises ConfigError when there is none of that name, or it is the active one.
+        """
+        known = {one.space.name: one for one in self.known()}
+        if name not in known:
+            raise ConfigError(f"there is no space {name}: `embed-star space list` names them")
+        if known[name].active:
+            raise ConfigError(
+                f"{name} is the active space: `embed-star migrate` with other settings makes "
+                "another one active, and this one can be dropped then"
+            )
+        space = known[name].space
+        self._database.query(
+            "BEGIN;"
+            "IF (SELECT VALUE state FROM $id) != ['retired'] { THROW 'the space is in use again' };"
+            f"REMOVE TABLE IF EXISTS {space.table};"
+            "DELETE embedding_failure WHERE space = $name RETURN NONE;"
+            "DELETE $cursor RETURN NONE;"
+            "DELETE $id RETURN NONE;"
+            "COMMIT",
+            id=record("embedding_space", name),
+            cursor=record("embedding_cursor", ["reconcile", name]),
+            name=name,
+        )
+
+    def add_retired(self, space: Space, text_fields: Sequence[str]) -> None:
+        """Make the record and the table of `space`, retired, unless they are there."""
+        (there,) = self._database.query(
+            "SELECT VALUE id FROM $id", id=record("embedding_space", space.name)
+        )
+        if there:
+            return
+        self._database.query(
+            "BEGIN;"
+            f"DEFINE TABLE IF NOT EXISTS {space.table} SCHEMALESS PERMISSIONS NONE;"
+            "UPSERT $id MERGE $content RETURN NONE;"
+            "COMMIT;",
+            id=record("embedding_space", space.name),
+            content=_content(space, text_fields, "retired"),
+        )
+
+    def identity(self, space: Space) -> Identity | None:
+        """What was recorded of the model of `space`; None before that."""
+        (rows,) = self._database.query(
+            "SELECT answered_model, probe FROM $id", id=record("embedding_space", space.name)
+        )
+        found = rows[0] if rows else {}
+        model, raw = found.get("answered_model"), found.get("probe")
+        if not isinstance(model, str) or not model:
+            return None
+        if not isinstance(raw, bytes) or len(raw) != 4 * space.dimensions:
+            return Identity(model)
+        return Identity(model, np.frombuffer(raw, dtype="<f4").astype(np.float32))
+
+    def record_identity(self, space: Space, identity: Identity) -> None:
+        """Record it, in place of what was; nothing where there is no such space.
+
+        A name alone takes the place of nothing.
+        """
+        probe = None if identity.probe is None else identity.probe.astype("<f4").tobytes()
+        self._database.query(
+            "UPDATE $id SET answered_model = $model, probe = $probe "
+            "WHERE $probe != NONE OR answered_model = NONE RETURN NONE",
+            id=record("embedding_space", space.name),
+            model=identity.model,
+            probe=probe,
+        )
+
+    def is_active(self, space: Space) -> bool:
+        """Whether `space` is the one that the database is embedded in."""
+        active = self._active()
+        return active is not None and active.space == space
+
+    def check(self, space: Space) -> None:
+        """Raise SchemaError, saying what to do, unless `space` is the active one."""
+        active = self._active()
+        if active is None:
+            raise SchemaError("the database has no embedding space: run `embed-star migrate`")
+        if active.space != space:
+            raise SchemaError(
+                f"the database is embedded with {active.space.provider} {active.space.model} "
+                f"({active.space.dimensions} dimensions, fields {','.join(active.text_fields)}) "
+                "and the settings say otherwise: set EMBEDDING_* and TEXT_FIELDS to that, or run "
+                "`embed-star migrate` to embed every repo anew"
+            )
+        self.check_server(active.text_fields)
+        if not self._has_event():
+            raise SchemaError(
+                "the event on the table repo is gone, so changes are not announced: run "
+                "`embed-star migrate`"
+            )
+
+    def _tables(self) -> Mapping[str, Any]:
+        (info,) = self._database.query("INFO FOR DB")
+        tables: Mapping[str, Any] = info["tables"]
+        return tables
+
+    def _has_event(self) -> bool:
+        (info,) = self._database.query("INFO FOR TABLE repo")
+        return EVENT in info["events"]
+
+    def _active(self) -> KnownSpace | None:
+        (rows,) = self._database.query("SELECT * FROM embedding_space WHERE state = 'active'")
+        return _known(rows[0]) if rows else None
+
+
+def _name(space: Space) -> str:
+    return space.name
+
+
+def _known(row: Mapping[str, Any]) -> KnownSpace:
+    try:
+        space = Space(row["provider"], row["model"], row["dimensions"], row["text_version"])
+        if row["id"].id != space.name:
+            raise ValueError("its id is not its name")
+        fields = [str(one) for one in row["text_fields"]]
+    except (KeyError, TypeError, ValueError):
+        raise SchemaError(
+            f"the record {row['id']} describes no embedding space, and none of embed_star's "
+            "commands wrote it: delete it"
+        ) from None
+    return KnownSpace(space, fields, row.get("state") == "active")
+
+
+def _content(space: Space, text_fields: Sequence[str], state: str) -> dict[str, Any]:
+    return {
+        "provider": space.provider,
+        "model": space.model,
+        "dimensions": space.dimensions,
+        "text_version": space.text_version,
+        "text_fields": list(text_fields),
+        "table": space.table,
+        "state": state,
+    }

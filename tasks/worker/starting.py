@@ -1,0 +1,86 @@
+"""The ways of starting a worker: which pool it gets, and what is refused in one sentence."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+from celery.concurrency import get_implementation
+from celery.concurrency.prefork import TaskPool as ProcessPool
+from celery.concurrency.solo import TaskPool as SoloPool
+
+from embed_star.coordination.queues import NAMES
+from embed_star.errors import ConfigError
+from tasks.workarounds.thread_slots import ThreadPool
+from tasks.worker.logs import refusal
+
+log = structlog.get_logger(__name__)
+
+OF_PROCESSES = {
+    "time_limit": "--time-limit",
+    "soft_time_limit": "--soft-time-limit",
+    "max_tasks_per_child": "--max-tasks-per-child",
+    "max_memory_per_child": "--max-memory-per-child",
+}
+"""Options that a pool of threads ignores."""
+
+BROKER = "-b or CELERY_BROKER_URL, CELERY_BROKER_READ_URL, CELERY_BROKER_WRITE_URL"
+RESULTS = "--result-backend or CELERY_RESULT_BACKEND"
+
+_TYPED_PREFORK = re.compile(r"(^|\0)(-P|--pool)[=\0]?prefork(\0|$)")
+"""Among the arguments: Celery takes it for its default, and so for `worker_pool`."""
+
+
+def check_addresses(app: Celery, redis_url: str) -> None:
+    """Raises ConfigError where Celery would go to another Redis than everything else does."""
+    conf = app.conf
+    if any(url != redis_url for url in (conf.broker_read_url, conf.broker_write_url)):
+        raise ConfigError(f"{BROKER}: all of embed_star uses one Redis; set REDIS_URL instead")
+    if conf.result_backend != redis_url:
+        raise ConfigError(f"{RESULTS}: all of embed_star uses one Redis; set REDIS_URL instead")
+
+
+def connect() -> None:
+    """Have the workers of this process start so; before what else looks at their pool."""
+    signals.worker_init.connect(_begin, weak=False, dispatch_uid="embed_star.starting")
+
+
+def _begin(sender: Any, **_: Any) -> None:
+    if _TYPED_PREFORK.search("\0".join(sys.argv)):
+        sender.pool_cls = ProcessPool
+    try:
+        _check(sender)
+    except ConfigError as error:
+        raise refusal(error) from None
+
+
+def _check(worker: Any) -> None:
+    """Raises ConfigError for what would take messages and do nothing with them."""
+    pool = get_implementation(worker.pool_cls)
+    if not issubclass(pool, ThreadPool | ProcessPool | SoloPool):
+        raise ConfigError(
+            f"-P: no worker runs on {pool.__module__}; use threads, processes or solo"
+        )
+    if worker.options.get("autoscale") and not issubclass(pool, ProcessPool):
+        raise ConfigError(
+            "--autoscale needs processes: add -P processes, or use -c N, "
+            "since threads cost nothing while they wait"
+        )
+    queues = set(worker.app.amqp.queues.consume_from)
+    if not queues:
+        raise ConfigError("-X: no queue is left to take messages from")
+    if unknown := sorted(queues - set(NAMES)):
+        raise ConfigError(
+            f"-Q: there is no queue {', '.join(unknown)}; there are {', '.join(sorted(NAMES))}"
+        )
+    if not issubclass(pool, ProcessPool):
+        for option in _ignored(worker):
+            log.warning("option_ignored", option=option, reason="it is for -P processes")
+
+
+def _ignored(worker: Any) -> Iterator[str]:
+    return (option for name, option in OF_PROCESSES.items() if getattr(worker, name, None))
