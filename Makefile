@@ -94,7 +94,7 @@ check-quality: $(STAMP)
 	@touch $@
 
 check-deploy: $(STAMP) .tools/.installed
-	@$(BIN)/python -m pytest tests/deploy tests/runbooks
+	@$(BIN)/python -m pytest -q -n 3 tests/deploy tests/runbooks
 
 runbooks: $(STAMP)
 	@$(BIN)/python -m pytest tests/runbooks

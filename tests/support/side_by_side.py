@@ -6,8 +6,15 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-LONGEST_FIRST = ("tests/celery", "tests/smoke", "tests/security", "tests/integration")
-"""Folders whose tests mostly wait: begun first, they wait while the others compute."""
+LONGEST_FIRST = (
+    "tests/deploy/test_image.py",
+    "tests/runbooks",
+    "tests/celery",
+    "tests/smoke",
+    "tests/security",
+    "tests/integration",
+)
+"""What mostly waits: begun first, it waits while the others compute."""
 
 APART = (
     "tests/celery/test_acknowledging.py",
@@ -34,6 +41,6 @@ class ByFile(LoadScopeScheduling):
 
 
 def rank(nodeid: str) -> int:
-    """The place of a test's folder in `LONGEST_FIRST`."""
+    """The place of a test in `LONGEST_FIRST`."""
     folders = [nodeid.startswith(one) for one in LONGEST_FIRST]
     return folders.index(True) if any(folders) else len(folders)
