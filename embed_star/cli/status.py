@@ -48,10 +48,10 @@ def _table_or_problem(services: Services) -> RenderableType:
 
 def _look(services: Services) -> Report:
     from embed_star.celery import app  # reads the settings when it is imported
-    from tasks import fleet
+    from tasks.worker.ping import answering_workers
 
     try:
-        return report(services, fleet.workers(app))
+        return report(services, answering_workers(app))
     except RedisUnavailable:
         return report(services)
 
