@@ -1,4 +1,4 @@
-"""`embed-star restore`: what `backup` saved, back into a database."""
+"""`embed-star restore`: loads a backup into a database."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def command() -> None:
     Several may run: one leads, the others take over within LEADER_LEASE_S.
     """
     settings = load_settings()
-    # Here, since the app reads the settings when it is imported.
+    # Not at the top: importing the app reads the settings.
     from embed_star.celery import app
     from tasks import tracing
     from tasks.dispatch import CeleryDispatcher

@@ -1,4 +1,4 @@
-"""What is true of the whole fleet, for Prometheus: read when scraped, by beat and producers."""
+"""Gauges of the whole fleet for Prometheus. Beat and producers read them at each scrape."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ STATES = {Phase.CLOSED: 0, Phase.OPEN: 1, Phase.HALF_OPEN: 2}
 
 USED_UP_SHARE = 0.9
 USED_UP_QUEUE_S = 1.0
-"""From here on the provider's rate limit is what holds the rows up, not a want of workers."""
+"""Above these the provider's rate limit is the bottleneck, and more workers do not help."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What SurrealDB knows. Times are seconds since 1970, None: never, or nothing there."""
+    """Facts from SurrealDB. Times are seconds since 1970; None means never, or no row."""
 
     pending: Mapping[str, int]
     """Outbox records by lane."""
@@ -42,11 +42,11 @@ class DatabaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class RedisFacts:
-    """What Redis knows."""
+    """Facts from Redis."""
 
     runs: RunCounts
     run_began_at_s: float | None
-    """When the oldest run under way began, seconds since 1970."""
+    """Start of the oldest run under way, in seconds since 1970."""
     breaker: breaker.State
     budget: budget.State
     queues: Mapping[str, QueueState]
@@ -54,7 +54,11 @@ class RedisFacts:
 
 
 def scaling_backlog(database: DatabaseFacts, redis: RedisFacts) -> int:
-    """Pending rows that nobody works at, and that more workers would help with."""
+    """Pending rows that more workers would help with, for an autoscaler.
+
+    Example: 500 pending rows, 100 of them begun, are 400. It is 0 while the provider is
+    paused or its rate limit is used up.
+    """
     at_the_limit = (
         redis.breaker.phase is not Phase.CLOSED
         or redis.budget.paused_s > 0
@@ -68,7 +72,7 @@ def scaling_backlog(database: DatabaseFacts, redis: RedisFacts) -> int:
 
 
 class FleetGauges:
-    """A collector. What cannot be read is absent, and a scrape never fails for it."""
+    """A collector. A value that cannot be read is absent; the scrape succeeds all the same."""
 
     def __init__(
         self,
@@ -77,7 +81,7 @@ class FleetGauges:
         read_redis: Callable[[], RedisFacts],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Both raise TransientError or StoreError when they cannot."""
+        """`read_database` and `read_redis` may raise TransientError and StoreError."""
         self._space = space
         self._database = Reader(read_database, fresh_s=FRESH_S, late_s=LATE_S)
         self._redis = Reader(read_redis, fresh_s=FRESH_S, late_s=LATE_S)

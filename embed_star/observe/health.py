@@ -1,4 +1,4 @@
-"""Whether a process lives and whether it is ready: what /livez and /readyz answer."""
+"""Liveness and readiness of a process: the answers of /livez and /readyz."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ READY_FRESH_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Of a probe: whether it is well, and what is said."""
+    """A probe's answer: whether all is well, and the body."""
 
     well: bool
     body: Mapping[str, Any]
 
 
 class Heartbeat:
-    """A loop that says that it moves. Any thread may ask."""
+    """A loop beats it each time round; a loop that does not is stuck. Thread-safe."""
 
     def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout_s = timeout_s
@@ -30,11 +30,11 @@ class Heartbeat:
         self._moved: float | None = None
 
     def beat(self) -> None:
-        """It moves."""
+        """The loop moves."""
         self._moved = self._clock()
 
     def rest(self) -> None:
-        """It waits for something outside of the process, and is not to be judged until it moves."""
+        """The loop waits for another process. It is not stuck, until its next beat."""
         self._moved = None
 
     @property
@@ -42,30 +42,30 @@ class Heartbeat:
         return self._moved is None
 
     def stuck(self) -> str:
-        """What is wrong; empty when it moves, or rests."""
+        """For how long the loop has been stuck; empty when it moves or rests."""
         moved = self._moved
         silent_s = 0.0 if moved is None else self._clock() - moved
         return f"has not moved for {silent_s:.0f} s" if silent_s > self._timeout_s else ""
 
 
 Live = Callable[[], Mapping[str, str]]
-"""What is stuck, and for how long; asks nobody outside of the process."""
+"""Returns the loops that are stuck, and for how long. Asks no other process."""
 
 Missing = Callable[[], Mapping[str, str]]
-"""What is missing, and why; may take its time."""
+"""Returns what is missing, and why. May take long. Example: {"redis": "does not answer"}."""
 
 
 def liveness(live: Live) -> Answer:
-    """What /livez answers."""
+    """The answer of /livez."""
     stuck = live()
     return Answer(False, {"live": False, "stuck": stuck}) if stuck else Answer(True, {"live": True})
 
 
 class Readiness:
-    """What /readyz answers: bounded in time, and asking at most once a second."""
+    """The answer of /readyz, in bounded time. Runs each check at most once a second."""
 
     def __init__(self, checks: Mapping[str, Missing]) -> None:
-        """`checks` by what each is about, for when it does not answer in time."""
+        """`checks` by name. A check that takes too long is reported by its name."""
         self._readers = {
             name: Reader(check, fresh_s=READY_FRESH_S, late_s=READY_DEADLINE_S)
             for name, check in checks.items()
