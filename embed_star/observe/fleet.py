@@ -10,12 +10,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from embed_star.calling.breaker import breaker
 from embed_star.calling.breaker.breaker import Phase
-from embed_star.calling.rate_limit import rate_limiter as budget
+from embed_star.calling.rate_limit import rate_limiter
 from embed_star.coordination.in_flight import RunCounts
 from embed_star.coordination.queues import QueueState
 from embed_star.models import Space
 from embed_star.observe.metrics import PREFIX
-from embed_star.observe.sampler import Reader
+from embed_star.observe.sampler import Sampler
 
 FRESH_S = 5.0
 DEADLINE_S = 2.0
@@ -48,7 +48,7 @@ class RedisFacts:
     run_began_at_s: float | None
     """Start of the oldest run under way, in seconds since 1970."""
     breaker: breaker.State
-    budget: budget.State
+    rate_limit: rate_limiter.State
     queues: Mapping[str, QueueState]
     unacked: int
 
@@ -61,9 +61,9 @@ def scaling_backlog(database: DatabaseFacts, redis: RedisFacts) -> int:
     """
     at_the_limit = (
         redis.breaker.phase is not Phase.CLOSED
-        or redis.budget.paused_s > 0
-        or redis.budget.used_share >= USED_UP_SHARE
-        or redis.budget.queue_s >= USED_UP_QUEUE_S
+        or redis.rate_limit.paused_s > 0
+        or redis.rate_limit.used_share >= USED_UP_SHARE
+        or redis.rate_limit.queue_s >= USED_UP_QUEUE_S
     )
     if at_the_limit:
         return 0
@@ -83,8 +83,8 @@ class FleetGauges:
     ) -> None:
         """`read_database` and `read_redis` may raise TransientError and StoreError."""
         self._space = space
-        self._database = Reader(read_database, fresh_s=FRESH_S, late_s=LATE_S)
-        self._redis = Reader(read_redis, fresh_s=FRESH_S, late_s=LATE_S)
+        self._database = Sampler(read_database, fresh_s=FRESH_S, late_s=LATE_S)
+        self._redis = Sampler(read_redis, fresh_s=FRESH_S, late_s=LATE_S)
         self._wall_clock = wall_clock
 
     def describe(self) -> Iterator[Metric]:
@@ -144,8 +144,8 @@ class FleetGauges:
             queued.add_metric((), facts.runs.queued)
             chord.add_metric((), self._age_s(facts.run_began_at_s))
             state.add_metric(model, STATES[facts.breaker.phase])
-            used.add_metric(model, facts.budget.used_share)
-            paused.add_metric(model, facts.budget.paused_s)
+            used.add_metric(model, facts.rate_limit.used_share)
+            paused.add_metric(model, facts.rate_limit.paused_s)
             for name, queue in facts.queues.items():
                 messages.add_metric((name,), queue.messages)
                 oldest.add_metric((name,), self._age_s(queue.oldest_at_s))
@@ -157,12 +157,12 @@ class FleetGauges:
         errors = CounterMetricFamily(
             PREFIX + "scrape_errors", "Readings that failed, or were late", labels=("source",)
         )
-        for source, is_up, reader in (
+        for source, is_up, sampler in (
             ("database", database_up, self._database),
             ("redis", redis_up, self._redis),
         ):
             up.add_metric((source,), is_up)
-            errors.add_metric((source,), reader.failures)
+            errors.add_metric((source,), sampler.failures)
         yield from (up, errors)
 
     def _age_s(self, at_s: float | None) -> float:

@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from embed_star.observe.sampler import Reader
+from embed_star.observe.sampler import Sampler
 
 READY_DEADLINE_S = 2.0
 READY_FRESH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeResult:
     """A probe's answer: whether all is well, and the body."""
 
-    well: bool
+    ok: bool
     body: Mapping[str, Any]
 
 
@@ -55,10 +55,14 @@ Missing = Callable[[], Mapping[str, str]]
 """Returns what is missing, and why. May take long. Example: {"redis": "does not answer"}."""
 
 
-def liveness(live: Live) -> Answer:
+def liveness(live: Live) -> ProbeResult:
     """The answer of /livez."""
     stuck = live()
-    return Answer(False, {"live": False, "stuck": stuck}) if stuck else Answer(True, {"live": True})
+    return (
+        ProbeResult(False, {"live": False, "stuck": stuck})
+        if stuck
+        else ProbeResult(True, {"live": True})
+    )
 
 
 class Readiness:
@@ -66,19 +70,19 @@ class Readiness:
 
     def __init__(self, checks: Mapping[str, Missing]) -> None:
         """`checks` by name. A check that takes too long is reported by its name."""
-        self._readers = {
-            name: Reader(check, fresh_s=READY_FRESH_S, late_s=READY_DEADLINE_S)
+        self._samplers = {
+            name: Sampler(check, fresh_s=READY_FRESH_S, late_s=READY_DEADLINE_S)
             for name, check in checks.items()
         }
 
-    def answer(self) -> Answer:
+    def answer(self) -> ProbeResult:
         until = time.monotonic() + READY_DEADLINE_S
-        for reader in self._readers.values():
-            reader.renew()
+        for sampler in self._samplers.values():
+            sampler.renew()
         missing: dict[str, str] = {}
-        for name, reader in self._readers.items():
-            found = reader.get(max(0.0, until - time.monotonic()))
+        for name, sampler in self._samplers.items():
+            found = sampler.get(max(0.0, until - time.monotonic()))
             missing |= {name: found.reason} if found.value is None else found.value
         if missing:
-            return Answer(False, {"ready": False, "missing": missing})
-        return Answer(True, {"ready": True})
+            return ProbeResult(False, {"ready": False, "missing": missing})
+        return ProbeResult(True, {"ready": True})

@@ -23,14 +23,14 @@ KEPT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[T]):
+class Sample(Generic[T]):
     """A value, or the reason why there is none."""
 
     value: T | None
     reason: str = ""
 
 
-class Reader(Generic[T]):
+class Sampler(Generic[T]):
     """Reads on demand in a thread of its own, one read at a time. Thread-safe; raises nothing."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Reader(Generic[T]):
         self._lock = threading.Lock()
         self._under_way: threading.Event | None = None
         self._began = 0.0
-        self._last: Reading[T] = Reading(None, "not read yet")
+        self._last: Sample[T] = Sample(None, "not read yet")
         self._read_at = self._fresh_until = float("-inf")
         self.failures = 0
         """How many reads failed or were late."""
@@ -64,7 +64,7 @@ class Reader(Generic[T]):
             if self._clock() >= self._fresh_until and self._under_way is None:
                 self._begin()
 
-    def get(self, deadline_s: float) -> Reading[T]:
+    def get(self, deadline_s: float) -> Sample[T]:
         """The fresh value; after `deadline_s` the last one.
 
         It has a reason instead of a value when the read failed or the last one is too old.
@@ -83,23 +83,23 @@ class Reader(Generic[T]):
         threading.Thread(target=self._run, args=(done,), name="reading", daemon=True).start()
         return done
 
-    def _while_under_way(self) -> Reading[T]:
+    def _while_under_way(self) -> Sample[T]:
         now = self._clock()
         if now - self._began < self._late_s and now - self._read_at < KEPT_S:
             return self._last
         if not self._late:
             self._late = True
             self.failures += 1
-        return Reading(None, f"no answer for {now - self._began:.0f} s")
+        return Sample(None, f"no answer for {now - self._began:.0f} s")
 
     def _run(self, done: threading.Event) -> None:
         try:
-            found: Reading[T] = Reading(self._read())
+            found: Sample[T] = Sample(self._read())
         except EmbedStarError as error:
-            found = Reading(None, str(error))
+            found = Sample(None, str(error))
         except Exception as error:
             log.exception("reading_failed")
-            found = Reading(None, f"a fault of our own: {type(error).__name__}")
+            found = Sample(None, f"a fault of our own: {type(error).__name__}")
         with self._lock:
             now = self._clock()
             took_s = now - self._began

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from embed_star.errors import ConfigError
-from embed_star.observe.health import Answer
+from embed_star.observe.health import ProbeResult
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ CONNECTIONS = 16
 SILENCE_S = 5.0
 """The longest wait for the next byte of a request."""
 
-Probe = Callable[[], Answer]
+Probe = Callable[[], ProbeResult]
 
 
 class MonitoringServer:
@@ -108,7 +108,7 @@ class _App:
         if path == "/metrics":
             return self._exposition(environ)
         answer = self._probes[path]()
-        status = "200 OK" if answer.well else "503 Service Unavailable"
+        status = "200 OK" if answer.ok else "503 Service Unavailable"
         headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
         return status, headers, json.dumps(answer.body).encode() + b"\n"
 

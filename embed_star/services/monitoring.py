@@ -183,7 +183,7 @@ def redis_facts(services: Services) -> RedisFacts:
         runs=runs,
         run_began_at_s=None if age_s is None else time.time() - age_s,
         breaker=services.breaker.state(),
-        budget=services.budget.state(),
+        rate_limit=services.budget.state(),
         queues=queues,
         unacked=unacked,
     )

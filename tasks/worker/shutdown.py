@@ -57,13 +57,13 @@ def connect(app: Celery) -> None:
     on(signals.worker_process_init, app, listen)
 
 
-def _obey(grace: Shutdown) -> None:
+def _obey(shutdown: Shutdown) -> None:
     """Pass the parent's signals on to the shutdown of this process."""
     while signal.sigwait({BEGIN, OVER}) == BEGIN:
-        grace.request()
-    if not grace.begun:
-        grace.request()
-    grace.request()
+        shutdown.request()
+    if not shutdown.begun:
+        shutdown.request()
+    shutdown.request()
 
 
 class ShutdownStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
@@ -74,14 +74,14 @@ class ShutdownStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
     def start(self, worker: Any) -> None:
         """Take the signals over from Celery, which has just set them."""
         services = state_of(worker.app).services
-        grace, owner = services.grace, os.getpid()
+        shutdown, owner = services.grace, os.getpid()
 
         def stop(number: int, _: FrameType | None) -> None:
             if os.getpid() != owner:
                 return  # a child of the pool, which has inherited this
             if number == signal.SIGQUIT:
-                grace.request()
-            grace.request()
+                shutdown.request()
+            shutdown.request()
             state.should_stop = os.EX_OK
 
         end_s = END_S + (CHILD_END_S if _children(worker) else 0.0)
@@ -95,7 +95,7 @@ class ShutdownStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, stop)
         signal.signal(BEGIN, signal.SIG_IGN)  # until a child listens
-        grace.watch(
+        shutdown.watch(
             on_begin=lambda: _tell(worker, BEGIN),
             on_over=over,
             on_end=lambda: _end(worker),
