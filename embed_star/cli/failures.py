@@ -75,7 +75,7 @@ def _list(as_json: bool, limit: int, reason: str | None) -> None:
 @click.argument("key")
 @_as_json
 def show(key: str, as_json: bool) -> None:
-    """Say of one row why it failed and what can be changed.
+    """Show why one row failed, and how to mend it.
 
     KEY is the row's key as `list` prints it, or a record id such as repo:42.
     """
@@ -109,7 +109,7 @@ def show(key: str, as_json: bool) -> None:
 @_reason
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def retry(keys: tuple[str, ...], every: bool, reason: str | None, as_json: bool) -> None:
-    """Try rows once more, though nothing about them has changed.
+    """Retry rows, although nothing about them has changed.
 
     Name them by KEY, by --reason, or take --all. A row that fails again comes back here.
     """

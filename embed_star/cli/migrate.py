@@ -33,9 +33,9 @@ WAIT_POLL_S = 1.0
     help="Change nothing: wait until another `migrate` has done it.",
 )
 def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
-    """Apply what is missing of migrations/, and make the settings' embedding space active.
+    """Apply the missing migrations, and make the settings' embedding space active.
 
-    Safe to run from many places at once, and again after it was interrupted.
+    May run in several places at once, and again after an interruption.
     """
     if wait_s is not None and (dry_run or with_bootstrap):
         raise click.UsageError("--wait changes nothing: it goes without other options")

@@ -52,7 +52,7 @@ Live = Callable[[], Mapping[str, str]]
 """Returns the loops that are stuck, and for how long. Asks no other process."""
 
 Missing = Callable[[], Mapping[str, str]]
-"""Returns what is missing, and why. May take long. Example: {"redis": "does not answer"}."""
+"""Returns the missing parts, and why. May take long. Example: {"redis": "does not answer"}."""
 
 
 def liveness(live: Live) -> ProbeResult:

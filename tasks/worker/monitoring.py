@@ -116,7 +116,7 @@ class WorkerMonitoring:
             self._server.serve()
 
     def in_child(self, **_: Any) -> None:
-        """Let go of the port in a forked child, and show life. With `-P solo` there is none."""
+        """Close the port in a forked child, and begin to show life. `-P solo` forks none."""
         if os.getpid() == self._main_pid:
             return
         if self._server is not None:
