@@ -32,12 +32,15 @@ ALLOWED: dict[str, set[str]] = {
     "claims": CORE | {"coordination", "store"},
     "calling": CORE | {"coordination", "providers", "store"},
     "embed": CORE | PARTS,
+    "write": CORE | {"claims", "coordination", "store"},
     "produce": CORE | PARTS | {"embed"},
     "search": CORE | PARTS | {"embed"},
     "backup": CORE | {"store"},
     "importing": {"errors", "providers"},
     "observe": CORE | PARTS | {"embed"},
-    "services": CORE | PARTS | {"backup", "embed", "observe", "produce", "search", "settings"},
+    "services": CORE
+    | PARTS
+    | {"backup", "embed", "observe", "produce", "search", "settings", "write"},
     "status": CORE | PARTS | {"services"},
     "devstack": {"errors", "settings", "store"},
     "celery": {"errors", "settings", "tasks"},
