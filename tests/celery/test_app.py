@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery
+from celery import Celery, signals
 from celery.utils.dispatch import Signal
 
 from embed_star.observe.health import Heartbeat
@@ -92,6 +92,13 @@ def test_two_apps_of_one_process_share_nothing(app: Celery) -> None:
     assert app.tasks["embed_star.embed_batch"].rate_limit == "10/s"
 
 
+class WorkController:
+    """Stands for Celery's worker: the sender of its signals."""
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+
+
 @pytest.fixture
 def other() -> Iterator[Celery]:
     with create_app(load_settings(_env_file=None, db_pass="x", db_database="other")) as made:
@@ -132,6 +139,13 @@ def test_a_signal_reaches_the_receivers_of_its_app_only(app: Celery, other: Cele
         app.set_current()
         signal.send(sender="celery@host")  # as the child of a pool does
     assert heard == ["other", "app"]
+
+
+def test_a_worker_that_ends_closes_the_services_of_its_app_only(app: Celery, other: Celery) -> None:
+    ended, kept = state_of(app).services, state_of(other).services
+    signals.worker_shutdown.send(sender=WorkController(app=app))
+    assert state_of(app).services is not ended
+    assert state_of(other).services is kept
 
 
 def test_each_app_of_a_process_asks_for_its_own_prefix(app: Celery, other: Celery) -> None:
