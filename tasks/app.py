@@ -37,13 +37,13 @@ def create_app(settings: Settings) -> Celery:
 
 def _apply_workarounds(app: Celery) -> None:
     transport.apply()
-    lost_child.connect()
+    lost_child.apply()
     thread_slots.apply()
-    chord_results.use(app)
+    chord_results.apply(app)
 
 
 def _connect(app: Celery, settings: Settings) -> None:
-    """Connect to the signals of workers and beat; they are sent in this order."""
+    """Connect to the signals of workers and beat. Receivers run in this order."""
     logs.connect(app, settings)
     options.connect(app)
     lifecycle.connect(app, settings)

@@ -115,7 +115,7 @@ def _logged(event: str, task_id: str) -> Iterator[None]:
         log.error(event, task_id=task_id, reason=f"{type(error).__name__}: {error}"[:160])
 
 
-def use(app: Celery) -> None:
+def apply(app: Celery) -> None:
     """Use `UnawaitedBackend` for the results of `app`."""
     name = f"{UnawaitedBackend.__module__}:{UnawaitedBackend.__qualname__}"
     app.loader.override_backends = dict.fromkeys(("redis", "rediss"), name)

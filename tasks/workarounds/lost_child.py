@@ -17,12 +17,12 @@ from typing import Any
 from celery import signals
 
 
-def connect() -> None:
+def apply() -> None:
     """Use the corrected pool in the workers of this process. Twice changes nothing."""
-    signals.worker_init.connect(_apply, weak=False, dispatch_uid="embed_star.prefork")
+    signals.worker_init.connect(_use_pool, weak=False, dispatch_uid="embed_star.prefork")
 
 
-def _apply(**_: Any) -> None:
+def _use_pool(**_: Any) -> None:
     # Imported here: only a worker needs it.
     from celery.concurrency import asynpool, prefork
 
