@@ -19,7 +19,7 @@ from embed_star.backup.saving import Saver
 from embed_star.coordination import client
 from embed_star.embed.bisection import Buyer
 from embed_star.embed.embedder import Embedder, Limits, Storer
-from embed_star.embed.poison import PoisonCounter
+from embed_star.embed.poison import RedisPoisonCounter
 from embed_star.errors import RedisUnavailable, TransientError
 from embed_star.produce.backlog import Backlog, Dispatcher, FlowControl
 from embed_star.produce.reconcile import Reconciler
@@ -64,9 +64,9 @@ class Services(Calling):
         )
 
     @cached_property
-    def throttled(self) -> PoisonCounter:
+    def throttled(self) -> RedisPoisonCounter:
         server = f"{self.space.name}:{self.endpoint}"
-        return PoisonCounter(self.redis, self.redis_prefix, server, "throttled")
+        return RedisPoisonCounter(self.redis, self.redis_prefix, server, "throttled")
 
     def make_buyer(self, clock: Callable[[], float] = time.monotonic) -> Buyer:
         """What gets vectors from the provider into the cache."""
@@ -74,7 +74,7 @@ class Services(Calling):
             calls=self.calls,
             cache=self.cache,
             validator=self.validator,
-            suspects=PoisonCounter(
+            suspects=RedisPoisonCounter(
                 self.redis, self.redis_prefix, f"{self.space.name}:{self.endpoint}"
             ),
             throttled=self.throttled,
