@@ -27,7 +27,7 @@ from embed_star.search import Search
 from embed_star.services.calling import Calling, call_s_of
 from embed_star.services.store import Store
 from embed_star.settings import Settings
-from embed_star.store.tables.orphans import Orphans
+from embed_star.store.tables.orphans import SurrealOrphans
 from embed_star.store.tables.records import Records
 
 log = structlog.get_logger(__name__)
@@ -162,7 +162,7 @@ class Services(Calling):
             repos=self.store.repos,
             vectors=self.store.vectors,
             outbox=self.store.outbox,
-            orphans=Orphans(self.store.database),
+            orphans=SurrealOrphans(self.store.database),
             spaces=self.store.spaces,
             checkpoints=self.store.checkpoints,
             text_max_tokens=self.settings.text_tokens,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from embed_star.errors import StoreAuthError, StoreError
@@ -27,11 +27,8 @@ _MAX_SKIPPED = 100
 """Records, one after another, whose keys the database cannot give out."""
 
 
-class Orphans:
+class Orphans(Protocol):
     """Removes records of repos that are no more."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def sweep(self, table: str, after: Key | None, rows: int) -> Swept:
         """Look at the next `rows` records of `table` in key order, and delete the orphans.
@@ -39,6 +36,15 @@ class Orphans:
         Fewer where the database cannot give out one of their keys: that one is passed by, and
         StoreError is raised where too many of them follow each other.
         """
+
+
+class SurrealOrphans:
+    """In SurrealDB, which may hold records whose keys it cannot give out."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def sweep(self, table: str, after: Key | None, rows: int) -> Swept:
         skipped = 0
         while True:
             try:

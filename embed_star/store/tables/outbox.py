@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 from surrealdb.data.types.record_id import RecordID
@@ -28,14 +28,39 @@ class Entry(NamedTuple):
     size: int
 
 
-class Outbox:
+class Outbox(Protocol):
+    """What is pending. A lane is read in the order of its ULIDs."""
+
+    def page(self, lane: Lane, after: str, rows: int) -> list[Entry]:
+        """The next `rows` records of `lane` after the ULID `after` ("" for the first)."""
+
+    def set_aside(self, ids: Sequence[OutboxId], space: Space) -> None:
+        """Take records out whose repo has no usable key; the repos are noted as failed.
+
+        Not noted, only logged, is a key that not even the database can find again: server 3
+        stores one with a year beyond 9999 and then fails every query that comes by it.
+        """
+
+    def announce(self, keys: Sequence[tuple[Key, int]], lane: Lane) -> None:
+        """Add a record for each `(key, size in characters)`, as the event would."""
+
+    def counts(self) -> dict[Lane, int]:
+        """Records pending in each lane. Reads keys only, but all of them."""
+
+    def is_longer(self, lane: Lane, rows: int) -> bool:
+        """Whether `lane` holds more than `rows` records; reads no more keys than that."""
+
+    def oldest_at_ms(self, lane: Lane) -> int | None:
+        """When the oldest pending record of `lane` was written, ms since 1970, or None."""
+
+
+class SurrealOutbox:
     """Reads by key range: no scan of the table, no sort, whatever its length."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def page(self, lane: Lane, after: str, rows: int) -> list[Entry]:
-        """The next `rows` records of `lane` after the ULID `after` ("" for the first)."""
         source = self._after()
         bounds = {"lane": int(lane), "after": after, "last": _LAST, "rows": rows}
         try:
@@ -69,11 +94,6 @@ class Outbox:
         return list(found)
 
     def set_aside(self, ids: Sequence[OutboxId], space: Space) -> None:
-        """Take records out whose repo has no usable key; the repos are noted as failed.
-
-        Not noted, only logged, is a key that not even the database can find again: server 3
-        stores one with a year beyond 9999 and then fails every query that comes by it.
-        """
         try:
             self._set_aside(ids, space)
         except StoreAuthError:
@@ -113,7 +133,6 @@ class Outbox:
         )
 
     def announce(self, keys: Sequence[tuple[Key, int]], lane: Lane) -> None:
-        """Add a record for each `(key, size in characters)`, as the event would."""
         self._database.query(
             "FOR $row IN $rows { CREATE embedding_outbox CONTENT { id: [$lane, rand::ulid()], "
             "repo: $row[0], size: $row[1] } RETURN NONE }",
@@ -122,7 +141,6 @@ class Outbox:
         )
 
     def counts(self) -> dict[Lane, int]:
-        """Records pending in each lane. Reads keys only, but all of them."""
         results = self._database.query(
             "".join(
                 f"SELECT count() FROM {TABLE}:[{lane:d}, '']..[{lane:d}, '{_LAST}'] GROUP ALL;"
@@ -135,7 +153,6 @@ class Outbox:
         }
 
     def is_longer(self, lane: Lane, rows: int) -> bool:
-        """Whether `lane` holds more than `rows` records; reads no more keys than that."""
         source = self._after()
         (found,) = self._database.query(
             f"SELECT VALUE id FROM {source} LIMIT 1 START $rows",
@@ -155,7 +172,6 @@ class Outbox:
         return f"{TABLE}:[$lane, $after]>..[$lane, $last]"
 
     def oldest_at_ms(self, lane: Lane) -> int | None:
-        """When the oldest pending record of `lane` was written, ms since 1970, or None."""
         first = self.page(lane, "", 1)
         return ulid_ms(first[0].id[1]) if first else None
 
