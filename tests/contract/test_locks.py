@@ -17,6 +17,8 @@ from embed_star.coordination import client as connection
 from embed_star.models import Key, key_text
 from embed_star.services import Services
 from embed_star.settings import load_settings
+from embed_star.store.memory.database import MemoryDatabase
+from embed_star.store.memory.locks import MemoryLockTable
 from embed_star.store.tables.locks import LockTable
 from tests.conftest import fresh_database
 from tests.support.servers import eventually
@@ -38,7 +40,7 @@ KEYS: list[Key] = [
 ]
 
 
-@pytest.fixture(params=["memory", "redis", "server", "embedded"])
+@pytest.fixture(params=["memory", "redis", "table in memory", "server", "embedded"])
 def layer(
     request: pytest.FixtureRequest,
     clean_environment: None,
@@ -46,6 +48,8 @@ def layer(
     if request.param == "memory":
         # Each look at the clock finds it 10 ms later.
         yield MemoryLocks(itertools.count(0.0, 0.01).__next__)
+    elif request.param == "table in memory":
+        yield MemoryLockTable(MemoryDatabase(itertools.count(0.0, 0.01).__next__))
     elif request.param == "redis":
         with connection.connect(request.getfixturevalue("redis_url"), 5.0) as client:
             yield RedisLocks(client, "test:")
@@ -170,23 +174,23 @@ class TestTheEnd:
         eventually(lambda: layer.acquire(["a"], "two", LONG_S)[0], "the shortened lock ends")
 
 
-@pytest.mark.parametrize("layer", ["server", "embedded"], indirect=True)
+@pytest.mark.parametrize("layer", ["table in memory", "server", "embedded"], indirect=True)
 class TestTheTable:
-    """What only the layer in SurrealDB has."""
+    """What only the layer in the database has."""
 
     @pytest.fixture
-    def table(self, layer: LockLayer) -> LockTable:
-        assert isinstance(layer, LockTable)
+    def table(self, layer: LockLayer) -> LockTable | MemoryLockTable:
+        assert isinstance(layer, LockTable | MemoryLockTable)
         return layer
 
-    def test_held_asks_for_the_token_only(self, table: LockTable) -> None:
+    def test_held_asks_for_the_token_only(self, table: LockTable | MemoryLockTable) -> None:
         table.acquire(["a", "b"], "one", SHORT_S)
         table.acquire(["c"], "two", LONG_S)
         assert table.held(["c", "b", "a", "d"], "one") == [False, True, True, False]
         eventually(lambda: table.acquire(["a"], "two", LONG_S)[0], "a lock ends")
         assert table.held(["a", "b"], "one") == [False, True]
 
-    def test_sweep_clears_what_is_long_over(self, table: LockTable) -> None:
+    def test_sweep_clears_what_is_long_over(self, table: LockTable | MemoryLockTable) -> None:
         table.acquire([*KEYS], "one", 0.001)
         table.acquire(["live"], "two", LONG_S)
         assert table.sweep(LONG_S) == 0
