@@ -1,4 +1,4 @@
-"""The order in which SurrealDB keeps the keys of a table."""
+"""The order in which SurrealDB 3 keeps the keys of a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BY_TYPE = ((type(None), 0), (Null, 1), (bool, 2), (int | float, 3), (str, 4), (
 
 
 def key_order(key: Key) -> KeyOrder:
-    """A value that sorts as SurrealDB sorts `key`, and is equal for equal keys only.
+    """A value that sorts as SurrealDB 3 sorts `key`, and is equal for equal keys only.
 
     Numbers come before texts, then UUIDs, arrays and objects; an array that begins another one
     comes before it. Example: 2 < 10 < "1" < "a" < ["a"] < ["a", 1] < {"a": 1}.
