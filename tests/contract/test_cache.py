@@ -87,7 +87,7 @@ class TestShared:
         assert found["b"].tobytes() == odd.tobytes()
         assert found["a"].dtype == np.float32
 
-    def test_nothing_asked_and_nothing_kept(self, backend: CacheBackend) -> None:
+    def test_no_texts_ask_nothing(self, backend: CacheBackend) -> None:
         cache(backend).put_many({})
         assert cache(backend).get_many([]) == {}
 
@@ -96,7 +96,7 @@ class TestShared:
         assert cache(backend, "two").get_many(["a"]) == {}
         assert cache(backend, "on").get_many(["e:a"]) == {}
 
-    def test_an_entry_ends(self, backend: CacheBackend) -> None:
+    def test_an_entry_has_an_end(self, backend: CacheBackend) -> None:
         short, long = cache(backend, ttl_s=0.05), cache(backend, ttl_s=60.0)
         short.put_many({"a": vector(1)})
         long.put_many({"b": vector(1)})
@@ -145,7 +145,7 @@ class TestShared:
         backend.set_many({name: damage(blob)}, 60.0)
         assert set(cache(backend).get_many(["a", "b"])) == {"b"}
 
-    def test_of_another_length_is_a_miss(self, backend: CacheBackend) -> None:
+    def test_a_vector_of_another_length_is_a_miss(self, backend: CacheBackend) -> None:
         cache(backend, dimensions=3).put_many({"a": vector(1, 3)})
         assert cache(backend, dimensions=4).get_many(["a"]) == {}
 
@@ -164,13 +164,13 @@ class TestInTheProcess:
         forget(backend)
         assert set(other.get_many(["a"])) == {"a"}
 
-    def test_a_few_entries_only(self, backend: CacheBackend) -> None:
+    def test_the_oldest_entries_make_room(self, backend: CacheBackend) -> None:
         one = cache(backend, local_entries=2)
         one.put_many({str(n): vector(n) for n in range(5)})
         forget(backend)
         assert set(one.get_many(map(str, range(5)))) == {"3", "4"}
 
-    def test_none_when_told_so(self, backend: CacheBackend) -> None:
+    def test_it_holds_nothing_when_told_so(self, backend: CacheBackend) -> None:
         one = cache(backend, local_entries=0)
         one.put_many({"a": vector(1)})
         forget(backend)
@@ -189,7 +189,7 @@ class TestInTheProcess:
             one.put_many({name: vector(1) for name in "abcd"})
             assert len(one.get_many("abcd")) == 4
 
-    def test_many_threads(self, backend: CacheBackend) -> None:
+    def test_threads_find_what_they_kept(self, backend: CacheBackend) -> None:
         one = cache(backend, local_entries=50)
         start = threading.Barrier(4)
 

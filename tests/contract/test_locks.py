@@ -12,7 +12,8 @@ from uuid import UUID
 
 import pytest
 
-from embed_star.claims.redis_locks import LockLayer, MemoryLocks, RedisLocks
+from embed_star.claims.memory import MemoryLocks
+from embed_star.claims.redis_locks import LockLayer, RedisLocks
 from embed_star.coordination import client as connection
 from embed_star.models import Key, key_text
 from embed_star.services import Services
@@ -40,16 +41,19 @@ KEYS: list[Key] = [
 ]
 
 
-@pytest.fixture(params=["memory", "redis", "table in memory", "server", "embedded"])
+@pytest.fixture(params=["memory", "memory-table", "redis", "server", "embedded"])
 def layer(
     request: pytest.FixtureRequest,
     clean_environment: None,
 ) -> Iterator[LockLayer]:
-    if request.param == "memory":
+    if request.param in ("memory", "memory-table"):
         # Each look at the clock finds it 10 ms later.
-        yield MemoryLocks(itertools.count(0.0, 0.01).__next__)
-    elif request.param == "table in memory":
-        yield MemoryLockTable(MemoryDatabase(itertools.count(0.0, 0.01).__next__))
+        clock = itertools.count(0.0, 0.01).__next__
+        yield (
+            MemoryLocks(clock)
+            if request.param == "memory"
+            else MemoryLockTable(MemoryDatabase(clock))
+        )
     elif request.param == "redis":
         with connection.connect(request.getfixturevalue("redis_url"), 5.0) as client:
             yield RedisLocks(client, "test:")
@@ -89,12 +93,12 @@ class TestAcquire:
         layer.acquire(["a", "b"], "two", LONG_S)
         assert layer.extend(["a", "b"], "two", LONG_S) == [False, True]
 
-    def test_nothing_asked(self, layer: LockLayer) -> None:
+    def test_no_keys_are_no_error(self, layer: LockLayer) -> None:
         assert layer.acquire([], "one", LONG_S) == []
         assert layer.extend([], "one", LONG_S) == []
         layer.release([], "one")
 
-    def test_every_type_of_key(self, layer: LockLayer) -> None:
+    def test_every_type_of_key_can_be_locked(self, layer: LockLayer) -> None:
         for key in KEYS:
             assert layer.acquire([key], "one", LONG_S) == [True], key
             assert layer.acquire([key], "two", LONG_S) == [False], key
@@ -174,9 +178,9 @@ class TestTheEnd:
         eventually(lambda: layer.acquire(["a"], "two", LONG_S)[0], "the shortened lock ends")
 
 
-@pytest.mark.parametrize("layer", ["table in memory", "server", "embedded"], indirect=True)
+@pytest.mark.parametrize("layer", ["memory-table", "server", "embedded"], indirect=True)
 class TestTheTable:
-    """What only the layer in the database has."""
+    """What only the layer in SurrealDB and its twin have."""
 
     @pytest.fixture
     def table(self, layer: LockLayer) -> LockTable | MemoryLockTable:
@@ -206,5 +210,5 @@ class TestTheTable:
         assert table.held(["live"], "two") == [True]
 
 
-def test_key_text_is_what_tells_keys_apart() -> None:
+def test_different_keys_have_different_texts() -> None:
     assert len({key_text(key) for key in KEYS}) == len(KEYS)

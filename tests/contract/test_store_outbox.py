@@ -24,7 +24,7 @@ class TestPages:
         # After a time, as `ulid_of_ms` names it: its own records are still to come.
         assert [entry.id for entry in outbox.page(Lane.FRESH, B[:10], 1)] == [(0, B)]
 
-    def test_of_as_many_as_asked(self, world: World) -> None:
+    def test_hold_as_many_as_asked(self, world: World) -> None:
         for ulid in (A, B, C):
             world.put(1, ulid)
         outbox = world.store.outbox
@@ -80,7 +80,7 @@ class TestAnnounce:
         found = [(entry.key, entry.size) for entry in world.outbox(Lane.BACKFILL)]
         assert sorted(found, key=repr) == [("a", 1), ("a", 4), (2, 3)]
 
-    def test_counts_and_the_oldest(self, world: World) -> None:
+    def test_records_are_counted_and_the_oldest_is_known(self, world: World) -> None:
         outbox = world.store.outbox
         assert outbox.counts() == {Lane.FRESH: 0, Lane.BACKFILL: 0}
         assert outbox.oldest_at_ms(Lane.FRESH) is None

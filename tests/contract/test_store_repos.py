@@ -21,7 +21,7 @@ UNUSABLE: Key = ["a", datetime(2024, 1, 1, tzinfo=UTC)]
 
 
 class TestLoad:
-    def test_in_order_with_what_is_missing(self, world: World) -> None:
+    def test_answers_in_the_order_asked_with_gaps_for_missing_rows(self, world: World) -> None:
         world.write("a", full_name="a", language="C")
         world.write("b", full_name="b", topics=["x"])
         states = world.store.repos.load(["b", "missing", "a"], "token")
@@ -72,7 +72,7 @@ class TestLoad:
         assert state.failed_hash is None
         assert state.recorded
 
-    def test_no_keys(self, world: World) -> None:
+    def test_without_keys_loads_nothing(self, world: World) -> None:
         assert world.store.repos.load([], "t") == []
 
 

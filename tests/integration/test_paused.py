@@ -233,7 +233,7 @@ class TestTheWayBack:
         world.services.calls.embed(["x"], lambda: seen.append(len(world.provider.calls)))
         assert seen == [0, 1, 2]
 
-    def test_whoever_else_asks_is_told(self, world: World) -> None:
+    def test_a_call_while_paused_is_refused(self, world: World) -> None:
         open_it(world)
         with pytest.raises(ProviderPaused, match="paused"):
             world.services.calls.embed(["x"])

@@ -23,12 +23,12 @@ from embed_star.calling.rate_limit.memory import MemoryRateLimiter
 from embed_star.calling.rate_limit.rate_limiter import Limits as RateLimits
 from embed_star.calling.rate_limited import RateLimitedProvider
 from embed_star.calling.validation import Validator
-from embed_star.claims.redis_locks import MemoryLocks
+from embed_star.claims.memory import MemoryClaims, MemoryLocks
 from embed_star.coordination.cache import VectorCache
 from embed_star.coordination.memory import MemoryCacheBackend, MemoryInFlightLedger
 from embed_star.embed import text
 from embed_star.embed.bisection import Buyer
-from embed_star.embed.embedder import Embedder, Limits, Storer
+from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import MemoryPoisonCounter
 from embed_star.models import Key, Space, key_text
 from embed_star.produce.backlog import Backlog, Dispatcher, FlowControl
@@ -37,6 +37,7 @@ from embed_star.shutdown import Shutdown
 from embed_star.store.memory.database import Announcement, MemoryDatabase, StoredVector
 from embed_star.store.memory.store import MemoryStore
 from embed_star.store.tables.failures import Failure
+from embed_star.write.storer import Storer
 from tests.conftest import DIMENSIONS
 from tests.support.clock import Clock
 from tests.support.in_process_provider import InProcessProvider
@@ -114,6 +115,13 @@ class MemoryServices:
         self.provider = provider
         self.store = MemoryStore(backends.database, self.space, settings.text_fields)
         self.locks, self.leases, self.ledger = backends.locks, backends.leases, backends.ledger
+        self.claims = MemoryClaims(
+            self.locks,
+            self.store.locks,
+            ttl_s=LOCK_TTL_S,
+            renew_before_s=CALL_S + 1.0,
+            clock=clock,
+        )
         self.grace = Shutdown(0.0)
         self.cache = VectorCache(
             backends.vectors,
@@ -174,8 +182,7 @@ class MemoryServices:
         settings = self.settings
         return Backlog(
             outbox=self.store.outbox,
-            locks=self.locks,
-            lock_table=self.store.locks,
+            claims=self.claims,
             ledger=self.ledger,
             breaker=self.breaker,
             dispatcher=dispatcher,
@@ -188,7 +195,6 @@ class MemoryServices:
                 chord_batches=settings.chord_batches,
                 max_in_flight_rows=settings.max_in_flight_rows,
                 window_s=settings.in_flight_window_s,
-                lock_ttl_s=LOCK_TTL_S,
             ),
             budget=self.budget,
             grace=self.grace,
@@ -200,28 +206,22 @@ class MemoryServices:
         settings = self.settings
         return Embedder(
             repos=self.store.repos,
-            locks=self.locks,
-            lock_table=self.store.locks,
+            claims=self.claims,
             ledger=self.ledger,
             cache=self.cache,
             buyer=self.buyer,
-            space=self.space,
             space_watch=self.store.space_watch,
             limits=Limits(
                 text_max_tokens=settings.text_tokens,
-                call_s=CALL_S,
-                lock_ttl_s=LOCK_TTL_S,
                 defer_max_s=settings.defer_max_s,
                 redelivered_s=settings.visibility_timeout_s,
             ),
-            clock=self.clock,
         )
 
     def _storer(self) -> Storer:
         return Storer(
             vectors=self.store.vectors,
-            locks=self.locks,
-            lock_table=self.store.locks,
+            claims=self.claims,
             ledger=self.ledger,
             cache=self.cache,
             space=self.space,

@@ -12,12 +12,12 @@ A, B, C = (letter * 26 for letter in "ABC")
 
 class TestUlids:
     @given(st.integers(0, 2**48 - 1), st.integers(0, 2**48 - 1))
-    def test_round_trip_in_order(self, one: int, other: int) -> None:
+    def test_times_come_back_and_keep_their_order(self, one: int, other: int) -> None:
         assert ulid_ms(ulid_of_ms(one)) == one
         assert (ulid_of_ms(one) < ulid_of_ms(other)) == (one < other)
         assert len(ulid_of_ms(one)) == 10
 
-    def test_of_the_specification(self) -> None:
+    def test_the_specification_s_example_is_read(self) -> None:
         assert ulid_ms("01ARYZ6S41TSV4RRFFQ69G5FAV") == 1469918176385
 
 

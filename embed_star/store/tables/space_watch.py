@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from embed_star.errors import AnotherSpace
 from embed_star.models import Space
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,18 @@ class SpaceWatch:
         self._asked = now
         self._note(state != "active")
         return self._retired
+
+    def is_over(self, space: str) -> bool:
+        """Whether nobody needs work of `space` any more, since it is retired.
+
+        Raises AnotherSpace when it is this process' space that is: the work is for others.
+        Raises StoreUnavailable.
+        """
+        other = space != self._space.name
+        retired = self.is_retired(at_once=other)
+        if retired and other:
+            raise AnotherSpace(f"the message is of the space {space}, and this worker's is retired")
+        return retired or other
 
     def _note(self, retired: bool) -> None:
         was, self._retired = self._retired, retired
