@@ -32,7 +32,9 @@ from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import MemoryPoisonCounter
 from embed_star.models import Key, Space, key_text
 from embed_star.produce.backlog import Backlog, Dispatcher, FlowControl
+from embed_star.produce.producer import Lease, Producer, ProducerTimings
 from embed_star.produce.reconcile import Reconciler
+from embed_star.providers.base import Vectors
 from embed_star.shutdown import Shutdown
 from embed_star.store.memory.database import Announcement, MemoryDatabase, StoredVector
 from embed_star.store.memory.store import MemoryStore
@@ -45,12 +47,13 @@ from tests.support.world import World
 
 LOCK_TTL_S = 60.0
 CALL_S = 20.0
+TIMINGS = ProducerTimings(poll_s=3600.0, lease_s=3600.0, rewind_s=3600.0, quiet_rows=1000)
 THRESHOLDS = Thresholds(
-    failures=5,
+    failures=20,
     open_s=30.0,
     successes_to_close=1,
     failure_rate=0.5,
-    min_requests=20,
+    min_requests=100,
     window_s=60.0,
     probe_s=CALL_S,
 )
@@ -202,6 +205,26 @@ class MemoryServices:
             wall_clock=self.clock,
         )
 
+    def call(self, *texts: str) -> Vectors:
+        """One call of the provider, as a batch makes it."""
+        with self.calls.slot():
+            return self.calls.embed(texts)
+
+    def ask_canary(self) -> None:
+        """A call for our own text."""
+        with self.calls.slot():
+            self.calls.ask_canary()
+
+    def producer(self, dispatcher: Dispatcher, owner: str = "producer") -> Producer:
+        """A producer that no notification wakes but those of the ledger."""
+        return Producer(
+            backlog=self.backlog(dispatcher),
+            lease=Lease(self.leases, owner, TIMINGS.lease_s),
+            ledger=self.ledger,
+            timings=TIMINGS,
+            open_notifier=None,
+        )
+
     def _embedder(self) -> Embedder:
         settings = self.settings
         return Embedder(
@@ -240,6 +263,11 @@ class MemoryServices:
         )
 
 
+def tick(producer: Producer) -> float:
+    """One look at the backlog; how long to wait after it."""
+    return producer._turn()
+
+
 class MemoryWorld(World):
     """A world whose database, Redis and provider are in this process."""
 
@@ -265,6 +293,10 @@ class MemoryWorld(World):
 
     def delete(self, key: Key) -> None:
         self.store.repos.delete(key)
+
+    def begin_shutdown(self) -> None:
+        """What a signal does to this process, without the thread that watches for it."""
+        self.services.grace._begun.set()
 
     @contextmanager
     def unannounced(self) -> Iterator[None]:
