@@ -9,7 +9,8 @@ import pytest
 from embed_star.settings import load_settings
 from tests.conftest import DIMENSIONS, MakeWorld, fresh_database
 from tests.support.clock import TickingClock
-from tests.support.memory_world import MemoryBackends, MemoryWorld
+from tests.support.memory_services import MemoryBackends
+from tests.support.memory_world import MemoryWorld
 from tests.support.world import World
 
 SETTINGS = {

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.memory_world import MemoryBackends, MemoryWorld
+from tests.support.memory_services import MemoryBackends
+from tests.support.memory_world import MemoryWorld
 
 MakeMemoryWorld = Callable[..., MemoryWorld]
 

@@ -8,7 +8,8 @@ import pytest
 
 from embed_star.errors import ProviderAuthError, ProviderPaused, RedisUnavailable, StoreUnavailable
 from embed_star.models import Key, Lane, key_text
-from tests.support.memory_world import LOCK_TTL_S, THRESHOLDS, MemoryWorld
+from tests.support.memory_services import LOCK_TTL_S, THRESHOLDS
+from tests.support.memory_world import MemoryWorld
 from tests.unit.core.conftest import MakeMemoryWorld
 
 

@@ -14,7 +14,8 @@ from embed_star.errors import (
     ProviderUnavailable,
 )
 from embed_star.models import Lane, Outcome, Status
-from tests.support.memory_world import CALL_S, LOCK_TTL_S, MemoryWorld
+from tests.support.memory_services import CALL_S, LOCK_TTL_S
+from tests.support.memory_world import MemoryWorld
 from tests.unit.core.conftest import MakeMemoryWorld
 
 CACHED, EMBEDDED, FAILED = Status.CACHED, Status.EMBEDDED, Status.FAILED

@@ -22,7 +22,8 @@ from embed_star.errors import (
     ShuttingDown,
 )
 from tests.conftest import DIMENSIONS
-from tests.support.memory_world import THRESHOLDS, MemoryWorld
+from tests.support.memory_services import THRESHOLDS
+from tests.support.memory_world import MemoryWorld
 from tests.support.scripted_answers import vector_for
 from tests.unit.core.conftest import MakeMemoryWorld
 

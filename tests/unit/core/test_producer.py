@@ -11,7 +11,8 @@ import pytest
 from embed_star.errors import RedisUnavailable
 from embed_star.models import Batch, Lane
 from embed_star.produce.producer import Producer
-from tests.support.memory_world import TIMINGS, MemoryWorld, tick
+from tests.support.memory_services import TIMINGS, tick
+from tests.support.memory_world import MemoryWorld
 from tests.support.servers import PROMPT_S
 from tests.support.world import Recorder
 from tests.unit.core.conftest import MakeMemoryWorld
