@@ -9,7 +9,7 @@ from celery import Celery
 
 from embed_star.errors import StoreError, TransientError
 from embed_star.produce import vector_index
-from embed_star.produce.producer import Lease
+from embed_star.produce.leadership import Leadership
 from embed_star.produce.reconcile_slice import ReconcileSlice
 from embed_star.produce.sweep import Sweep
 from embed_star.settings import Settings
@@ -38,7 +38,9 @@ def register(app: Celery, settings: Settings) -> None:
         services = task.services
         swept = Sweep(
             lock_table=services.store.locks,
-            lease=Lease(services.leases, f"sweep:{task.request.id}", settings.leader_lease_s),
+            leadership=Leadership(
+                services.leases, f"sweep:{task.request.id}", settings.leader_lease_s
+            ),
             backlog=services.backlog(CeleryDispatcher(app)),
             timestamps=services.store.timestamps,
         ).run()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embed_star.produce.backlog import Backlog
-from embed_star.produce.producer import Lease
+from embed_star.produce.leadership import Leadership
+from embed_star.store.tables.checkpoints import SWEPT, Timestamps
 from embed_star.store.tables.locks import LockTable
-from embed_star.store.tables.timestamps import SWEPT, Timestamps
 
 DEAD_LOCK_S = 3600.0
 """Locks that no run wanted again are deleted when they have been over for this long."""
@@ -30,10 +30,15 @@ class Sweep:
     """
 
     def __init__(
-        self, *, lock_table: LockTable, lease: Lease, backlog: Backlog, timestamps: Timestamps
+        self,
+        *,
+        lock_table: LockTable,
+        leadership: Leadership,
+        backlog: Backlog,
+        timestamps: Timestamps,
     ) -> None:
         self._lock_table = lock_table
-        self._lease = lease
+        self._leadership = leadership
         self._backlog = backlog
         self._timestamps = timestamps
 
@@ -43,7 +48,7 @@ class Sweep:
         Raises RedisUnavailable, StoreUnavailable and StoreError; the time is then not noted.
         """
         cleared = self._lock_table.sweep(DEAD_LOCK_S)
-        dispatched = self._dispatch() if self._lease.hold() else 0
+        dispatched = self._dispatch() if self._leadership.hold() else 0
         self._timestamps.set(SWEPT)
         return Swept(cleared, dispatched)
 
@@ -51,4 +56,4 @@ class Sweep:
         try:
             return self._backlog.dispatch().dispatched
         finally:
-            self._lease.give_up()
+            self._leadership.resign()

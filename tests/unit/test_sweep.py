@@ -7,13 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from embed_star.store.tables.checkpoints import SWEPT
 
 from embed_star.errors import StoreUnavailable
 from embed_star.produce import vector_index
 from embed_star.produce.reconcile_slice import SLICE_S, ReconcileSlice
 from embed_star.produce.sweep import DEAD_LOCK_S, Sweep
 from embed_star.store.tables.checkpoints import Phase, Progress
-from embed_star.store.tables.timestamps import SWEPT
 
 
 @dataclass
@@ -39,8 +39,8 @@ class Scene:
 
         return Sweep(
             lock_table=SimpleNamespace(sweep=clear),  # type: ignore[arg-type]
-            lease=SimpleNamespace(  # type: ignore[arg-type]
-                hold=lambda: self.leads, give_up=lambda: note("resign")
+            leadership=SimpleNamespace(  # type: ignore[arg-type]
+                hold=lambda: self.leads, resign=lambda: note("resign")
             ),
             backlog=SimpleNamespace(dispatch=dispatch),  # type: ignore[arg-type]
             timestamps=SimpleNamespace(set=note),  # type: ignore[arg-type]
