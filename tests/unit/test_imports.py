@@ -38,9 +38,10 @@ ALLOWED: dict[str, set[str]] = {
     "backup": CORE | {"store"},
     "importing": {"errors", "providers"},
     "observe": CORE | PARTS | {"embed"},
-    "services": CORE | PARTS | {"backup", "embed", "produce", "search", "settings", "write"},
+    "services": CORE
+    | PARTS
+    | {"backup", "embed", "observe", "produce", "search", "settings", "write"},
     "status": CORE | PARTS | {"services"},
-    "monitoring": CORE | PARTS | {"services", "observe", "settings"},
     "devstack": {"errors", "settings", "store"},
     "celery": {"errors", "settings", "tasks"},
     "beat_schedule": {"settings"},
@@ -168,7 +169,7 @@ INTERPOLATED = {
     "_LOCKS": "a constant",
     "_VECTORS": "a constant",
     "_FAILURES": "a constant",
-    "_QUARANTINED": "a constant",
+    "_FAILED": "a constant",
     "RELEASED": "a constant",
     "filters": "the constant, with or without a literal",
     "table": "one of our constants, in Connection.listen",
