@@ -103,7 +103,7 @@ class TestPage:
         assert [state.key for state in page.states] == [1]
         assert len(page.unnoted) == 1
         unusable = [entry.id for entry in world.outbox() if entry.key is None]
-        world.store.outbox.set_aside(unusable, world.space)
+        world.store.outbox.fail_unusable(unusable, world.space)
         assert world.store.repos.page(None, 9).unnoted == []
 
     def test_goes_on_after_a_row_that_is_gone(self, world: World) -> None:

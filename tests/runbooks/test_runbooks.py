@@ -14,7 +14,7 @@ import pytest
 
 from embed_star.devstack.processes import Child
 from embed_star.devstack.servers import free_port
-from embed_star.produce.producer import LEASE_KEY
+from embed_star.produce.leadership import LEASE_KEY
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.client.connection import Connection
 from tests.support.fleet import Fleet, Tenant

@@ -25,9 +25,14 @@ from embed_star.embed.bisection import Buyer
 from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import MemoryPoisonCounter
 from embed_star.models import Space
-from embed_star.produce.backlog import Backlog, Dispatcher, FlowControl
-from embed_star.produce.producer import Lease, Producer, ProducerTimings
+from embed_star.produce.backlog import Backlog
+from embed_star.produce.flow_control import FlowControl, FlowLimits
+from embed_star.produce.lanes import Lanes
+from embed_star.produce.leadership import Leadership
+from embed_star.produce.notifier import Notifier
+from embed_star.produce.producer import Producer, ProducerTimings
 from embed_star.produce.reconcile import Reconciler
+from embed_star.produce.runs import Dispatcher, RunStarter
 from embed_star.providers.base import Vectors
 from embed_star.shutdown import Shutdown
 from embed_star.store.memory.database import MemoryDatabase
@@ -174,27 +179,37 @@ class MemoryServices:
         self.clock.pass_s(seconds)
 
     def backlog(self, dispatcher: Dispatcher) -> Backlog:
-        settings = self.settings
+        limits = self._flow_limits()
         return Backlog(
-            outbox=self.store.outbox,
-            claims=self.claims,
-            ledger=self.ledger,
-            breaker=self.breaker,
-            dispatcher=dispatcher,
-            space=self.space,
-            space_watch=self.store.space_watch,
+            lanes=Lanes(self.store.outbox, self.space, self.clock),
             flow=FlowControl(
-                batch_rows=settings.batch_size,
-                batch_tokens=settings.batch_max_tokens,
-                text_tokens=settings.text_tokens,
-                chord_batches=settings.chord_batches,
-                max_in_flight_rows=settings.max_in_flight_rows,
-                window_s=settings.in_flight_window_s,
+                ledger=self.ledger,
+                breaker=self.breaker,
+                rate_limiter=self.budget,
+                limits=limits,
+                clock=self.clock,
             ),
-            budget=self.budget,
-            grace=self.grace,
-            clock=self.clock,
-            wall_clock=self.clock,
+            runs=RunStarter(
+                claims=self.claims,
+                ledger=self.ledger,
+                dispatcher=dispatcher,
+                space=self.space,
+                limits=limits,
+                clock=self.clock,
+            ),
+            space_watch=self.store.space_watch,
+            shutdown=self.grace,
+        )
+
+    def _flow_limits(self) -> FlowLimits:
+        settings = self.settings
+        return FlowLimits(
+            batch_rows=settings.batch_size,
+            batch_tokens=settings.batch_max_tokens,
+            text_tokens=settings.text_tokens,
+            chord_batches=settings.chord_batches,
+            max_in_flight_rows=settings.max_in_flight_rows,
+            window_s=settings.in_flight_window_s,
         )
 
     def call(self, *texts: str) -> Vectors:
@@ -211,10 +226,9 @@ class MemoryServices:
         """A producer that no notification wakes but those of the ledger."""
         return Producer(
             backlog=self.backlog(dispatcher),
-            lease=Lease(self.leases, owner, TIMINGS.lease_s),
-            ledger=self.ledger,
+            leadership=Leadership(self.leases, owner, TIMINGS.lease_s),
+            notifier=Notifier(self.ledger, None, poll_s=TIMINGS.poll_s),
             timings=TIMINGS,
-            open_notifier=None,
         )
 
     def _embedder(self) -> Embedder:
@@ -253,8 +267,3 @@ class MemoryServices:
             pauses=pauses,
             sleep=self.sleep,
         )
-
-
-def tick(producer: Producer) -> float:
-    """One look at the backlog; how long to wait after it."""
-    return producer._turn()

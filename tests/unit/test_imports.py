@@ -168,7 +168,7 @@ INTERPOLATED = {
     "_LOCKS": "a constant",
     "_VECTORS": "a constant",
     "_FAILURES": "a constant",
-    "_QUARANTINED": "a constant",
+    "_FAILED": "a constant",
     "RELEASED": "a constant",
     "filters": "the constant, with or without a literal",
     "table": "one of our constants, in Connection.listen",

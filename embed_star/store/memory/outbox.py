@@ -20,7 +20,7 @@ class MemoryOutbox:
             found = self._database.outbox.after([int(lane), after], rows)
         return [_entry(key, record) for key, record in found if key[0] == lane]
 
-    def set_aside(self, ids: Sequence[OutboxId], space: Space) -> None:
+    def fail_unusable(self, ids: Sequence[OutboxId], space: Space) -> None:
         with self._database.transaction:
             for one in ids:
                 record = self._database.outbox.get(list(one))
