@@ -97,7 +97,7 @@ class TestAnnounce:
         assert [entry.key for entry in world.outbox(Lane.FRESH)] == [2]
 
 
-class TestSetAside:
+class TestFailUnusable:
     def test_notes_a_row_whose_key_no_message_carries(self, world: World) -> None:
         world.write(UNUSABLE, full_name="x")
         world.write(1, full_name="x")
