@@ -20,7 +20,7 @@ from tests.support.world import World
 MakePool = Callable[..., Pool]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[ScriptedProvider]:
     with ScriptedProvider("--dimensions", str(DIMENSIONS)) as server:
         yield server

@@ -24,7 +24,7 @@ from tests.support.servers import eventually, find_surreal, is_listening
 PAGES = sorted(path.stem for path in FOLDER.glob("*.md") if path.stem != "README")
 SETTINGS = {"BREAKER_OPEN_S": "2", "MONITORING_HOST": "127.0.0.1", "SWEEP_INTERVAL_S": "2"}
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 OpenBook = Callable[..., "Case"]
 
