@@ -179,17 +179,9 @@ class MemoryServices:
         self.clock.pass_s(seconds)
 
     def backlog(self, dispatcher: Dispatcher) -> Backlog:
-        settings = self.settings
-        limits = FlowLimits(
-            batch_rows=settings.batch_size,
-            batch_tokens=settings.batch_max_tokens,
-            text_tokens=settings.text_tokens,
-            chord_batches=settings.chord_batches,
-            max_in_flight_rows=settings.max_in_flight_rows,
-            window_s=settings.in_flight_window_s,
-        )
+        limits = self._flow_limits()
         return Backlog(
-            lanes=Lanes(self.store.outbox, self.space, wall_clock=self.clock),
+            lanes=Lanes(self.store.outbox, self.space, self.clock),
             flow=FlowControl(
                 ledger=self.ledger,
                 breaker=self.breaker,
@@ -207,6 +199,17 @@ class MemoryServices:
             ),
             space_watch=self.store.space_watch,
             shutdown=self.grace,
+        )
+
+    def _flow_limits(self) -> FlowLimits:
+        settings = self.settings
+        return FlowLimits(
+            batch_rows=settings.batch_size,
+            batch_tokens=settings.batch_max_tokens,
+            text_tokens=settings.text_tokens,
+            chord_batches=settings.chord_batches,
+            max_in_flight_rows=settings.max_in_flight_rows,
+            window_s=settings.in_flight_window_s,
         )
 
     def call(self, *texts: str) -> Vectors:
@@ -264,8 +267,3 @@ class MemoryServices:
             pauses=pauses,
             sleep=self.sleep,
         )
-
-
-def tick(producer: Producer) -> float:
-    """One look at the backlog; how long to wait after it."""
-    return producer.tick()
