@@ -60,9 +60,9 @@ class InstrumentedProvider:
         self._emit(ProviderCalled(OK, len(texts), took_s, answer.tokens))
         return answer
 
-    def cut(self) -> None:
-        """See `Provider.cut`."""
-        self._provider.cut()
+    def abort(self) -> None:
+        """See `Provider.abort`."""
+        self._provider.abort()
 
     def close(self) -> None:
         """See `Provider.close`."""

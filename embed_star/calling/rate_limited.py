@@ -70,9 +70,9 @@ class RateLimitedProvider:
             self._budget.pause(answer.quota_pause_s)
         return answer
 
-    def cut(self) -> None:
-        """See `Provider.cut`."""
-        self._provider.cut()
+    def abort(self) -> None:
+        """See `Provider.abort`."""
+        self._provider.abort()
 
     def close(self) -> None:
         """See `Provider.close`."""

@@ -203,10 +203,10 @@ class Services(Calling):
             else:
                 return
 
-    def cut_calls(self) -> None:
+    def abort_calls(self) -> None:
         """Break off all calls to the provider, for the end of this process."""
         if "provider" in self.__dict__:
-            self.provider.cut()
+            self.provider.abort()
 
     def close(self) -> None:
         """Close what was opened."""

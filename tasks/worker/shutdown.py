@@ -50,7 +50,7 @@ def connect(app: Celery) -> None:
         # Blocked in all threads, and waited for in one of them: a handler would have to
         # wait for the main thread, which is in the middle of a task.
         signal.pthread_sigmask(signal.SIG_BLOCK, {BEGIN, OVER})
-        services.grace.watch(on_over=services.cut_calls)
+        services.grace.watch(on_over=services.abort_calls)
         threading.Thread(target=_obey, args=(services.grace,), daemon=True).start()
 
     signals.worker_process_init.connect(listen, weak=False)
@@ -89,7 +89,7 @@ class Stopping(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no 
             # By the kernel, should Python itself hang at its end. Its default is to kill.
             signal.setitimer(signal.ITIMER_REAL, end_s + 1.2 * _RESTORE_S)
             _tell(worker, OVER)
-            services.cut_calls()
+            services.abort_calls()
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, stop)
