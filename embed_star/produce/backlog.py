@@ -14,16 +14,15 @@ import structlog
 
 from embed_star.calling.breaker.breaker import Breaker, Phase
 from embed_star.calling.rate_limit.rate_limiter import RateLimiter
-from embed_star.claims.redis_locks import LockLayer
+from embed_star.claims.claims import Claims
 from embed_star.coordination.in_flight import InFlightLedger, RunCounts
 from embed_star.embed import text
 from embed_star.embed.batching import batches
 from embed_star.errors import RedisUnavailable
-from embed_star.events import Emit, RowsContended, RunDispatched, ignore_event
-from embed_star.models import Batch, Key, Lane, Pending, Space
+from embed_star.events import Emit, RunDispatched, ignore_event
+from embed_star.models import Batch, Lane, Pending, Space
 from embed_star.shutdown import Shutdown
 from embed_star.store.tables import outbox as outbox_store
-from embed_star.store.tables.locks import LockTable
 from embed_star.store.tables.outbox import Outbox
 from embed_star.store.tables.space_watch import SpaceWatch
 
@@ -59,7 +58,6 @@ class FlowControl:
     max_in_flight_rows: int
     window_s: float
     """Rows waiting in the queue are at most what the fleet does in this time."""
-    lock_ttl_s: float
     limit_rows_s: float = math.inf
     """Rows a second that the provider's rate limit lets through, in full batches."""
 
@@ -116,8 +114,7 @@ class Backlog:
         self,
         *,
         outbox: Outbox,
-        locks: LockLayer,
-        lock_table: LockTable,
+        claims: Claims,
         ledger: InFlightLedger,
         breaker: Breaker,
         dispatcher: Dispatcher,
@@ -131,8 +128,7 @@ class Backlog:
         emit: Emit = ignore_event,
     ) -> None:
         self._outbox = outbox
-        self._locks = locks
-        self._lock_table = lock_table
+        self._claims = claims
         self._ledger = ledger
         self._breaker = breaker
         self._dispatcher = dispatcher
@@ -147,8 +143,6 @@ class Backlog:
         self._wall_clock = wall_clock
         self._after = dict.fromkeys(Lane, "")
         self._paused = False  # the provider, at the last look
-        self._unsure: list[tuple[Sequence[Key], str, float]] = []
-        """Rows, run and end of claims whose answer was lost: locks that may be for nobody."""
 
     def rewind(self) -> None:
         """Read both lanes from their beginning again.
@@ -173,7 +167,8 @@ class Backlog:
         then is given back, or ends with its locks.
         """
         counts = self._ledger.counts()
-        self._release_unsure()
+        while self._claims.release_unsure():
+            self.rewind()
         if self.is_retired():
             return Turn(0, counts.in_flight)
         rate = self._throughput.update(counts.finished_total)
@@ -253,7 +248,7 @@ class Backlog:
             )
         ]
         try:
-            self._ledger.begin(run_id, len(won), 2 * self._flow.lock_ttl_s)
+            self._ledger.begin(run_id, len(won), 2 * self._claims.ttl_s)
             self._dispatcher.dispatch(made, lane)
         except BaseException:
             self._give_back(won, run_id)
@@ -273,59 +268,14 @@ class Backlog:
         return min(row.size // text.BYTES_PER_TOKEN + 1, self._flow.text_tokens)
 
     def _claim(self, rows: Sequence[Pending], run_id: str) -> list[Pending]:
-        """Those of `rows` won in both layers. The database's layer is the one that counts.
-
-        Raises RedisUnavailable, nothing claimed in the database: nothing could be enqueued.
-        """
-        ttl_s = self._flow.lock_ttl_s
-        keys = [row.key for row in rows]
-        try:
-            first = self._locks.acquire(keys, run_id, ttl_s)
-        except BaseException:
-            self._unsure.append((keys, run_id, self._clock() + ttl_s))
-            raise
-        maybe = [row for row, mine in zip(rows, first, strict=True) if mine]
-        if len(maybe) < len(rows):
-            self._emit(RowsContended("redis", len(rows) - len(maybe)))
-        if not maybe:
-            return []
-        try:
-            second = self._lock_table.acquire([row.key for row in maybe], run_id, ttl_s)
-        except BaseException:
-            self._unsure.append(([row.key for row in maybe], run_id, self._clock() + ttl_s))
-            self._release_redis(maybe, run_id)
-            raise
-        lost = [row for row, mine in zip(maybe, second, strict=True) if not mine]
-        if lost:
-            self._emit(RowsContended("surrealdb", len(lost)))
-            self._release_redis(lost, run_id)
-        return [row for row, mine in zip(maybe, second, strict=True) if mine]
+        won = self._claims.claim([row.key for row in rows], run_id)
+        return [row for row, mine in zip(rows, won, strict=True) if mine]
 
     def _give_back(self, rows: Sequence[Pending], run_id: str) -> None:
         # If the run was enqueued all the same, its tasks find the locks gone.
-        keys = [row.key for row in rows]
-        with suppress(Exception):
-            self._lock_table.release(keys, run_id)
         with suppress(RedisUnavailable):  # each call may take its whole time-out
-            self._locks.release(keys, run_id)
+            self._claims.release([row.key for row in rows], run_id)
             self._ledger.finish(run_id, {})
-
-    def _release_unsure(self) -> None:
-        """Let go of what may have been claimed. Raises RedisUnavailable and StoreUnavailable.
-
-        Otherwise such rows would be locked against their own claimer until the locks end.
-        """
-        while self._unsure:
-            keys, run_id, until = self._unsure[-1]
-            if self._clock() < until:
-                self._lock_table.release(keys, run_id)
-                self._locks.release(keys, run_id)
-            self._unsure.pop()
-            self.rewind()
-
-    def _release_redis(self, rows: Sequence[Pending], run_id: str) -> None:
-        with suppress(RedisUnavailable):
-            self._locks.release([row.key for row in rows], run_id)
 
 
 def _slices(rows: Sequence[Pending], size: int) -> Iterator[Sequence[Pending]]:

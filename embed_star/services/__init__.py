@@ -16,9 +16,10 @@ import structlog
 
 from embed_star.backup.restoring import Restorer
 from embed_star.backup.saving import Saver
+from embed_star.claims.claims import Claims
 from embed_star.coordination import client
 from embed_star.embed.bisection import Buyer
-from embed_star.embed.embedder import Embedder, Limits, Storer
+from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import PoisonCounter
 from embed_star.errors import RedisUnavailable, TransientError
 from embed_star.produce.backlog import Backlog, Dispatcher, FlowControl
@@ -29,6 +30,7 @@ from embed_star.services.store import Store
 from embed_star.settings import Settings
 from embed_star.store.tables.orphans import Orphans
 from embed_star.store.tables.records import Records
+from embed_star.write.storer import Storer
 
 log = structlog.get_logger(__name__)
 
@@ -43,21 +45,28 @@ class Services(Calling):
     """
 
     @cached_property
+    def claims(self) -> Claims:
+        settings = self.settings
+        return Claims(
+            self.locks,
+            self.store.locks,
+            ttl_s=settings.lock_ttl_s,
+            renew_before_s=call_s_of(settings) + 1.0,
+            emit=self.emit,
+        )
+
+    @cached_property
     def embedder(self) -> Embedder:
         settings = self.settings
         return Embedder(
             repos=self.store.repos,
-            locks=self.locks,
-            lock_table=self.store.locks,
+            claims=self.claims,
             ledger=self.ledger,
             cache=self.cache,
             buyer=self.make_buyer(),
             space_watch=self.store.space_watch,
-            space=self.space,
             limits=Limits(
                 text_max_tokens=settings.text_tokens,
-                call_s=call_s_of(settings),
-                lock_ttl_s=settings.lock_ttl_s,
                 defer_max_s=settings.defer_max_s,
                 redelivered_s=settings.visibility_timeout_s,
             ),
@@ -88,8 +97,7 @@ class Services(Calling):
     def storer(self) -> Storer:
         return Storer(
             vectors=self.store.vectors,
-            locks=self.locks,
-            lock_table=self.store.locks,
+            claims=self.claims,
             ledger=self.ledger,
             cache=self.cache,
             space=self.space,
@@ -113,8 +121,7 @@ class Services(Calling):
         settings = self.settings
         return Backlog(
             outbox=self.store.outbox,
-            locks=self.locks,
-            lock_table=self.store.locks,
+            claims=self.claims,
             ledger=self.ledger,
             breaker=self.breaker,
             dispatcher=dispatcher,
@@ -127,7 +134,6 @@ class Services(Calling):
                 chord_batches=settings.chord_batches,
                 max_in_flight_rows=settings.max_in_flight_rows,
                 window_s=settings.in_flight_window_s,
-                lock_ttl_s=settings.lock_ttl_s,
                 limit_rows_s=self.rate_limits.requests_s * settings.batch_size,
             ),
             budget=self.budget,

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from embed_star.claims.redis_locks import MemoryLocks, RedisLocks
+from embed_star.claims.claims import Claims
+from embed_star.claims.memory import MemoryLocks
+from embed_star.claims.redis_locks import LockLayer, RedisLocks
 from embed_star.coordination import client as connection
 from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.models import Key, Lane, Status
@@ -138,7 +140,7 @@ class TestGivingBack:
         world.write_many(3)
         lost = Services(world.settings.model_copy(update={"db_url": "ws://127.0.0.1:1"}))
         recorder = Recorder()
-        backlog = _backlog(world, recorder, lock_table=lost.store.locks)
+        backlog = _backlog(world, recorder, records=lost.store.locks)
         with pytest.raises(StoreUnavailable):
             backlog.dispatch()
         assert recorder.runs == []
@@ -169,8 +171,8 @@ class TestGivingBack:
         ]
         services, recorder = world.services, Recorder()
         deaf = {
-            "redis": {"locks": DeafRedis(services.redis, services.redis_prefix)},
-            "database": {"lock_table": DeafTable(world.store.database)},
+            "redis": {"redis": DeafRedis(services.redis, services.redis_prefix)},
+            "database": {"records": DeafTable(world.store.database)},
         }[layer]
         backlog = _backlog(world, recorder, **deaf)
         world.write_many(5)
@@ -184,7 +186,7 @@ class TestRewind:
     def test_finds_rows_whose_locks_ended(self, make_world: MakeWorld) -> None:
         world = make_world()
         world.write_many(5)
-        short = _backlog(world, lost := Recorder(), lock_ttl_s=0.2)
+        short = _backlog(world, lost := Recorder(), ttl_s=0.2)
         assert short.dispatch().dispatched == 5  # and nobody works on it
         assert short.dispatch().dispatched == 0
         backlog, recorder = world.backlog()
@@ -247,16 +249,22 @@ def _unheard(answer: list[bool], lost: list[Exception]) -> list[bool]:
 
 
 def _backlog(world: World, recorder: Recorder, **changes: Any) -> Backlog:
-    """As `Services.backlog` makes it, with parts of it exchanged."""
+    """As `Services.backlog` makes it, with a layer of locks, the clock or the TTL exchanged."""
     backlog = world.services.backlog(recorder)
-    if "lock_ttl_s" in changes:
-        settings = world.settings.model_copy(update=changes)
-        return Services(settings).backlog(recorder)
-    for name, part in changes.items():
-        setattr(backlog, f"_{name}", part)
+    if wall_clock := changes.pop("wall_clock", None):
+        backlog._wall_clock = wall_clock
+    if changes:
+        services = world.services
+        defaults = {
+            "redis": services.locks,
+            "records": services.store.locks,
+            "ttl_s": services.claims.ttl_s,
+            "renew_before_s": services.claims.renew_before_s,
+        }
+        backlog._claims = Claims(**(defaults | changes))
     return backlog
 
 
-def _with_locks(world: World, locks: RedisLocks) -> tuple[Backlog, Recorder]:
+def _with_locks(world: World, locks: LockLayer) -> tuple[Backlog, Recorder]:
     recorder = Recorder()
-    return _backlog(world, recorder, locks=locks), recorder
+    return _backlog(world, recorder, redis=locks), recorder

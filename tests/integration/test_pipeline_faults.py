@@ -10,6 +10,7 @@ import pytest
 
 from embed_star.calling.breaker.breaker import NeverOpen
 from embed_star.calling.gateway import ProviderGateway
+from embed_star.claims.claims import Claims
 from embed_star.embed.bisection import Buyer
 from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import PoisonCounter
@@ -122,8 +123,9 @@ def make_embedder(
     services = world.services
     return Embedder(
         repos=services.store.repos,
-        locks=services.locks,
-        lock_table=lock_table,
+        claims=Claims(
+            services.locks, lock_table, ttl_s=45.0, renew_before_s=call_s + 1.0, clock=clock
+        ),
         ledger=services.ledger,
         cache=services.cache,
         buyer=Buyer(
@@ -143,10 +145,8 @@ def make_embedder(
             most_s=1000.0,
             clock=clock,
         ),
-        space=services.space,
         space_watch=services.store.space_watch,
-        limits=Limits(1000, call_s=call_s, lock_ttl_s=45.0, defer_max_s=30.0, redelivered_s=600.0),
-        clock=clock,
+        limits=Limits(1000, defer_max_s=30.0, redelivered_s=600.0),
     )
 
 

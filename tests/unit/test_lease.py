@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from embed_star.claims.redis_locks import MemoryLocks
+from embed_star.claims.memory import MemoryLocks
 from embed_star.produce.producer import LEASE_KEY, Lease
 
 

@@ -21,7 +21,7 @@ class LockTable:
     """Locks by repo key, with fixed ids: two claimers write the same key, one loses.
 
     Expiry is judged by the database's clock alone. The methods are those of
-    `guards.locks.LockLayer`.
+    `claims.claims.LockRecords`.
     """
 
     def __init__(self, database: Database) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from embed_star.errors import AnotherSpace
 from embed_star.models import Space
 from embed_star.store.client.codec import record
 from embed_star.store.client.pool import Database
@@ -44,6 +45,18 @@ class SpaceWatch:
         self._asked = now
         self._note(states != ["active"])
         return self._retired
+
+    def is_over(self, space: str) -> bool:
+        """Whether nobody needs work of `space` any more, since it is retired.
+
+        Raises AnotherSpace when it is this process' space that is: the work is for others.
+        Raises StoreUnavailable.
+        """
+        other = space != self._space.name
+        retired = self.is_retired(at_once=other)
+        if retired and other:
+            raise AnotherSpace(f"the message is of the space {space}, and this worker's is retired")
+        return retired or other
 
     def _note(self, retired: bool) -> None:
         was, self._retired = self._retired, retired
