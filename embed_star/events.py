@@ -22,7 +22,7 @@ class ProviderCalled:
     """One call to the provider itself, without the wait for its slot."""
 
     outcome: str
-    """`ok`, or what went wrong: see `providers.measured`."""
+    """`ok`, or what went wrong: see `calling.call_outcomes`."""
     texts: int
     seconds: float
     tokens: int | None = None

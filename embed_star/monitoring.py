@@ -167,14 +167,14 @@ def database_facts(services: Services) -> DatabaseFacts:
 def redis_facts(services: Services) -> RedisFacts:
     """Raises RedisUnavailable, also when Redis answers and takes no writes."""
     check_writes(services.redis)
-    runs = services.ledger.counts()  # the guards below do without Redis, and would not say so
+    runs = services.ledger.counts()
     queues, unacked = services.queues.look()
     age_s = runs.oldest_age_s
     return RedisFacts(
         runs=runs,
         run_began_at_s=None if age_s is None else time.time() - age_s,
         breaker=services.breaker.state(),
-        budget=services.budget.state(),
+        budget=services.rate_limiter.state(),
         queues=queues,
         unacked=unacked,
     )

@@ -95,6 +95,14 @@ class VectorCache:
                 pipe.set(self.name(one, self.source), _pack(vector), px=self._ttl_ms)
             pipe.execute()
 
+    def check_writes(self) -> None:
+        """Raise RedisUnavailable unless Redis would keep a vector now.
+
+        A full one, one whose disk is full, and a replica can still be read.
+        """
+        with redis_errors("write the cache"):
+            self._client.set(f"{self._space[:-1]}.written", b"", px=1000)  # no vector's name
+
     def _held(self, hashes: Iterable[str]) -> dict[str, Vector]:
         found: dict[str, Vector] = {}
         with self._lock:

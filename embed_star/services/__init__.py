@@ -18,7 +18,7 @@ from embed_star.backup.restoring import Restorer
 from embed_star.backup.saving import Saver
 from embed_star.claims.claims import Claims
 from embed_star.coordination import client
-from embed_star.embed.bisection import Buyer
+from embed_star.embed.bisection import Bisector
 from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import PoisonCounter
 from embed_star.errors import RedisUnavailable, TransientError
@@ -63,7 +63,7 @@ class Services(Calling):
             claims=self.claims,
             ledger=self.ledger,
             cache=self.cache,
-            buyer=self.make_buyer(),
+            bisector=self.make_bisector(),
             space_watch=self.store.space_watch,
             limits=Limits(
                 text_max_tokens=settings.text_tokens,
@@ -77,10 +77,10 @@ class Services(Calling):
         server = f"{self.space.name}:{self.endpoint}"
         return PoisonCounter(self.redis, self.redis_prefix, server, "throttled")
 
-    def make_buyer(self, clock: Callable[[], float] = time.monotonic) -> Buyer:
-        """What gets vectors from the provider into the cache."""
-        return Buyer(
-            calls=self.calls,
+    def make_bisector(self, clock: Callable[[], float] = time.monotonic) -> Bisector:
+        """Gets vectors from the provider into the cache."""
+        return Bisector(
+            gateway=self.gateway,
             cache=self.cache,
             validator=self.validator,
             suspects=PoisonCounter(
@@ -109,10 +109,9 @@ class Services(Calling):
     def search(self) -> Search:
         return Search(
             vectors=self.store.vectors,
-            provider=self.rate_limited_provider(reserved=True),
+            gateway=self.gateway,
             cache=self.cache,
             validator=self.validator,
-            canary=self.canary,
             max_tokens=self.settings.text_tokens,
         )
 
@@ -136,7 +135,7 @@ class Services(Calling):
                 window_s=settings.in_flight_window_s,
                 limit_rows_s=self.rate_limits.requests_s * settings.batch_size,
             ),
-            budget=self.budget,
+            budget=self.rate_limiter,
             emit=self.emit,
             grace=self.grace,
         )
@@ -211,8 +210,8 @@ class Services(Calling):
 
     def abort_calls(self) -> None:
         """Break off all calls to the provider, for the end of this process."""
-        if "provider" in self.__dict__:
-            self.provider.abort()
+        if "gateway" in self.__dict__:
+            self.gateway.abort()
 
     def close(self) -> None:
         """Close what was opened."""
