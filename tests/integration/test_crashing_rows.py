@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from embed_star.calling.blame import ALONE_MAX
 from embed_star.calling.breaker.breaker import Phase, Thresholds
 from embed_star.calling.breaker.memory import MemoryBreaker
-from embed_star.calling.gateway import ALONE_MAX, PROBE_TEXT
+from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.errors import (
     EmbedStarError,
     ProviderProtocolError,

@@ -16,8 +16,8 @@ def test_each_code_in_the_sources_has_words_and_a_place_in_the_docs() -> None:
     sources = {
         "calling/validation.py": r'reasons\[.*\] = "(\w+)"',
         "embed/bisection.py": r'"(rejected|too_long)"',
-        "embed/embedder.py": r'"(empty_text|unreadable)"',
-        "calling/gateway.py": r'"(\w+_(?:provider|answer))"',
+        "embed/work.py": r'"(empty_text|unreadable)"',
+        "calling/blame.py": r'"(\w+_(?:provider|answer))"',
         "store/tables/outbox.py": r"reason = '(\w+)'",
     }
     given: set[str] = set()
