@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -12,7 +11,7 @@ from structlog.testing import capture_logs
 
 from embed_star.devstack.servers import LocalServers, ServerOptions
 from embed_star.errors import RedisUnavailable
-from embed_star.models import Status
+from embed_star.models import Batch, Status
 from tests.conftest import MakeWorld
 from tests.support.world import World
 
@@ -54,12 +53,12 @@ def during_first_call(world: World, act: Callable[[], None]) -> None:
     world.provider.during = during
 
 
-def several_calls(make_world: MakeWorld, **changes: Any) -> World:
-    """A batch of `ROWS` texts is a call for each."""
-    world = make_world(**{**REMOTE, "batch_max_tokens": 50, **changes})
+def several_calls(make_world: MakeWorld, redis_url: str) -> tuple[World, Batch]:
+    """A batch, and a world in which each of its `ROWS` texts is a call."""
+    producer = make_world(**REMOTE, redis_url=redis_url)
     for key in range(ROWS):
-        world.write(key, full_name="x" * 120 + str(key))
-    return world
+        producer.write(key, full_name="x" * 120 + str(key))
+    return make_world(**REMOTE, redis_url=redis_url, batch_max_tokens=50), producer.claim()
 
 
 class TestAway:
@@ -105,8 +104,7 @@ class TestAway:
     def test_from_the_middle_of_a_batch_on_no_call_is_begun(
         self, make_world: MakeWorld, own: LocalServers
     ) -> None:
-        world = several_calls(make_world, redis_url=own.redis_url)
-        batch = world.claim()
+        world, batch = several_calls(make_world, own.redis_url)
         during_first_call(world, lambda: own.stop_server("redis", grace_s=0))
         with pytest.raises(RedisUnavailable):
             world.embed(batch, final=False)
@@ -166,8 +164,7 @@ class TestFull:
     def test_from_the_middle_of_a_batch_on_no_call_is_begun(
         self, make_world: MakeWorld, own: LocalServers
     ) -> None:
-        world = several_calls(make_world, redis_url=own.redis_url)
-        batch = world.claim()
+        world, batch = several_calls(make_world, own.redis_url)
         during_first_call(world, lambda: limit_memory(own.redis_url, "1"))
         for _ in range(2):
             with pytest.raises(RedisUnavailable, match="out of memory"):
