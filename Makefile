@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test faults faults-report tools lint bench load check-quality check-deploy runbooks secrets pin-images lock clean
+.PHONY: help demo test faults faults-report tools lint bench load pictures check-quality check-deploy runbooks secrets pin-images lock clean
 
 help:
 	@echo "make demo   the whole way on example data: no Docker, no key"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  throughput and latency, on this machine"
 	@echo "make load   rows at a steady rate for two minutes; a table and a picture"
+	@echo "make pictures       draw the diagrams of docs/ from their texts"
 	@echo "make check-quality  is the search as good as it was?"
 	@echo "make check-deploy   image, Compose, Kubernetes, rules, dashboards"
 	@echo "make runbooks       the commands of each runbook, typed on a real stack"
@@ -64,6 +65,9 @@ bench: $(STAMP)
 
 load: $(STAMP)
 	@$(BIN)/python -m bench load
+
+pictures: $(STAMP)
+	@$(BIN)/python docs/pictures/draw.py
 
 check-quality: $(STAMP)
 	@$(BIN)/python -m bench quality --check

@@ -87,12 +87,12 @@ class TestAcquire:
         layer.acquire(["a", "b"], "two", LONG_S)
         assert layer.extend(["a", "b"], "two", LONG_S) == [False, True]
 
-    def test_nothing_asked(self, layer: LockLayer) -> None:
+    def test_no_keys_are_no_error(self, layer: LockLayer) -> None:
         assert layer.acquire([], "one", LONG_S) == []
         assert layer.extend([], "one", LONG_S) == []
         layer.release([], "one")
 
-    def test_every_type_of_key(self, layer: LockLayer) -> None:
+    def test_every_type_of_key_can_be_locked(self, layer: LockLayer) -> None:
         for key in KEYS:
             assert layer.acquire([key], "one", LONG_S) == [True], key
             assert layer.acquire([key], "two", LONG_S) == [False], key
@@ -204,5 +204,5 @@ class TestTheTable:
         assert table.held(["live"], "two") == [True]
 
 
-def test_key_text_is_what_tells_keys_apart() -> None:
+def test_different_keys_have_different_texts() -> None:
     assert len({key_text(key) for key in KEYS}) == len(KEYS)

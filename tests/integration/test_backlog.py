@@ -13,7 +13,7 @@ from tests.support.world import World
 
 
 class TestCutting:
-    def test_batches_by_rows_runs_by_batches(self, make_world: MakeWorld) -> None:
+    def test_batches_are_cut_by_rows_and_runs_by_batches(self, make_world: MakeWorld) -> None:
         world = make_world(batch_size=4, chord_batches=3)
         world.write_many(30)
         backlog, recorder = world.backlog()
@@ -22,7 +22,7 @@ class TestCutting:
         assert sizes == [[4, 4, 4], [4, 4, 4], [4, 2]]
         assert sorted(recorder.keys) == sorted(map(str, range(30)))
 
-    def test_batches_by_tokens(self, make_world: MakeWorld) -> None:
+    def test_batches_are_cut_by_tokens(self, make_world: MakeWorld) -> None:
         world = make_world(batch_size=100, batch_max_tokens=100)
         for key in range(6):
             world.write(key, full_name="x" * 120)
@@ -67,7 +67,7 @@ class TestCutting:
         assert world.provider.paid == {"a2": 1, "b": 1}
         world.assert_current()
 
-    def test_nothing_pending(self, world: World) -> None:
+    def test_an_empty_outbox_dispatches_nothing(self, world: World) -> None:
         backlog, recorder = world.backlog()
         assert backlog.dispatch() == Turn(0, 0)
         assert recorder.runs == []

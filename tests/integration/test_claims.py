@@ -41,7 +41,7 @@ class TestNothingGoesTwice:
         assert backlog.dispatch().dispatched == 0
         assert len(recorder.runs) == 1
 
-    def test_two_backlogs_at_once(self, make_world: MakeWorld) -> None:
+    def test_two_backlogs_at_once_claim_each_row_once(self, make_world: MakeWorld) -> None:
         one, two = make_world(batch_size=7), make_world(batch_size=7)
         one.write_many(200)
         start = threading.Barrier(2)
@@ -62,7 +62,7 @@ class TestNothingGoesTwice:
         backlog.dispatch()
         assert sorted(dispatched + recorder.keys) == sorted(keys(*range(200)))
 
-    def test_redis_is_wiped_in_between(self, make_world: MakeWorld) -> None:
+    def test_a_redis_wiped_in_between_makes_no_second_run(self, make_world: MakeWorld) -> None:
         world = make_world(max_in_flight_rows=1000)
         world.write_many(20)
         backlog, recorder = world.backlog()
@@ -107,7 +107,7 @@ class TestNothingGoesTwice:
 
 class TestGivingBack:
     @pytest.mark.parametrize("error", [RedisUnavailable("gone"), RuntimeError("boom")], ids=repr)
-    def test_a_dispatch_that_fails(self, world: World, error: Exception) -> None:
+    def test_a_dispatch_that_fails_releases_its_rows(self, world: World, error: Exception) -> None:
         world.write_many(5)
         backlog, recorder = world.backlog()
         recorder.errors = [error]
@@ -118,7 +118,9 @@ class TestGivingBack:
         assert backlog.dispatch().dispatched == 5  # at once, from where it stood
         assert sorted(recorder.keys) == keys(*range(5))
 
-    def test_a_dispatch_that_failed_and_was_enqueued_all_the_same(self, world: World) -> None:
+    def test_a_dispatch_that_failed_and_was_enqueued_all_the_same_is_not_paid_twice(
+        self, world: World
+    ) -> None:
         world.write_many(3)
         backlog, recorder = world.backlog()
 
@@ -136,7 +138,7 @@ class TestGivingBack:
         assert max(world.provider.paid.values()) == 1
         world.assert_current()
 
-    def test_a_claim_that_loses_the_database(self, world: World) -> None:
+    def test_a_claim_that_loses_the_database_is_released_in_redis(self, world: World) -> None:
         world.write_many(3)
         lost = Services(world.settings.model_copy(update={"db_url": "ws://127.0.0.1:1"}))
         recorder = Recorder()
@@ -155,7 +157,7 @@ class TestGivingBack:
         assert (recorder.runs, world.locks()) == ([], {})
 
     @pytest.mark.parametrize("layer", ["redis", "database"])
-    def test_a_claim_whose_answer_was_lost(self, world: World, layer: str) -> None:
+    def test_a_claim_whose_answer_was_lost_is_released(self, world: World, layer: str) -> None:
         """The rows are locked for a run that there is not: free at the next look."""
 
         class DeafTable(LockTable):

@@ -238,7 +238,7 @@ class TestTheWayBack:
         with world.services.gateway.embed(["x"], Seen()):
             assert seen == [0, 1, 2]
 
-    def test_whoever_else_asks_is_told(self, world: World) -> None:
+    def test_a_call_while_paused_is_refused(self, world: World) -> None:
         open_it(world)
         with (
             pytest.raises(ProviderPaused, match="paused"),

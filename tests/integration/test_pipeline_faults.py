@@ -51,7 +51,9 @@ LASTING = [ProviderAuthError("401"), ProviderConfigError("404"), ProviderProtoco
 
 class TestAProviderAtFault:
     @pytest.mark.parametrize("error", TRANSIENT, ids=repr)
-    def test_for_a_while(self, world: World, error: EmbedStarError) -> None:
+    def test_for_a_while_defers_the_rows_and_keeps_their_locks(
+        self, world: World, error: EmbedStarError
+    ) -> None:
         world.write_many(3)
         batch = world.claim()
         world.provider.down = error
@@ -64,7 +66,7 @@ class TestAProviderAtFault:
         assert world.carry_out(batch) == {Status.EMBEDDED: 3}  # the locks were kept
         world.assert_current()
 
-    def test_that_asks_for_a_short_pause(self, world: World) -> None:
+    def test_that_asks_for_a_short_pause_is_retried_after_it(self, world: World) -> None:
         """Whichever attempt it is: a wait is no failure, and the locks outlast it."""
         world.write_many(3)
         batch = world.claim()
@@ -75,7 +77,7 @@ class TestAProviderAtFault:
         assert world.failures() == {}
         assert world.services.rate_limiter.state().paused_s > 2.0  # for everybody
 
-    def test_that_asks_for_a_long_one(self, world: World) -> None:
+    def test_that_asks_for_a_long_pause_defers_the_rows(self, world: World) -> None:
         world.write_many(3)
         batch = world.claim()
         world.provider.errors = [ProviderThrottled("429", 3600.0)]
@@ -87,7 +89,9 @@ class TestAProviderAtFault:
         assert backlog.dispatch().dispatched == 0  # until it is over
 
     @pytest.mark.parametrize("error", LASTING, ids=repr)
-    def test_until_somebody_does_something(self, world: World, error: EmbedStarError) -> None:
+    def test_for_good_defers_the_rows_without_a_retry(
+        self, world: World, error: EmbedStarError
+    ) -> None:
         world.write_many(3)
         batch = world.claim()
         world.provider.down = error
@@ -196,7 +200,7 @@ class TestLocksDuringCalls:
     def test_short_calls_need_no_extension(self, world: World, clock: Clock) -> None:
         assert self.embed(world, clock, 0.5) == [False] * 6
 
-    def test_long_ones_do(self, world: World, clock: Clock) -> None:
+    def test_long_calls_extend_the_locks_before_each(self, world: World, clock: Clock) -> None:
         assert self.embed(world, clock, 20.0) == [False] + [True] * 5
 
     def test_an_extension_is_good_for_the_calls_after_it(self, world: World, clock: Clock) -> None:
@@ -246,7 +250,7 @@ class TestLocksThatEndBeforeTheCall:
         assert found == [Status.LOST] * 3 + [Status.EMBEDDED]
         assert world.provider.calls == [(world.text_of(full_name="owner/name3"),)]
 
-    def test_none_is_left(self, world: World) -> None:
+    def test_without_a_lock_left_nothing_is_paid(self, world: World) -> None:
         world.write_many(2)
         assert self.embed(world, [0, 1], []) == [Status.LOST] * 2
         assert world.provider.calls == []
@@ -261,7 +265,7 @@ class TestLocksThatEndBeforeTheCall:
 
 
 class TestOutages:
-    def test_of_the_cache_before_paying(self, make_world: MakeWorld) -> None:
+    def test_of_the_cache_ends_a_batch_before_it_is_paid(self, make_world: MakeWorld) -> None:
         world = make_world()
         world.write_many(2)
         batch = world.claim()
@@ -272,7 +276,9 @@ class TestOutages:
         assert world.carry_out(batch) == {Status.EMBEDDED: 2}
         world.assert_current()
 
-    def test_of_the_cache_between_the_tasks(self, make_world: MakeWorld) -> None:
+    def test_of_the_cache_between_the_tasks_keeps_what_was_paid(
+        self, make_world: MakeWorld
+    ) -> None:
         world = make_world()
         world.write_many(2)
         batch = world.claim()
@@ -283,7 +289,7 @@ class TestOutages:
         assert world.save(batch, outcomes) == {Status.EMBEDDED: 2}
         world.assert_current()
 
-    def test_of_redis_after_the_write(self, make_world: MakeWorld) -> None:
+    def test_of_redis_after_the_write_costs_nothing(self, make_world: MakeWorld) -> None:
         world = make_world()
         world.write_many(2)
         batch = world.claim()
@@ -294,7 +300,7 @@ class TestOutages:
         assert cut_off.save(batch, outcomes) == {Status.EMBEDDED: 2}
         world.assert_current()
 
-    def test_of_the_database(self, make_world: MakeWorld) -> None:
+    def test_of_the_database_costs_nothing(self, make_world: MakeWorld) -> None:
         world = make_world()
         world.write_many(2)
         batch = world.claim()

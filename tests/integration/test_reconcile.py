@@ -89,7 +89,7 @@ class TestFinds:
         new.assert_current()
         assert len(old.vectors()) == 3  # they stay until somebody decides
 
-    def test_an_empty_text(self, world: World) -> None:
+    def test_an_empty_text_once(self, world: World) -> None:
         with world.unannounced():
             world.write(1, full_name="")
         assert walk(world).found == 1
@@ -280,7 +280,7 @@ class TestTheWalk:
         assert max(world.provider.paid.values()) == 1
         world.assert_current()
 
-    def test_when_it_is_due(self, world: World) -> None:
+    def test_is_due_until_one_is_complete(self, world: World) -> None:
         reconciler = world.services.reconciler
         assert reconciler.due(3600.0)  # there never was one
         progress = reconciler.begin()

@@ -237,7 +237,7 @@ def test_the_bundled_redis_server_serves(data_dir: Path, tmp_path: Path) -> None
         assert client.config_get("appendonly") == {"appendonly": "yes"}
 
 
-def test_which_database_is_chosen(tmp_path: Path) -> None:
+def test_the_database_is_chosen_by_what_is_there(tmp_path: Path) -> None:
     program, data = tmp_path / "bin" / "surreal", DataDir(tmp_path / "data")
     program.parent.mkdir()
     program.touch(mode=0o755)

@@ -37,7 +37,7 @@ def test_one_request_begins_a_second_one_ends_the_grace() -> None:
     assert not steps.ended.is_set()
 
 
-def test_a_grace_that_is_over_ends() -> None:
+def test_work_is_aborted_when_the_grace_is_over() -> None:
     steps = Steps(grace := Shutdown(0.0), 0.0)
     grace.request()
     assert all(event.wait(PROMPT_S) for event in (steps.begun, steps.over, steps.ended))

@@ -53,7 +53,7 @@ def test_is_read_again_only_when_it_is_no_longer_fresh(source: Source) -> None:
     assert source.get() == 2
 
 
-def test_what_was_dear_is_kept_longer(source: Source) -> None:
+def test_a_value_that_took_long_is_kept_longer(source: Source) -> None:
     source.takes_s = 2.0
     assert source.get() == 1
     source.now += 2.0 * WORTH - 0.1

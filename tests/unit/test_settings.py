@@ -261,7 +261,7 @@ class TestSecretFiles:
         (secrets / "DB_PASS").symlink_to("..data/DB_PASS")
         assert load_settings().db_pass.get_secret_value() == "linked"
 
-    def test_come_last(
+    def test_are_read_after_all_other_sources(
         self, secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("db_pass", "db_user", "db_database"):

@@ -21,13 +21,13 @@ def test_one_reading_is_no_rate(pace: Throughput) -> None:
     assert pace.update(1000) == 0.0
 
 
-def test_rows_over_seconds(pace: Throughput, readings: list[float]) -> None:
+def test_the_rate_is_rows_over_seconds(pace: Throughput, readings: list[float]) -> None:
     pace.update(0)
     readings[0] = 2.0
     assert pace.update(100) == 50.0
 
 
-def test_settles_at_what_is_steady(pace: Throughput, readings: list[float]) -> None:
+def test_a_steady_rate_is_found(pace: Throughput, readings: list[float]) -> None:
     pace.update(0)
     for second in range(1, 30):
         readings[0] = float(second)
