@@ -23,12 +23,11 @@ from embed_star.calling.validation import Validator
 from embed_star.coordination.cache import VectorCache
 from embed_star.embed.poison import PoisonCounter
 from embed_star.embed.questions import Item, Mode, Question, grouped, halved, in_two, singly
-from embed_star.embed.refusals import Refusals
+from embed_star.embed.refusals import Refusals, reason_of
 from embed_star.errors import (
     EmbedStarError,
     InputRejected,
     InputSuspected,
-    InputTooLong,
     ProviderThrottled,
     ProviderUnavailable,
     RedisUnavailable,
@@ -49,13 +48,12 @@ one to the next a lock of its row ends."""
 
 @dataclass(frozen=True, slots=True)
 class BisectionResult:
-    """What became of the texts of a batch, by their hashes.
+    """What became of the texts of a batch, by their hashes; the vectors are in the cache.
 
     A text that is in none of the three waits, and is blamed for nothing.
     """
 
     embedded: frozenset[str] = frozenset()
-    """Their vectors are in the cache."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Why each cannot be embedded."""
     put_off: frozenset[str] = frozenset()
@@ -97,8 +95,9 @@ class Bisection:
     """The next one last."""
     _alone: list[Item] = field(default_factory=list)
     """Suspects: asked last, since the provider may break each time."""
-    _slow: set[str] = field(default_factory=set)
+    _slow: AbstractSet[str] = frozenset()
     """Got 429 time after time: asked apart, after the suspects."""
+    _asked_apart: bool = False
     _embedded: set[str] = field(default_factory=set)
     _refusals: Refusals = field(default_factory=Refusals)
     _put_off: set[str] = field(default_factory=set)
@@ -144,23 +143,28 @@ class Bisection:
         self._questions.extend(reversed(questions))
 
     def _next(self) -> Question | None:
-        """What is to be asked now; None when all is said."""
+        """The next question; None when all is said."""
         if not self._questions and self._alone:
             self._push(*(Question([item], Mode.ALONE) for item in self._alone))
             self._alone.clear()
-        if not self._questions and self._slow:
+        if not self._questions and self._slow and not self._asked_apart:
+            self._asked_apart = True
             self._ask_canary()  # a 429 to it is everybody's
             self._push(*self._groups(self._slow, Mode.APART))
-            self._slow.clear()
         if not self._questions:
-            if self._refusals.unproved:
-                self._ask_canary()
+            self._finish()
             return None
         question = self._questions.pop()
         if len(question.items) > self.by.gateway.most_texts:
             self._push(*singly(question))
             question = self._questions.pop()
         return question
+
+    def _finish(self) -> None:
+        if self._refusals.unproved:
+            self._ask_canary()
+        if blamed := self._slow & self._refusals.proved.keys():
+            self.by.throttled.clear(*blamed)
 
     def _succeeded(self, question: Question, vectors: Vectors, bad: dict[str, str]) -> None:
         if question.why and len(question.rest) > 1:
@@ -198,12 +202,12 @@ class Bisection:
             return
         (one,) = question.hashes
         if question.mode is Mode.AGAIN:
-            self._refusals.set_aside(one, _reason_of(why))
+            self._refusals.set_aside(one, reason_of(why))
         elif unsure:
             # The provider may have refused everybody, and just have stopped to.
             self._push(Question(question.items, Mode.AGAIN))
         else:
-            self._refusals.unproved[one] = _reason_of(why)
+            self._refusals.unproved[one] = reason_of(why)
         if question.mode is Mode.ALONE:
             self.by.suspects.clear(one)
 
@@ -294,7 +298,3 @@ class Bisection:
     def _check_time(self) -> None:
         if self.by.clock() > self.until:
             raise ProviderUnavailable("the batch takes too long and goes on later")
-
-
-def _reason_of(error: InputRejected) -> str:
-    return "too_long" if isinstance(error, InputTooLong) else "rejected"

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from embed_star.errors import InputRejected, InputTooLong
+
 log = structlog.get_logger(__name__)
 
 REFUSED_IN_A_ROW = 12
@@ -46,3 +48,8 @@ class Refusals:
         """Blame the text."""
         self.proved[one] = reason
         log.warning("row_set_aside", text_hash=one, reason=reason)
+
+
+def reason_of(error: InputRejected) -> str:
+    """The failure reason of a text that is refused so."""
+    return "too_long" if isinstance(error, InputTooLong) else "rejected"

@@ -194,7 +194,7 @@ def test_a_search_that_takes_too_long_goes_on_in_the_next_attempt(make_world: Ma
             raise
 
     world.provider.during = during
-    world.services.embedder._buyer = world.services.make_buyer(clock=lambda: now_s)
+    world.services.embedder._bisector = world.services.make_bisector(clock=lambda: now_s)
     world.write_many(4)
     world.write(2, full_name="crash")
     batch = world.claim()
