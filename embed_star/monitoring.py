@@ -174,7 +174,7 @@ def redis_facts(services: Services) -> RedisFacts:
         runs=runs,
         run_began_at_s=None if age_s is None else time.time() - age_s,
         breaker=services.breaker.state(),
-        budget=services.rate_limiter.state(),
+        rate_limiter=services.rate_limiter.state(),
         queues=queues,
         unacked=unacked,
     )

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from embed_star.calling.breaker import breaker
 from embed_star.calling.breaker.breaker import Phase
-from embed_star.calling.rate_limit import rate_limiter as budget
+from embed_star.calling.rate_limit import rate_limiter as limits
 from embed_star.coordination.in_flight import RunCounts
 from embed_star.coordination.queues import QueueState
 from embed_star.models import Space
@@ -48,7 +48,7 @@ class RedisFacts:
     run_began_at_s: float | None
     """When the oldest run under way began, seconds since 1970."""
     breaker: breaker.State
-    budget: budget.State
+    rate_limiter: limits.State
     queues: Mapping[str, QueueState]
     unacked: int
 
@@ -57,9 +57,9 @@ def scaling_backlog(database: DatabaseFacts, redis: RedisFacts) -> int:
     """Pending rows that nobody works at, and that more workers would help with."""
     at_the_limit = (
         redis.breaker.phase is not Phase.CLOSED
-        or redis.budget.paused_s > 0
-        or redis.budget.used_share >= USED_UP_SHARE
-        or redis.budget.queue_s >= USED_UP_QUEUE_S
+        or redis.rate_limiter.paused_s > 0
+        or redis.rate_limiter.used_share >= USED_UP_SHARE
+        or redis.rate_limiter.queue_s >= USED_UP_QUEUE_S
     )
     if at_the_limit:
         return 0
@@ -140,8 +140,8 @@ class FleetGauges:
             queued.add_metric((), facts.runs.queued)
             chord.add_metric((), self._age_s(facts.run_began_at_s))
             state.add_metric(model, STATES[facts.breaker.phase])
-            used.add_metric(model, facts.budget.used_share)
-            paused.add_metric(model, facts.budget.paused_s)
+            used.add_metric(model, facts.rate_limiter.used_share)
+            paused.add_metric(model, facts.rate_limiter.paused_s)
             for name, queue in facts.queues.items():
                 messages.add_metric((name,), queue.messages)
                 oldest.add_metric((name,), self._age_s(queue.oldest_at_s))

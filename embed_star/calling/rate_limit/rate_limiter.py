@@ -100,7 +100,7 @@ class Grant:
     delay_s: float
     """Sleep so long before the call; 0: call now."""
     at_s: float
-    """The slot, by the budget's clock."""
+    """The slot, by the rate limiter's clock."""
     cost: Cost
     from_reserve: bool = False
     end_us: int = 0
@@ -119,7 +119,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One look at a budget."""
+    """One look at a rate limiter."""
 
     paused_s: float = 0.0
     queue_s: float = 0.0

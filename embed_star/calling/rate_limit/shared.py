@@ -122,7 +122,7 @@ return reply
 
 
 class RedisRateLimiter:
-    """One budget for the fleet; every method is one Lua call, all time Redis' own.
+    """One rate limiter for the fleet; every method is one Lua call, all time Redis' own.
 
     Raises RedisUnavailable, and what was asked may have been done: at worst a slot stays
     empty. What the client sends again, its answer lost, is booked once. A Redis that
