@@ -28,7 +28,7 @@ from embed_star.observe.process import BeforeScrape, Information, PoolMetrics
 from embed_star.observe.server import MonitoringServer
 from embed_star.services import Services
 from embed_star.settings import Settings
-from embed_star.store.tables.timestamps import SWEPT
+from embed_star.store.tables.checkpoints import SWEPT
 
 
 def producer_pulse(settings: Settings) -> Heartbeat:

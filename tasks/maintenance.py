@@ -9,10 +9,9 @@ import structlog
 from celery import Celery
 
 from embed_star.errors import StoreError, TransientError
-from embed_star.produce.producer import Lease
+from embed_star.produce.leadership import Leadership
 from embed_star.settings import Settings
-from embed_star.store.tables.checkpoints import Phase
-from embed_star.store.tables.timestamps import SWEPT
+from embed_star.store.tables.checkpoints import SWEPT, Phase
 from tasks.base import ServiceTask
 from tasks.dispatch import CeleryDispatcher
 
@@ -44,13 +43,15 @@ def register(app: Celery, settings: Settings) -> None:
         """Clear dead locks; do the producer's work once if no producer leads."""
         services = task.services
         cleared = services.store.locks.sweep(DEAD_LOCK_S)
-        lease = Lease(services.leases, f"sweep:{task.request.id}", settings.leader_lease_s)
+        leadership = Leadership(
+            services.leases, f"sweep:{task.request.id}", settings.leader_lease_s
+        )
         dispatched = 0
-        if lease.hold():
+        if leadership.hold():
             try:
                 dispatched = services.backlog(CeleryDispatcher(app)).dispatch().dispatched
             finally:
-                lease.give_up()
+                leadership.resign()
         services.store.timestamps.set(SWEPT)
         log.info("swept", cleared_locks=cleared, dispatched=dispatched)
 

@@ -17,7 +17,9 @@ from embed_star.errors import ShuttingDown
 from embed_star.events import Listeners
 from embed_star.observe import logging as observe_logging
 from embed_star.observe.health import Heartbeat
-from embed_star.produce.producer import Lease, Producer, ProducerTimings
+from embed_star.produce.leadership import Leadership
+from embed_star.produce.notifier import Notifier
+from embed_star.produce.producer import Producer, ProducerTimings
 from embed_star.services import Services
 from embed_star.services.store import target_of
 from embed_star.settings import Settings, load_settings
@@ -75,12 +77,16 @@ def _producer(
     settings = services.settings
     return Producer(
         backlog=services.backlog(dispatcher),
-        lease=Lease(services.leases, owner, settings.leader_lease_s),
-        ledger=services.ledger,
+        leadership=Leadership(services.leases, owner, settings.leader_lease_s),
+        notifier=Notifier(
+            services.ledger,
+            (lambda: Connection(target_of(settings))) if settings.live_queries else None,
+            poll_s=settings.poll_interval_s,
+            emit=services.emit,
+        ),
         timings=_timings(settings),
-        open_notifier=(lambda: Connection(target_of(settings))) if settings.live_queries else None,
         on_lead=dispatcher.reconcile,
-        on_turn=heartbeat.beat,
+        on_tick=heartbeat.beat,
         emit=services.emit,
     )
 

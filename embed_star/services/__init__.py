@@ -22,8 +22,11 @@ from embed_star.embed.bisection import Bisector
 from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import PoisonCounter
 from embed_star.errors import RedisUnavailable, TransientError
-from embed_star.produce.backlog import Backlog, Dispatcher, FlowControl
+from embed_star.produce.backlog import Backlog
+from embed_star.produce.flow_control import FlowControl, FlowLimits
+from embed_star.produce.lanes import Lanes
 from embed_star.produce.reconcile import Reconciler
+from embed_star.produce.runs import Dispatcher, RunStarter
 from embed_star.search import Search
 from embed_star.services.calling import Calling, call_s_of
 from embed_star.services.store import Store
@@ -117,27 +120,38 @@ class Services(Calling):
 
     def backlog(self, dispatcher: Dispatcher) -> Backlog:
         """A backlog that hands its runs to `dispatcher`."""
-        settings = self.settings
+        limits = self._flow_limits
         return Backlog(
-            outbox=self.store.outbox,
-            claims=self.claims,
-            ledger=self.ledger,
-            breaker=self.breaker,
-            dispatcher=dispatcher,
-            space=self.space,
-            space_watch=self.store.space_watch,
+            lanes=Lanes(self.store.outbox, self.space),
             flow=FlowControl(
-                batch_rows=settings.batch_size,
-                batch_tokens=settings.batch_max_tokens,
-                text_tokens=settings.text_tokens,
-                chord_batches=settings.chord_batches,
-                max_in_flight_rows=settings.max_in_flight_rows,
-                window_s=settings.in_flight_window_s,
-                limit_rows_s=self.rate_limits.requests_s * settings.batch_size,
+                ledger=self.ledger,
+                breaker=self.breaker,
+                rate_limiter=self.rate_limiter,
+                limits=limits,
             ),
-            budget=self.rate_limiter,
-            emit=self.emit,
-            grace=self.grace,
+            runs=RunStarter(
+                claims=self.claims,
+                ledger=self.ledger,
+                dispatcher=dispatcher,
+                space=self.space,
+                limits=limits,
+                emit=self.emit,
+            ),
+            space_watch=self.store.space_watch,
+            shutdown=self.grace,
+        )
+
+    @cached_property
+    def _flow_limits(self) -> FlowLimits:
+        settings = self.settings
+        return FlowLimits(
+            batch_rows=settings.batch_size,
+            batch_tokens=settings.batch_max_tokens,
+            text_tokens=settings.text_tokens,
+            chord_batches=settings.chord_batches,
+            max_in_flight_rows=settings.max_in_flight_rows,
+            window_s=settings.in_flight_window_s,
+            limit_rows_s=self.rate_limits.requests_s * settings.batch_size,
         )
 
     @cached_property

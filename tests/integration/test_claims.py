@@ -17,7 +17,8 @@ from embed_star.claims.redis_locks import LockLayer, RedisLocks
 from embed_star.coordination import client as connection
 from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.models import Key, Lane, Status
-from embed_star.produce.backlog import OVERLAP_MS, Backlog
+from embed_star.produce.backlog import Backlog
+from embed_star.produce.lanes import OVERLAP_MS
 from embed_star.services import Services
 from embed_star.store.tables.locks import LockTable
 from embed_star.store.tables.outbox import ulid_of_ms
@@ -254,7 +255,7 @@ def _backlog(world: World, recorder: Recorder, **changes: Any) -> Backlog:
     """As `Services.backlog` makes it, with a layer of locks, the clock or the TTL exchanged."""
     backlog = world.services.backlog(recorder)
     if wall_clock := changes.pop("wall_clock", None):
-        backlog._wall_clock = wall_clock
+        backlog._lanes._wall_clock = wall_clock
     if changes:
         services = world.services
         defaults = {
@@ -263,7 +264,7 @@ def _backlog(world: World, recorder: Recorder, **changes: Any) -> Backlog:
             "ttl_s": services.claims.ttl_s,
             "renew_before_s": services.claims.renew_before_s,
         }
-        backlog._claims = Claims(**(defaults | changes))
+        backlog._runs._claims = Claims(**(defaults | changes))
     return backlog
 
 

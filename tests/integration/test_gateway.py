@@ -26,7 +26,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
-from embed_star.devstack.embedded import gateway as module
+from embed_star.devstack.embedded import gateway
+from embed_star.devstack.embedded.clients import MAX_FRAME_BYTES, MAX_STRANGERS
+from embed_star.devstack.embedded.engine import ENGINE_VERSION, Scope
 
 PASSWORD = "canary-password"
 CREDENTIALS = {"user": "embed_star", "pass": PASSWORD}
@@ -99,13 +101,13 @@ class Process:
 def command(*where: str, host: str = "127.0.0.1") -> list[str]:
     """The command line, from inside this checkout or an installation."""
     scope = ["--user", "embed_star", "--namespace", "gitstars", "--database", "stars"]
-    return [sys.executable, "-m", module.__name__, *where, "--host", host, *scope]
+    return [sys.executable, "-m", gateway.__name__, *where, "--host", host, *scope]
 
 
 def environment(password: str | None = PASSWORD) -> dict[str, str]:
     """This process's, with the password or without one."""
-    inherited = {k: v for k, v in os.environ.items() if k != module.PASSWORD_VARIABLE}
-    return inherited if password is None else {**inherited, module.PASSWORD_VARIABLE: password}
+    inherited = {k: v for k, v in os.environ.items() if k != gateway.PASSWORD_VARIABLE}
+    return inherited if password is None else {**inherited, gateway.PASSWORD_VARIABLE: password}
 
 
 @contextmanager
@@ -172,7 +174,7 @@ class TestStart:
     def test_refuses_to_start_without_a_password(self, password: str | None) -> None:
         code, said = refuse_to_start("--memory", password=password)
         assert code == 2
-        assert module.PASSWORD_VARIABLE in said
+        assert gateway.PASSWORD_VARIABLE in said
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])  # noqa: S104  refused
     def test_refuses_an_address_that_is_no_loopback(self, host: str) -> None:
@@ -202,7 +204,7 @@ class TestStart:
         ):
             found = re.search(rb"surrealdb-core-(\d+\.\d+\.\d+)", content)
             assert found
-            assert found[1].decode() == module.ENGINE_VERSION
+            assert found[1].decode() == ENGINE_VERSION
 
 
 class TestSignIn:
@@ -257,8 +259,8 @@ class TestSignIn:
             assert second.query("RETURN 1") == [1]
 
     def test_that_takes_too_long_ends_the_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "SIGN_IN_WITHIN_S", 0.05)
-        idle = module.Gateway(cast(Any, None), module.Scope("u", "p", "n", "d"))
+        monkeypatch.setattr(gateway, "SIGN_IN_WITHIN_S", 0.05)
+        idle = gateway.Gateway(cast(Any, None), Scope("u", "p", "n", "d"))
 
         async def close_code() -> int | None:
             async with serve(
@@ -407,7 +409,7 @@ class TestHandshake:
 
     def test_one_client_too_many_is_refused(self, tmp_path: Path) -> None:
         with running(tmp_path / "log", "--memory") as process, ExitStack() as clients:
-            for _ in range(module.MAX_CLIENTS):
+            for _ in range(gateway.MAX_CLIENTS):
                 last = clients.enter_context(process.client())
             self._refused(503, lambda: connect(process.url + "/rpc", subprotocols=[CBOR]))
             last.call("ping")
@@ -420,7 +422,7 @@ class TestHandshake:
             ExitStack() as strangers,
         ):
             host, _, port = process.url.removeprefix("ws://").rpartition(":")
-            for _ in range(module.MAX_STRANGERS):
+            for _ in range(MAX_STRANGERS):
                 last = socket.create_connection((host, int(port)))
                 strangers.enter_context(last)
             with pytest.raises((OSError, InvalidHandshake, EOFError)):
@@ -450,7 +452,7 @@ class TestBadClients:
             # Its envelope is sound, its variables are not: the engine says so.
             (b"\xa3bid\x01fmethodequeryfparams\x82hRETURN 1\xa1aa", 1007),
             ('{"id": 1, "method": "ping"}', 1003),
-            (bytes(module.MAX_FRAME_BYTES + 1), 1009),
+            (bytes(MAX_FRAME_BYTES + 1), 1009),
         ],
         ids=["empty", "break", "deep", "list", "no-method", "odd-id", "torn", "json", "huge"],
     )

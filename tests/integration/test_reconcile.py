@@ -107,7 +107,7 @@ class TestFinds:
     def test_nothing_in_an_empty_database(self, world: World) -> None:
         assert walk(world).checked == 0
 
-    def test_what_is_pending_already_without_paying_twice(self, world: World) -> None:
+    def test_pending_rows_are_not_paid_twice(self, world: World) -> None:
         world.write_many(3)
         assert walk(world).found == 3
         assert len(world.outbox()) == 6
@@ -292,7 +292,7 @@ class TestTheWalk:
         reconciler.begin()
         assert reconciler.due(3600.0)
 
-    def test_makes_way_when_the_lane_is_full(
+    def test_pauses_when_the_lane_is_full(
         self, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(reconcile, "ENOUGH_ROWS", 3)
