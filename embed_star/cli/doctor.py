@@ -46,7 +46,7 @@ def command(as_json: bool) -> None:
             "redis": lambda: _redis(services),
             "provider": lambda: _provider(services),
         }
-        if wrong := misspelt():  # nothing to say of them otherwise
+        if wrong := misspelt():  # no line when all are right
             checks = {"settings": lambda: _settings(wrong), **checks}
         results = {name: _run(check) for name, check in checks.items()}
     if as_json:
@@ -95,7 +95,7 @@ def _redis(services: Services) -> str:
 
 
 def _provider(services: Services) -> str:
-    """Ask for our own text, as workers do before they blame a row: what fails here pauses them."""
+    """Embed the probe text, as workers do before they blame a row. Its failure pauses them."""
     space = services.space
     try:
         answer = services.provider.embed([PROBE_TEXT])
@@ -106,7 +106,7 @@ def _provider(services: Services) -> str:
         ) from error
     services.canary.check(answer)
     recorded = None
-    with suppress(StoreError, StoreUnavailable):  # the checks of the database say it
+    with suppress(StoreError, StoreUnavailable):  # the database's checks report it
         recorded = services.store.spaces.identity(space)
     if recorded is not None:
         services.canary.compare(recorded, answer)

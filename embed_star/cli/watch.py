@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import click
 import structlog
 
-from embed_star import monitoring
 from embed_star.errors import ShuttingDown
 from embed_star.events import Listeners
 from embed_star.observe import logging as observe_logging
@@ -20,7 +19,7 @@ from embed_star.observe.health import Heartbeat
 from embed_star.produce.leadership import Leadership
 from embed_star.produce.notifier import Notifier
 from embed_star.produce.producer import Producer, ProducerTimings
-from embed_star.services import Services
+from embed_star.services import Services, monitoring
 from embed_star.services.store import target_of
 from embed_star.settings import Settings, load_settings
 from embed_star.store.client.connection import Connection
@@ -38,7 +37,7 @@ def command() -> None:
     Several may run: one leads, the others take over within LEADER_LEASE_S.
     """
     settings = load_settings()
-    # Here, since the app reads the settings when it is imported.
+    # Not at the top: importing the app reads the settings.
     from embed_star.celery import app
     from tasks import tracing
     from tasks.dispatch import CeleryDispatcher
@@ -48,8 +47,8 @@ def command() -> None:
     with Services(settings, listeners) as services:
         dispatcher = CeleryDispatcher(app)
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        heartbeat = monitoring.producer_pulse(settings)
-        running: list[Producer] = []  # once the database has said what it is called in Redis
+        heartbeat = monitoring.producer_heartbeat(settings)
+        running: list[Producer] = []  # one, once the database has told its names in Redis
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: services.grace.request())
 
@@ -61,7 +60,7 @@ def command() -> None:
         with (
             suppress(ShuttingDown),
             tracing.start(app, settings, listeners, "embed-star-producer"),
-            monitoring.of_producer(
+            monitoring.monitor_producer(
                 services, listeners, heartbeat, lambda: any(one.leading for one in running)
             ),
         ):
@@ -92,7 +91,7 @@ def _producer(
 
 
 def _end() -> None:
-    """Whatever hangs: what was claimed and not enqueued is free when its locks end."""
+    """End by force. Rows that were claimed and not enqueued are free when their locks end."""
     log.error("shutdown_forced")
     os._exit(1)
 

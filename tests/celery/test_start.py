@@ -11,7 +11,7 @@ import redis
 
 from embed_star.devstack.processes import Child
 from embed_star.errors import RedisUnavailable, StoreUnavailable
-from embed_star.monitoring import redis_facts
+from embed_star.services.monitoring import redis_facts
 from embed_star.settings import SHUTDOWN_MARGIN_S
 from tests.support.command_line import CELERY, embed_star
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines

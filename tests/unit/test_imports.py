@@ -38,9 +38,10 @@ ALLOWED: dict[str, set[str]] = {
     "backup": CORE | {"store"},
     "importing": {"errors", "providers"},
     "observe": CORE | PARTS | {"embed"},
-    "services": CORE | PARTS | {"backup", "embed", "produce", "search", "settings", "write"},
+    "services": CORE
+    | PARTS
+    | {"backup", "embed", "observe", "produce", "search", "settings", "write"},
     "status": CORE | PARTS | {"services"},
-    "monitoring": CORE | PARTS | {"services", "observe", "settings"},
     "devstack": {"errors", "settings", "store"},
     "celery": {"errors", "settings", "tasks"},
     "beat_schedule": {"settings"},

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from embed_star.errors import ConfigError
 from embed_star.observe import server as observe_server
-from embed_star.observe.health import Answer, Heartbeat, Readiness, liveness
+from embed_star.observe.health import Heartbeat, ProbeResult, Readiness, liveness
 from embed_star.observe.server import CONNECTIONS, MonitoringServer
 from tests.support.metrics_page import get
 
@@ -24,12 +24,12 @@ class Process:
         self.missing: dict[str, str] = {}
         self.bug: Exception | None = None
 
-    def live(self) -> Answer:
+    def live(self) -> ProbeResult:
         if self.bug:
             raise self.bug
         return liveness(lambda: self.stuck)
 
-    def ready(self) -> Answer:
+    def ready(self) -> ProbeResult:
         return Readiness({"redis": lambda: self.missing}).answer()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from embed_star.errors import StoreUnavailable
-from embed_star.observe.sampler import KEPT_S, WORTH, Reader
+from embed_star.observe.sampler import KEPT_S, WORTH, Sampler
 
 FRESH_S = 5.0
 LATE_S = 10.0
@@ -24,7 +24,7 @@ class Source:
         self.error: Exception | None = None
         self.go_on = threading.Event()
         self.go_on.set()
-        self.reader: Reader[int] = Reader(
+        self.reader: Sampler[int] = Sampler(
             self.read, fresh_s=FRESH_S, late_s=LATE_S, clock=lambda: self.now
         )
 
