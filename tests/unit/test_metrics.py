@@ -14,6 +14,7 @@ from prometheus_client.core import Metric
 from embed_star.calling.breaker import breaker
 from embed_star.calling.breaker.breaker import Phase
 from embed_star.calling.call_outcomes import FAULTS
+from embed_star.calling.rate_limit import rate_limiter as limits
 from embed_star.coordination.in_flight import RunCounts
 from embed_star.coordination.queues import QueueState
 from embed_star.errors import ConfigError, RedisUnavailable
