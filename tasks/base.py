@@ -13,6 +13,7 @@ from embed_star.errors import TransientError
 from embed_star.events import Listeners
 from embed_star.services import Services
 from embed_star.settings import Settings
+from embed_star.timings import RETRY_BACKOFF_S
 
 _making = threading.Lock()
 
@@ -26,8 +27,8 @@ def retries(settings: Settings) -> dict[str, Any]:
     return {
         "autoretry_for": (TransientError,),
         "max_retries": settings.retry_max,
-        "retry_backoff": settings.retry_backoff_s,
-        "retry_backoff_max": settings.retry_backoff_max_s,
+        "retry_backoff": RETRY_BACKOFF_S,
+        "retry_backoff_max": settings.timings.retry_backoff_max_s,
         "retry_jitter": True,
     }
 

@@ -12,6 +12,7 @@ from celery.utils.time import get_exponential_backoff_interval
 from embed_star.errors import AnotherSpace, ProviderThrottled, TransientError
 from embed_star.models import Batch, has_version
 from embed_star.settings import Settings
+from embed_star.timings import RETRY_BACKOFF_S
 from tasks.base import ServiceTask
 from tasks.worker.requeue import put_back
 
@@ -29,7 +30,6 @@ def register(app: Celery, settings: Settings) -> None:
         # they would fill it: 100 bytes a row for as long as results live.
         ignore_result=True,
         max_retries=settings.retry_max,
-        rate_limit=settings.embed_rate_limit or None,
     )
     def embed_batch(
         task: ServiceTask,
@@ -102,7 +102,7 @@ def again(task: ServiceTask, settings: Settings, error: TransientError) -> Retry
         error.retry_after_s
         if isinstance(error, ProviderThrottled) and throttled
         else get_exponential_backoff_interval(
-            settings.retry_backoff_s, attempts(task), settings.retry_backoff_max_s, True
+            RETRY_BACKOFF_S, attempts(task), settings.timings.retry_backoff_max_s, True
         )
     )
     headers = {**(task.request.headers or {}), "deferred": _deferrals(task) + throttled}

@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 DEAD_LOCK_S = 3600.0
 """Locks that nobody wanted again are cleared when they have been over for this long."""
 
+HNSW_MIN_ROWS = 10_000
+"""Vectors from which on an HNSW index is built: to read fewer one by one takes no longer."""
+
 RECONCILE_SLICE_S = 10.0
 """How long one reconcile task works before it makes way; beat starts the next one."""
 
@@ -91,6 +94,5 @@ def register(app: Celery, settings: Settings) -> None:
         """
         store = task.services.store
         vectors = store.vectors
-        large = settings.hnsw_min_rows and vectors.count() >= settings.hnsw_min_rows
-        if large and store.database.version >= (3,):
+        if vectors.count() >= HNSW_MIN_ROWS and store.database.version >= (3,):
             log.info("index", begun=vectors.build_index())

@@ -20,8 +20,9 @@ from embed_star.observe.health import Heartbeat
 from embed_star.produce.producer import Lease, Producer, ProducerTimings
 from embed_star.services import Services
 from embed_star.services.store import target_of
-from embed_star.settings import Settings, load_settings
+from embed_star.settings import Settings, load_settings, retired_names
 from embed_star.store.client.connection import Connection
+from embed_star.timings import POLL_INTERVAL_S
 
 if TYPE_CHECKING:
     from tasks.dispatch import CeleryDispatcher
@@ -42,6 +43,8 @@ def command() -> None:
     from tasks.dispatch import CeleryDispatcher
 
     observe_logging.configure(settings.log_level, settings.log_format)
+    for name, advice in retired_names().items():
+        log.warning("setting_retired", name=name, reason=advice)
     listeners = Listeners()
     with Services(settings, listeners) as services:
         dispatcher = CeleryDispatcher(app)
@@ -78,7 +81,7 @@ def _producer(
         lease=Lease(services.leases, owner, settings.leader_lease_s),
         ledger=services.ledger,
         timings=_timings(settings),
-        open_notifier=(lambda: Connection(target_of(settings))) if settings.live_queries else None,
+        open_notifier=lambda: Connection(target_of(settings)),
         on_lead=dispatcher.reconcile,
         on_turn=heartbeat.beat,
         emit=services.emit,
@@ -93,8 +96,8 @@ def _end() -> None:
 
 def _timings(settings: Settings) -> ProducerTimings:
     return ProducerTimings(
-        poll_s=settings.poll_interval_s,
+        poll_s=POLL_INTERVAL_S,
         lease_s=settings.leader_lease_s,
-        rewind_s=settings.lock_ttl_s / 4,
+        rewind_s=settings.timings.rewind_s,
         quiet_rows=settings.batch_size * settings.chord_batches,
     )

@@ -1,6 +1,6 @@
 """What a user starred, from GitHub's REST API.
 
-One host only: the token goes to the host of GITHUB_API_URL, and neither a `Link` nor a
+One host only: the token goes to the host of --github-api, and neither a `Link` nor a
 redirect leads anywhere else. Patience is bounded: failures by `RETRIES`, rate limits by
 `max_wait_s`, both counted anew for each page.
 """
@@ -27,6 +27,8 @@ from embed_star.providers.http.connection_faults import (
     proxy_trouble,
     refused_by_proxy,
 )
+
+API_URL = "https://api.github.com"
 
 RETRIES = 4
 """Tries after the first one, for a 5xx, a lost connection or a torn answer."""
@@ -154,7 +156,7 @@ class StarredClient:
             if sentence := lasting_fault(error, url):
                 raise ConfigError(sentence) from None
             if isinstance(error, InvalidURL | InvalidSchema | MissingSchema):
-                raise ConfigError("GITHUB_API_URL, or a proxy's URL, cannot be used") from error
+                raise ConfigError("--github-api, or a proxy's URL, cannot be used") from error
             trouble = proxy_trouble(error, url)
             return trouble or f"could not be reached ({type(error).__name__})"
         if reply.status >= 500:
@@ -176,7 +178,7 @@ class StarredClient:
             for block in response.iter_content(64 * 1024):
                 body += block
                 if len(body) > MAX_ANSWER_BYTES:
-                    raise ConfigError(f"{self._host} answers too much; is GITHUB_API_URL right?")
+                    raise ConfigError(f"{self._host} answers too much; is --github-api right?")
             link = response.links.get("next", {}).get("url", "")
             return _Reply(response.status_code, response.headers, link, bytes(body))
 
@@ -224,7 +226,7 @@ class StarredClient:
         if _origin(target) != self._origin:
             raise ConfigError(
                 f"GitHub at {self._host} refers to another host, which is not followed; is "
-                "GITHUB_API_URL right?"
+                "--github-api right?"
             )
         # Our own host with its path: URL parsers disagree on odd ones.
         ours, theirs = urlsplit(self._base), urlsplit(target)
@@ -242,7 +244,7 @@ class StarredClient:
                 f"GitHub at {self._host} refuses to list what {user} starred ({status}): check "
                 "GITHUB_TOKEN and its rights"
             )
-        return EmbedStarError(f"GitHub at {self._host} answered {status}; is GITHUB_API_URL right?")
+        return EmbedStarError(f"GitHub at {self._host} answered {status}; is --github-api right?")
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

@@ -8,7 +8,7 @@ import structlog
 from celery import Celery, signals
 
 from embed_star.errors import EmbedStarError, TransientError
-from embed_star.settings import Settings
+from embed_star.settings import Settings, retired_names
 from tasks.base import ServiceTask
 from tasks.worker.logs import refusal
 from tasks.worker.starting import check_addresses
@@ -24,6 +24,8 @@ def connect(app: Celery, settings: Settings) -> None:
 
     def check(**_: Any) -> None:
         """Refuse to start on a schema that does not fit; wait out a database that is down."""
+        for name, advice in retired_names().items():
+            log.warning("setting_retired", name=name, reason=advice)
         try:
             check_addresses(app, settings.redis_url)
             ServiceTask.services_of(app).check()

@@ -13,7 +13,7 @@ from celery.concurrency.prefork import TaskPool as ProcessPool
 from celery.concurrency.solo import TaskPool as SoloPool
 from prometheus_client import CollectorRegistry, Gauge
 
-from embed_star import monitoring
+from embed_star import monitoring, timings
 from embed_star.coordination.queues import ENQUEUED_AT
 from embed_star.errors import ConfigError
 from embed_star.events import TaskPutOff
@@ -52,7 +52,7 @@ def connect(app: Celery, settings: Settings) -> None:
         services = ServiceTask.services_of(app)
         # Its loop sleeps for so long when nothing is due.
         Scheduler.heartbeat = Heartbeat(
-            settings.liveness_timeout_s + app.conf.beat_max_loop_interval
+            timings.LIVENESS_TIMEOUT_S + app.conf.beat_max_loop_interval
         )
         monitoring.of_beat(services, Scheduler.heartbeat).serve()
 
@@ -70,7 +70,7 @@ class WorkerMonitoring:
         self._pool: PoolMetrics | None = None
         self._services: Services | None = None
         self._main_pid = os.getpid()
-        self.consumer = Heartbeat(settings.liveness_timeout_s)
+        self.consumer = Heartbeat(timings.LIVENESS_TIMEOUT_S)
         self.slots = Slots(settings.visibility_timeout_s)
         self.beat: Any = None
         self.children: Callable[[], list[int]] = list
@@ -173,7 +173,7 @@ class WorkerMonitoring:
         stuck = monitoring.stuck_loops(consumer=self.consumer) | self.slots.stuck()
         if self._files is not None:
             for pid, silent_s in self._files.silent_s(self.children()).items():
-                if silent_s > self._settings.liveness_timeout_s:
+                if silent_s > timings.LIVENESS_TIMEOUT_S:
                     stuck[f"child {pid}"] = f"has shown no life for {silent_s:.0f} s"
         longest_s = max((time.time() - began for began in begun()), default=0.0)
         if longest_s > self._settings.visibility_timeout_s:

@@ -37,7 +37,7 @@ print(json.dumps([len(list(_state._get_active_apps())), receivers]))
 
 @pytest.fixture
 def app() -> Iterator[Celery]:
-    settings = load_settings(_env_file=None, db_pass="x", embed_rate_limit="10/s", retry_max=5)
+    settings = load_settings(_env_file=None, db_pass="x", retry_max=5)
     with create_app(settings) as made:
         yield made
 

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from embed_star.errors import RedisUnavailable
+from embed_star.providers.catalogue import PROVIDERS
 
 log = structlog.get_logger(__name__)
 
@@ -51,9 +52,9 @@ class Thresholds:
 
 
 DEFAULTS: Mapping[str, Thresholds] = {
-    "openai": Thresholds(failures=5, open_s=120.0, successes_to_close=3),
-    "together": Thresholds(failures=10, open_s=60.0, successes_to_close=5),
-    "ollama": Thresholds(failures=3, open_s=30.0, successes_to_close=2),
+    name: Thresholds(usual.failures, usual.open_s, usual.successes_to_close)
+    for name, facts in PROVIDERS.items()
+    if (usual := facts.breaker)
 }
 """By provider. `local` has none: there is nobody to spare (see `NeverOpen`)."""
 
