@@ -4,10 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test settings faults faults-report tools lint bench load check-quality check-deploy runbooks secrets pin-images lock clean
+# Most of what tests, benchmarks and the fault lab start is Python: without its compiled files
+# each process takes four times as long to start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo check check-tests test settings faults faults-report tools lint bench load pictures check-quality check-deploy runbooks secrets pin-images lock clean
 
 help:
 	@echo "make demo   the whole way on example data: no Docker, no key"
+	@echo "make check  lint, types, and the tests that need no server: within a minute"
 	@echo "make test   the tests"
 	@echo "make faults the fault lab: every fault, and SEEDS=20 random mixtures of them"
 	@echo "make faults-report  write the figures of the last run into docs/reliability.md"
@@ -16,6 +21,7 @@ help:
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  throughput and latency, on this machine"
 	@echo "make load   rows at a steady rate for two minutes; a table and a picture"
+	@echo "make pictures       draw the diagrams of docs/ from their texts"
 	@echo "make check-quality  is the search as good as it was?"
 	@echo "make check-deploy   image, Compose, Kubernetes, rules, dashboards"
 	@echo "make runbooks       the commands of each runbook, typed on a real stack"
@@ -35,8 +41,18 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)
 	@$(BIN)/embed-star demo
 
+# Tests wait more than they compute: more processes than cores.
+TEST_JOBS ?= 5
+TESTS := --ignore=tests/deploy --ignore=tests/runbooks --ignore=tests/faults
 test: $(STAMP)
-	@$(BIN)/python -m pytest --ignore=tests/deploy --ignore=tests/runbooks --ignore=tests/faults
+	@$(BIN)/python -m pytest -q -n $(TEST_JOBS) $(TESTS)
+
+# What can be known without a server, in less than a minute.
+check: $(STAMP)
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint check-tests
+
+check-tests: $(STAMP)
+	@$(BIN)/python -m pytest -q -n 2 -m "not server" tests/unit tests/contract
 
 # SEEDS=200 is the long run; FIRST_SEED=17 SEEDS=1 replays one mixture; ONLY is pytest's -k.
 SEEDS ?= 20
@@ -70,6 +86,9 @@ bench: $(STAMP)
 load: $(STAMP)
 	@$(BIN)/python -m bench load
 
+pictures: $(STAMP)
+	@$(BIN)/python docs/pictures/draw.py
+
 check-quality: $(STAMP)
 	@$(BIN)/python -m bench quality --check
 
@@ -80,7 +99,7 @@ check-quality: $(STAMP)
 	@touch $@
 
 check-deploy: $(STAMP) .tools/.installed
-	@$(BIN)/python -m pytest tests/deploy tests/runbooks
+	@$(BIN)/python -m pytest -q -n 3 tests/deploy tests/runbooks
 
 runbooks: $(STAMP)
 	@$(BIN)/python -m pytest tests/runbooks

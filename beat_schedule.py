@@ -1,4 +1,4 @@
-"""What beat starts, and when. Everything here may run twice or late without harm."""
+"""Beat's schedule. Every task here may run twice or late without harm."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from embed_star.settings import Settings
 
 
 def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Celery's `beat_schedule`; a task nobody took within its period is dropped."""
+    """Celery's `beat_schedule`. A task that no worker takes within its period expires."""
     return {
         "sweep-backlog": _every(settings.sweep_interval_s, "embed_star.sweep_backlog"),
-        # Cheap unless a walk is due; see RECONCILE_INTERVAL_S.
+        # A task without a due walk (RECONCILE_INTERVAL_S) costs one query.
         "reconcile": _every(15.0, "embed_star.reconcile"),
         "maintain-index": _every(300.0, "embed_star.maintain_index"),
     }

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from embed_star.devstack.programs import Part, standard_parts
+from embed_star.devstack.programs import Program, standard_programs
 from embed_star.devstack.servers import ServerOptions
 from embed_star.devstack.stack import LocalStack
 from embed_star.models import Lane, Status
-from embed_star.produce.producer import LEASE_KEY
+from embed_star.produce.leadership import LEASE_KEY
 from embed_star.services import Services
 from embed_star.store.client.codec import VectorBytes, record
 from tests.support.scripted_provider import ScriptedProvider
@@ -181,7 +181,7 @@ def running(shape: Shape) -> Iterator[Bench]:
             engine="server",
             env=env,
             servers=ServerOptions(memory=True),
-            parts=_parts(shape),
+            programs=_programs(shape),
         )
         with stack:
             stack.wait_ready()
@@ -191,11 +191,11 @@ def running(shape: Shape) -> Iterator[Bench]:
                 yield bench
 
 
-def _parts(shape: Shape) -> dict[str, Part]:
-    parts = standard_parts(workers=shape.workers)
+def _programs(shape: Shape) -> dict[str, Program]:
+    programs = standard_programs(workers=shape.workers)
     if not shape.beat:
-        parts.pop("beat")  # its sweeps are not what is measured
-    return parts
+        programs.pop("beat")  # its sweeps are not what is measured
+    return programs
 
 
 def _warm_up(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""The app that `celery -A embed_star` finds."""
+"""The Celery app for `celery -A embed_star`. Importing it reads the settings."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tasks.app import create_app
 try:
     app = create_app(load_settings())
 except ConfigError as error:
-    # Celery would bury the message in a usage text.
+    # Celery would print the message after a page of usage.
     sys.exit(f"embed-star: {error}")

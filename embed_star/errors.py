@@ -26,10 +26,10 @@
         ├── ProviderAuthError    401, 403: the key
         ├── ProviderConfigError  404, another model, other dimensions, every text refused
         ├── ProviderProtocolError  an answer that is no embeddings answer
-        ├── TooManyTexts         it answers one vector a call, however many texts
+        ├── TooManyTexts         it answers one vector a call
         ├── InputRejected        400, 413, 422: something in these texts
         │   └── InputTooLong         it says that one has too many tokens
-        └── InputSuspected       it fails at these texts, and not at another
+        └── InputSuspected       it fails at these texts and answers others
 
 Foreign errors (websockets, redis, requests) are mapped once, where they enter.
 A message is one sentence that says what to change; it holds no secret and no text
@@ -89,8 +89,8 @@ class ProviderUnavailable(TransientError):
 class ProviderThrottled(ProviderUnavailable):
     """The provider answered 429, or that it is busy and when to come back.
 
-    `retry_after_s` is its own word on how long to wait, in seconds, or None. `answered` says
-    that these very texts were sent and got the 429; else no call was made for them.
+    `retry_after_s` is the wait that the provider asks for, in seconds, or None. `answered` is
+    true when these texts were sent and got the 429, false when no call was made for them.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ProviderThrottled(ProviderUnavailable):
 
 
 class ProviderPaused(TransientError):
-    """Nobody calls the provider for now: it failed too often, and is tried in `retry_in_s`."""
+    """The circuit breaker is open: the next probe is due in `retry_in_s` seconds."""
 
     def __init__(self, message: str, retry_in_s: float) -> None:
         super().__init__(message)
@@ -110,7 +110,7 @@ class ProviderPaused(TransientError):
 
 
 class ShuttingDown(TransientError):
-    """This process is being stopped: the work is for another one."""
+    """This process is stopping: another one does the work."""
 
 
 class StoreError(EmbedStarError):
@@ -134,7 +134,7 @@ class SpaceRetired(StoreError):
 
 
 class AnotherSpace(EmbedStarError):
-    """A message is of another space, which is the active one: not this worker's to answer."""
+    """The message belongs to another space, the active one: a worker of that space takes it."""
 
 
 class ProviderError(EmbedStarError):
@@ -146,14 +146,14 @@ class ProviderAuthError(ProviderError):
 
 
 class ProviderConfigError(ProviderError):
-    """The URL, the model or the dimensions in the settings do not fit the provider, or it
-    does for no text what it is asked for."""
+    """The URL, the model or the dimensions in the settings do not fit the provider, or the
+    provider refuses every text."""
 
 
 class ProviderProtocolError(ProviderError):
     """The answer is no embeddings answer: HTML, a wrong count, a wrong index, too big.
 
-    `vectors` is how many there were, where that is what is wrong.
+    `vectors` is the number of vectors in the answer when that number is wrong, else None.
     """
 
     def __init__(self, message: str, vectors: int | None = None) -> None:
@@ -162,20 +162,20 @@ class ProviderProtocolError(ProviderError):
 
 
 class TooManyTexts(ProviderError):
-    """The provider answers one vector for many texts, and one for one: to be asked singly."""
+    """The provider answers one vector a call: send it one text at a time."""
 
 
 class InputRejected(ProviderError):
     """The provider refused these texts (400, 413, 422); some of them may be fine.
 
-    `said` is how, for people: the status, and a code of the answer that is a plain word.
+    `said` quotes the refusal for people: the status, and the error code if it is a plain word.
     """
 
     said = ""
 
 
 class InputTooLong(InputRejected):
-    """The provider refused these texts since one of them is too long for the model."""
+    """The provider refused these texts because one of them is too long for the model."""
 
 
 class InputSuspected(ProviderError):
@@ -191,9 +191,9 @@ class InputSuspected(ProviderError):
 
 
 def place_of(error: BaseException) -> str:
-    """Where an error that nobody expected came from: `codec.py:132 in decode`.
+    """Where an unexpected error was raised, for instance `codec.py:132 in decode`.
 
-    For logs, in place of its words, which may quote a row.
+    Logs show this place instead of the message, which may quote a row.
     """
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:

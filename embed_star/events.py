@@ -1,7 +1,7 @@
-"""What the core tells of its work: frozen events, for whoever listens.
+"""Frozen events that the core emits about its work.
 
-Counters and spans are made of them (see `observe`); the core knows of neither. An event is
-told in the thread, and at the moment, in which its work ended; durations are in seconds.
+`observe` turns them into counters and spans; the core knows neither. An event is emitted in
+the thread that did the work, as soon as the work has ended; durations are in seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProviderCalled:
-    """One call to the provider itself, without the wait for its slot."""
+    """One call to the provider, without the wait for the rate limit."""
 
     outcome: str
     """`ok`, or what went wrong: see `providers.measured`."""
@@ -31,7 +31,7 @@ class ProviderCalled:
 
 @dataclass(frozen=True, slots=True)
 class CacheRead:
-    """The cache was asked before the provider."""
+    """One batch was looked up in the cache."""
 
     hits: int
     misses: int
@@ -39,7 +39,7 @@ class CacheRead:
 
 @dataclass(frozen=True, slots=True)
 class VectorsJudged:
-    """The validator has looked at the vectors of one call."""
+    """The vectors of one call were validated."""
 
     accepted: int
     refused: Mapping[str, int]
@@ -48,7 +48,7 @@ class VectorsJudged:
 
 @dataclass(frozen=True, slots=True)
 class RowsContended:
-    """Rows that were not claimed, since somebody else holds them."""
+    """Rows that were not claimed because another run holds them."""
 
     layer: str
     """`redis` or `surrealdb`."""
@@ -79,7 +79,7 @@ class RowsWritten:
 
 @dataclass(frozen=True, slots=True)
 class RowsLeft:
-    """Rows of a run that stay pending: put off, or another run's."""
+    """Rows of a run that stay pending: deferred, or held by another run."""
 
     deferred: int
     lost: int

@@ -19,8 +19,8 @@ from uuid import UUID
 from embed_star.values import NULL, Null
 
 MESSAGE_VERSION = 1
-"""Version of the shape of task messages. A reader puts back what is of any other, for
-workers that know it; what is added within a version, it overlooks."""
+"""Version of the shape of task messages. A worker requeues a message of another version for
+workers that know it, and ignores fields that a later release adds within a version."""
 
 
 def has_version(message: Any) -> bool:
@@ -33,10 +33,10 @@ Key = Any
 None (NONE) and NULL. SurrealDB allows more, which is not usable (`is_usable`)."""
 
 _PARTS_ONLY = (bool, float, type(None), Null)
-"""May be within a key, but no key is one: server 3 gives no answer to who asks for it."""
+"""These may be part of a key but not a whole key: server 3 never answers a query for one."""
 
 _KEY_DEPTH = 32
-"""Lists and dicts within each other, in a key that is usable."""
+"""The deepest nesting of lists and dicts in a usable key."""
 
 OutboxId = tuple[int, str]
 """`(lane, ulid)`: the key of one record of `embedding_outbox`."""
@@ -51,7 +51,7 @@ class Lane(IntEnum):
 
 def key_to_json(key: Key, depth: int = 0) -> Any:
     """A record key as JSON; `key_from_json` is its inverse. Raises TypeError for a part that
-    does not come back from there as it was (a datetime, a set, -0.0): see `is_usable`."""
+    would come back changed (a datetime, a set, -0.0): see `is_usable`."""
     if key is None or isinstance(key, str) or (isinstance(key, int) and is_int64(key)):
         return key
     if isinstance(key, UUID):
@@ -63,7 +63,7 @@ def key_to_json(key: Key, depth: int = 0) -> Any:
     if depth < _KEY_DEPTH:
         if isinstance(key, list | tuple):
             return {"array": [key_to_json(part, depth + 1) for part in key]}
-        # Server 3 stores a key with a field named "" and then fails all that comes by it.
+        # Server 3 stores a key with a field named "" and then fails every query that reads it.
         if isinstance(key, Mapping) and "" not in key:
             return {"object": {name: key_to_json(part, depth + 1) for name, part in key.items()}}
     raise TypeError("no message can carry this key")
@@ -87,7 +87,7 @@ def key_from_json(value: Any) -> Key:
 
 
 def is_int64(number: int) -> bool:
-    """Whether SurrealDB has it: of a larger one, server 3 answers nothing at all."""
+    """Whether SurrealDB can hold `number`. Server 3 never answers a query with a larger one."""
     return -(2**63) <= number < 2**63
 
 
@@ -101,9 +101,9 @@ def key_text(key: Key) -> str:
 
 
 def is_usable(key: Key) -> bool:
-    """Whether `key` has a form in messages: not, for one, with a datetime or a set in it.
+    """Whether `key` survives messages, Redis and the database unchanged.
 
-    What is usable comes back from messages, Redis and the database as the same key.
+    Keys with a datetime or a set in them, for instance, do not.
     """
     if type(key) in _PARTS_ONLY or (type(key) is int and not is_int64(key)):
         return False
@@ -120,7 +120,7 @@ MAX_DIMENSIONS = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What makes two vectors comparable: provider, model, dimensions and text template.
+    """Provider, model, dimensions and text template: vectors of one space are comparable.
 
     Vectors of different spaces are never mixed: each space has a table of its own and
     its name is part of every cache key.
@@ -130,12 +130,12 @@ class Space:
     model: str
     dimensions: int
     text_version: str
-    """Hash of everything that shapes the text: fields, template version, length limit."""
+    """Hash of the fields, the template version and the length limit."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the name is an identifier, wherever the values come from.
+        """Raise ValueError unless the name is an identifier.
 
-        The name of the table stands in statements, where no parameter is taken.
+        Statements contain the table's name as text: SurrealDB takes no parameter there.
         """
         texts = (self.provider, self.model, self.text_version)
         if not all(type(one) is str for one in texts) or type(self.dimensions) is not int:
@@ -183,10 +183,10 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The rows of one provider call: what an `embed_batch` message says."""
+    """The rows of one provider call, as an `embed_batch` message carries them."""
 
     run_id: str
-    """Names one chord, and is the token of all its locks."""
+    """Names one chord. The locks of its rows carry it as their token."""
     correlation_id: str
     space: str
     rows: tuple[Pending, ...]
@@ -218,20 +218,20 @@ class Batch:
 
 
 class Status(StrEnum):
-    """What became of one row in one run."""
+    """The result of one row in one run."""
 
     EMBEDDED = "embedded"  # paid for in this run; the vector is in the cache
     CACHED = "cached"  # the vector was in the cache already
     UNCHANGED = "unchanged"  # the stored vector, or the recorded failure, is of this text
     GONE = "gone"  # the repo was deleted
     FAILED = "failed"  # this row cannot be embedded: `reason` says why
-    DEFERRED = "deferred"  # nobody's fault, or the provider's: left pending
-    LOST = "lost"  # another run holds the row: left to it
+    DEFERRED = "deferred"  # an outage or a limit: the row stays pending
+    LOST = "lost"  # another run holds the row
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What `embed_batch` reports of one row; the vector itself is in the cache."""
+    """The result of one row as `embed_batch` reports it; the vector itself is in the cache."""
 
     row: Pending
     status: Status
@@ -243,9 +243,9 @@ class Outcome:
     """Whether a failure of another text or space is recorded."""
     reason: str = ""
     cut: bool = False
-    """Whether the text was longer than what was embedded of it."""
+    """Whether the text was cut before it was embedded."""
     source: str = ""
-    """Of the vector: the server that made it, another part of its cache key."""
+    """The server that made the vector, another part of its cache key."""
 
     def to_json(self) -> list[Any]:
         flags = int(self.replaces) + 2 * int(self.heals) + 4 * int(self.cut)

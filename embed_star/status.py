@@ -1,4 +1,4 @@
-"""What is embedded, pending, in flight and failed, right now."""
+"""The status report: rows embedded, pending, in flight and failed, right now."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embed_star.services import Services
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One look. What could not be asked is None, and `problems` says why."""
+    """The status at one moment. A value that cannot be read is None; `problems` says why."""
 
     space: str
     provider: str
@@ -27,15 +27,15 @@ class Report:
     failed: dict[str, int]
     """Rows that cannot be embedded, by reason. They are not pending."""
     in_flight: int | None
-    """Rows claimed by runs under way; they count as pending until they are written."""
+    """Rows of runs under way; they are also pending until they are written."""
     done: dict[str, int] | None
     """Rows by outcome since Redis was last empty."""
     provider_phase: str | None
-    """`closed`: it is called; `open`: it is paused; `half_open`: it is being tried."""
+    """The breaker: `closed`, calls pass; `open`, calls pause; `half_open`, one call probes."""
     provider_retry_in_s: float | None
-    """Until it is tried, 0 when it may be called."""
+    """Seconds until the next probe; 0 when calls pass."""
     messages_set_aside: int | None
-    """Of versions or spaces that no worker has; their rows are pending."""
+    """Dead letters: messages of a version or space that no worker has. Their rows are pending."""
     workers: list[str] | None
     pool: dict[str, int]
     problems: list[str] = field(default_factory=list)
@@ -49,10 +49,10 @@ class Report:
 
 
 def report(services: Services, workers: list[str] | None = None) -> Report:
-    """Ask the database and Redis; Redis may be away.
+    """Ask the database and Redis; Redis may be down.
 
-    `workers` are the names of those that answered, None when nobody asked them. Raises
-    StoreUnavailable.
+    `workers` are the names of the workers that answered a ping; None when none was sent.
+    Raises StoreUnavailable.
     """
     store = services.store
     problems: list[str] = []

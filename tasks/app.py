@@ -1,4 +1,4 @@
-"""The Celery app: its configuration, and which tasks it has."""
+"""The factory of the Celery app: its configuration, its tasks and their processes."""
 
 from __future__ import annotations
 
@@ -11,41 +11,50 @@ from beat_schedule import beat_schedule
 from embed_star.coordination import queues
 from embed_star.coordination.queues import EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE
 from embed_star.settings import Settings
-from tasks import embed, maintenance, queue_names, store, tracing
-from tasks.base import SHOWN_CHARS, ServiceTask
-from tasks.workarounds import chord_results, lost_child, redis_restart, thread_slots
-from tasks.worker import lifecycle, logs, monitoring, shutdown, stand_by, starting
+from tasks import embed, maintenance, queue_names, store, tracing, transport
+from tasks.base import SHOWN_CHARS, ServiceTask, attach_state
+from tasks.workarounds import chord_results, lost_child, thread_slots
+from tasks.worker import lifecycle, logs, monitoring, options, shutdown, stand_by
 
 SPARE_THREADS = 2
-"""Threads beyond PARALLEL_WORKERS, for what is done between calls: loading and writing."""
+"""Threads beyond PARALLEL_WORKERS: they load and write rows while others call the provider."""
 
 
 def create_app(settings: Settings) -> Celery:
     """An app with all tasks registered; it connects to nothing yet. Raises ConfigError."""
     app = Celery("embed_star", task_cls=ServiceTask)
     app.conf.update(configuration(settings))
-    starting.check_addresses(app, settings.redis_url)
-    logs.connect(app, settings)
-    redis_restart.cure()
-    lost_child.connect()
-    thread_slots.use()
-    starting.connect()
-    chord_results.use(app)
+    options.check_addresses(app, settings.redis_url)
+    attach_state(app, settings)
+    _apply_workarounds(app)
     queue_names.use(app)
     app.amqp.argsrepr_maxsize = app.amqp.kwargsrepr_maxsize = SHOWN_CHARS
-    ServiceTask.bind_settings(app, settings)
     for module in (embed, store, maintenance):
         module.register(app, settings)
+    _connect(app, settings)
+    return app
+
+
+def _apply_workarounds(app: Celery) -> None:
+    transport.apply()
+    lost_child.apply()
+    thread_slots.apply()
+    chord_results.apply(app)
+
+
+def _connect(app: Celery, settings: Settings) -> None:
+    """Connect to the signals of workers and beat. Receivers run in this order."""
+    logs.connect(app, settings)
+    options.connect(app)
     lifecycle.connect(app, settings)
     stand_by.connect(app, (EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE))
     monitoring.connect(app, settings)
     tracing.connect(app, settings)
     shutdown.connect(app)
-    return app
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
-    """Celery's settings. Each that is not obvious has its reason."""
+    """Celery's settings; each one that is not obvious has its reason."""
     socket = {
         "socket_timeout": settings.redis_timeout_s,
         "socket_connect_timeout": settings.redis_timeout_s,
@@ -56,22 +65,22 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             **socket,
             "visibility_timeout": settings.visibility_timeout_s,
-            # A connection on which no answer comes is dropped after this (half-open).
+            # A half-open connection is dropped after this many seconds without a reply.
             "health_check_interval": 10,
             "priority_steps": list(queues.PRIORITY_STEPS),
             "queue_order_strategy": "priority",
         },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # An error of Redis' that is none of the connection, such as being full, would else
-        # end the worker.
+        # Without it, an error of Redis that leaves the connection up, such as OOM, ends the
+        # worker.
         "broker_channel_error_retry": True,
         "result_backend": settings.redis_url,
         "result_backend_transport_options": socket,
         "redis_socket_timeout": settings.redis_timeout_s,
         "redis_socket_connect_timeout": settings.redis_timeout_s,
         "redis_retry_on_timeout": True,
-        # What is left of chords whose parts were lost; their rows come again long before.
+        # Deletes chords whose parts were lost; their rows are claimed again long before.
         "result_expires": int(2 * settings.visibility_timeout_s),
         "result_chord_ordered": True,
         # JSON and nothing else, for results too: a pickled message would run code.
@@ -79,17 +88,17 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "result_accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",
-        # A task that dies with its worker is handed out again; both tasks stand that.
+        # A task that dies with its worker is delivered again; both tasks may run twice.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        # A worker takes only what it can begin, so that the others share the queue.
+        # A worker takes only messages that it can begin; others get the rest of the queue.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,
         "worker_eta_task_limit": 1000,
         "worker_pool": "threads",
         "worker_concurrency": settings.parallel_workers + SPARE_THREADS,
         "worker_hijack_root_logger": False,
-        # Events cost a seventh of a worker; `-E`, or Flower, asks for them where wanted.
+        # Events cost a seventh of a worker's throughput; `-E` or Flower turns them on.
         "worker_send_task_events": False,
         "task_default_queue": SWEEP_QUEUE,
         "task_queues": [Queue(name, routing_key=name) for name in queues.NAMES],
@@ -100,5 +109,5 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "timezone": "UTC",
         "beat_schedule": beat_schedule(settings),
         "beat_max_loop_interval": 30,
-        "beat_scheduler": "tasks.scheduler:Scheduler",
+        "beat_scheduler": "tasks.worker.scheduler:Scheduler",
     }

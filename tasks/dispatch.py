@@ -1,4 +1,4 @@
-"""A run as a Celery chord."""
+"""Producers hand their runs to workers here, as Celery chords."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ PRIORITY = {Lane.FRESH: 0, Lane.BACKFILL: 9}
 
 
 class CeleryDispatcher:
-    """`backlog.Dispatcher` over Celery: ids in the messages, and in every header."""
+    """The `Dispatcher` of `produce.backlog` over Celery.
+
+    A run is a chord: `embed_batch` for each batch, then one `store_embeddings`. The
+    messages hold ids only, and the run's id is also in every header.
+    """
 
     def __init__(self, app: Celery) -> None:
         self._embed = app.tasks["embed_star.embed_batch"]
@@ -25,6 +29,7 @@ class CeleryDispatcher:
         self._reconcile = app.tasks["embed_star.reconcile"]
 
     def dispatch(self, batches: Sequence[Batch], lane: Lane) -> None:
+        """Enqueue a run. Raises RedisUnavailable; it may be enqueued all the same."""
         run_id = batches[0].run_id
         priority = PRIORITY[lane]
         header = [

@@ -6,17 +6,19 @@ from typing import Any
 
 import structlog
 from celery import Celery
-from celery.exceptions import Ignore, Retry
-from celery.utils.time import get_exponential_backoff_interval
+from celery.exceptions import Ignore
 
-from embed_star.errors import AnotherSpace, ProviderThrottled, TransientError
-from embed_star.models import Batch, has_version
+from embed_star.embed.embedder import Embedder
+from embed_star.errors import AnotherSpace, TransientError
+from embed_star.models import Batch, Outcome, has_version
 from embed_star.settings import Settings
-from embed_star.timings import RETRY_BACKOFF_S
-from tasks.base import ServiceTask
-from tasks.worker.requeue import put_back
+from tasks.base import ServiceTask, state_of
+from tasks.worker.requeue import requeue
+from tasks.worker.retry import attempts, retry_later
 
 log = structlog.get_logger(__name__)
+
+NO_OUTCOMES: dict[str, Any] = {"outcomes": []}
 
 
 def register(app: Celery, settings: Settings) -> None:
@@ -26,7 +28,7 @@ def register(app: Celery, settings: Settings) -> None:
         name="embed_star.embed_batch",
         bind=True,
         shared=False,  # with other apps of this process
-        # Redis hands the outcomes to the chord's body by itself; kept as results as well,
+        # Redis hands the outcomes to the chord's body by itself. Kept as results as well,
         # they would fill it: 100 bytes a row for as long as results live.
         ignore_result=True,
         max_retries=settings.retry_max,
@@ -34,87 +36,68 @@ def register(app: Celery, settings: Settings) -> None:
     def embed_batch(
         task: ServiceTask,
         message: dict[str, Any],
-        **_: Any,  # what a later version adds
+        **_: Any,  # of a later version
     ) -> dict[str, Any]:
-        """Embed a batch; one outcome a row.
+        """Embed a batch; one outcome for each row.
 
-        Retries on transient errors, and never fails: an error in a header task would
-        cost the whole chord its body. What is not settled stays pending in the database.
-        A throttled batch comes back when the provider says, and has not used an attempt.
-        One that is of another version or space is put back for others. A copy of a
-        message that is being worked at is left, without a part of it in the chord.
+        Retries on transient errors and never fails: an error in a header task would cost
+        the whole chord its body. Rows without an outcome stay pending in the database.
         """
         try:
             batch = Batch.from_json(message)
         except ValueError as error:
-            if not has_version(message):
-                log.error("message_refused", reason="not a message of ours")
-                return {"outcomes": []}
-            return _put_back(task, error)
+            return _unreadable(task, message, error)
         try:
-            embedder = task.services.embedder
-        except TransientError as error:  # a new process, and the database is away
-            raise again(task, settings, error) from error
-        if _is_copy(task, batch):
-            log.warning("copy_ignored", rows=len(batch.rows))
-            raise Ignore
-        final = attempts(task) >= settings.retry_max
-        try:
-            outcomes = embedder.embed(batch, final=final)
+            outcomes = _embed(task, batch)
         except AnotherSpace as error:
-            return _put_back(task, error)
+            return _requeue(task, error)
         except TransientError as error:
-            raise again(task, settings, error) from error
-        except Exception:  # a bug of ours: its rows stay pending, its chord goes on
-            log.exception("batch_failed", rows=len(batch.rows))
-            outcomes = []
+            raise retry_later(task, error) from error
         return {"outcomes": [outcome.to_json() for outcome in outcomes]}
 
 
-def _is_copy(task: ServiceTask, batch: Batch) -> bool:
-    """Whether another worker has begun this very message, and has not lost it since.
+def _embed(task: ServiceTask, batch: Batch) -> list[Outcome]:
+    """The outcomes; none after a bug of ours, so that the chord goes on.
 
-    Redis has a message twice when its answer to the publisher was lost. A message that is
-    handed out again because a worker died says so.
+    Raises AnotherSpace, TransientError, and Ignore for a copy of a message.
+    """
+    embedder = task.services.embedder  # a new process asks the database for it
+    if _is_copy(task, embedder, batch):
+        log.warning("copy_ignored", rows=len(batch.rows))
+        raise Ignore
+    final = attempts(task) >= state_of(task.app).settings.retry_max
+    try:
+        return embedder.embed(batch, final=final)
+    except (AnotherSpace, TransientError):
+        raise
+    except Exception:
+        log.exception("batch_failed", rows=len(batch.rows))
+        return []
+
+
+def _is_copy(task: ServiceTask, embedder: Embedder, batch: Batch) -> bool:
+    """Whether another worker has begun this very message and still has it.
+
+    Redis has a message twice when its reply to the publisher was lost. A message that is
+    delivered again because a worker died is marked, and is no copy.
     """
     request = task.request
     rows = 0 if request.retries else len(batch.rows)
-    begun = task.services.embedder.started(batch, f"{request.id}:{request.retries}", rows=rows)
+    begun = embedder.started(batch, f"{request.id}:{request.retries}", rows=rows)
     return not begun and not (request.delivery_info or {}).get("redelivered")
 
 
-def _put_back(task: ServiceTask, error: Exception) -> dict[str, Any]:
-    retry = put_back(task, str(error))
+def _unreadable(task: ServiceTask, message: Any, error: ValueError) -> dict[str, Any]:
+    """Refuse a message that is not ours; requeue one of another version."""
+    if has_version(message):
+        return _requeue(task, error)
+    log.error("message_refused", reason="not a message of ours")
+    return NO_OUTCOMES
+
+
+def _requeue(task: ServiceTask, error: Exception) -> dict[str, Any]:
+    """Raise the requeue; no outcomes when the message is set aside instead."""
+    retry = requeue(task, str(error))
     if retry is not None:
         raise retry
-    return {"outcomes": []}
-
-
-def attempts(task: ServiceTask) -> int:
-    """How often the task has failed; coming back when the provider said does not count."""
-    return int(task.request.retries) - _deferrals(task)
-
-
-def again(task: ServiceTask, settings: Settings, error: TransientError) -> Retry:
-    """The task once more: when the provider said, else backing off with jitter."""
-    throttled = isinstance(error, ProviderThrottled) and error.retry_after_s is not None
-    wait_s = (
-        error.retry_after_s
-        if isinstance(error, ProviderThrottled) and throttled
-        else get_exponential_backoff_interval(
-            RETRY_BACKOFF_S, attempts(task), settings.timings.retry_backoff_max_s, True
-        )
-    )
-    headers = {**(task.request.headers or {}), "deferred": _deferrals(task) + throttled}
-    retry: Retry = task.retry(
-        exc=error,
-        throw=False,
-        countdown=wait_s,
-        max_retries=task.request.retries + 1,  # `attempts` decides
-        headers=headers,
-    )
-    return retry
-
-
-def _deferrals(task: ServiceTask) -> int:
-    return int((task.request.headers or {}).get("deferred", 0))
+    return NO_OUTCOMES

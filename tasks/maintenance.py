@@ -1,38 +1,28 @@
-"""The tasks that beat starts: whatever was missed is found here."""
+"""The tasks that beat starts. They find everything that was missed."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import structlog
 from celery import Celery
 
 from embed_star.errors import StoreError, TransientError
-from embed_star.produce.producer import Lease
+from embed_star.produce import vector_index
+from embed_star.produce.leadership import Leadership
+from embed_star.produce.reconcile_slice import ReconcileSlice
+from embed_star.produce.sweep import Sweep
 from embed_star.settings import Settings
-from embed_star.store.tables.checkpoints import Phase
-from embed_star.store.tables.timestamps import SWEPT
 from tasks.base import ServiceTask
 from tasks.dispatch import CeleryDispatcher
 
 log = structlog.get_logger(__name__)
 
-DEAD_LOCK_S = 3600.0
-"""Locks that nobody wanted again are cleared when they have been over for this long."""
-
-HNSW_MIN_ROWS = 10_000
-"""Vectors from which on an HNSW index is built: to read fewer one by one takes no longer."""
-
-RECONCILE_SLICE_S = 10.0
-"""How long one reconcile task works before it makes way; beat starts the next one."""
-
-
 EXPECTED: dict[str, Any] = {
     "shared": False,  # with other apps of this process
     "ignore_result": True,
-    # An outage, or a table that cannot be walked, is no news with a traceback: beat starts the
-    # task again anyway.
+    # An outage, or a table that cannot be walked, needs no traceback: beat starts the task
+    # again anyway.
     "throws": (TransientError, StoreError),
 }
 
@@ -46,16 +36,15 @@ def register(app: Celery, settings: Settings) -> None:
     def sweep_backlog(task: ServiceTask) -> None:
         """Clear dead locks; do the producer's work once if no producer leads."""
         services = task.services
-        cleared = services.store.locks.sweep(DEAD_LOCK_S)
-        lease = Lease(services.leases, f"sweep:{task.request.id}", settings.leader_lease_s)
-        dispatched = 0
-        if lease.hold():
-            try:
-                dispatched = services.backlog(CeleryDispatcher(app)).dispatch().dispatched
-            finally:
-                lease.give_up()
-        services.store.timestamps.set(SWEPT)
-        log.info("swept", cleared_locks=cleared, dispatched=dispatched)
+        swept = Sweep(
+            lock_table=services.store.locks,
+            leadership=Leadership(
+                services.leases, f"sweep:{task.request.id}", settings.leader_lease_s
+            ),
+            backlog=services.backlog(CeleryDispatcher(app)),
+            timestamps=services.store.timestamps,
+        ).run()
+        log.info("swept", cleared_locks=swept.cleared_locks, dispatched=swept.dispatched)
 
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
         name="embed_star.reconcile", bind=True, **EXPECTED
@@ -63,36 +52,22 @@ def register(app: Celery, settings: Settings) -> None:
     def reconcile(task: ServiceTask) -> None:
         """Do a slice of the walk when one is due and the backfill lane has room."""
         services = task.services
-        reconciler = services.reconciler
-        idle = services.store.space_watch.is_retired() or not reconciler.due(
-            settings.reconcile_interval_s
-        )
-        if idle or not reconciler.backlog_is_short():
-            return
-        progress = reconciler.begin()
-        until = time.monotonic() + RECONCILE_SLICE_S
-        while progress.phase is not Phase.DONE and time.monotonic() < until:
-            if task.services.grace.begun:
-                break
-            progress = reconciler.step(progress)
-            if not reconciler.backlog_is_short():
-                break
-        log.info(
-            "reconciled",
-            phase=progress.phase.value,
-            checked=progress.checked,
-            removed=progress.removed,
-        )
+        walked = ReconcileSlice(
+            services.reconciler,
+            services.store.space_watch,
+            interval_s=settings.reconcile_interval_s,
+            stopping=lambda: services.grace.begun,
+        ).run()
+        if walked is not None:
+            counts = {"checked": walked.checked, "removed": walked.removed}
+            log.info("reconciled", phase=walked.phase.value, **counts)
 
     @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
         name="embed_star.maintain_index", bind=True, **EXPECTED
     )
     def maintain_index(task: ServiceTask) -> None:
-        """Begin building the HNSW index when the table has grown so large that it pays.
-
-        Not on 2.x, where writing under the index is ten times slower.
-        """
+        """Begin to build the HNSW index once the table is large enough for it to pay."""
         store = task.services.store
-        vectors = store.vectors
-        if vectors.count() >= HNSW_MIN_ROWS and store.database.version >= (3,):
-            log.info("index", begun=vectors.build_index())
+        begun = vector_index.build_if_large(store.vectors, store.database)
+        if begun is not None:
+            log.info("index", begun=begun)

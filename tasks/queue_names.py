@@ -1,4 +1,4 @@
-"""Celery's names in Redis: known when the database has said which installation this is."""
+"""The prefix of Celery's keys in Redis. The database knows it, so it is asked for late."""
 
 from __future__ import annotations
 
@@ -10,40 +10,45 @@ from celery import Celery
 
 from embed_star.coordination.names import celery_prefix_of
 from embed_star.errors import EmbedStarError
-from tasks.base import ServiceTask
+from tasks.base import state_of
 
 _OPTION = "global_keyprefix"
 
-_asked: dict[str, Callable[[], str]] = {}
-"""What stands in an app's settings until its prefix is known → who knows it."""
+
+class UnknownPrefix(str):
+    """Stands in an app's settings for its prefix, and can ask for it.
+
+    Its text is unique: Kombu shares pools of connections between apps with equal options.
+    """
+
+    ask: Callable[[], str]
 
 
 def use(app: Celery) -> None:
     """Let the channels of `app` ask for the prefix when they connect."""
-    # Of its own: Kombu keeps pools of connections by their options.
-    stand_in = f"{uuid4().hex}:"
-    _asked[stand_in] = lambda: prefix_of(app)
-    _set(app, stand_in)
+    prefix = UnknownPrefix(f"{uuid4().hex}:")
+    prefix.ask = lambda: prefix_of(app)
+    _set(app, prefix)
 
 
 def prefix_of(app: Celery) -> str:
-    """What the names of `app` begin with. Raises redis.ConnectionError while nobody knows.
+    """The prefix of all keys of `app`.
 
-    Celery then waits as for a Redis that is away.
+    Raises redis.ConnectionError while the database cannot be asked: Celery then waits as it
+    waits for a Redis that is down.
     """
     try:
-        prefix = celery_prefix_of(ServiceTask.services_of(app).redis_prefix)
+        prefix = celery_prefix_of(state_of(app).services.redis_prefix)
     except EmbedStarError as error:
         raise redis.ConnectionError(f"the names in Redis are not known: {error}") from None
     if app.conf.broker_transport_options[_OPTION] != prefix:
-        _set(app, prefix)  # where Flower looks
+        _set(app, prefix)  # Flower reads it there
     return prefix
 
 
 def known(prefix: str) -> str:
-    """`prefix`, or what it stands for. Raises redis.ConnectionError as `prefix_of` does."""
-    ask = _asked.get(prefix)
-    return prefix if ask is None else ask()
+    """`prefix`, or the one that it stands for. Raises redis.ConnectionError as `prefix_of`."""
+    return prefix.ask() if isinstance(prefix, UnknownPrefix) else prefix
 
 
 def _set(app: Celery, prefix: str) -> None:

@@ -11,7 +11,7 @@ from embed_star.errors import AnotherSpace
 from embed_star.models import Outcome
 from embed_star.settings import Settings
 from tasks.base import ServiceTask, retries
-from tasks.worker.requeue import put_back
+from tasks.worker.requeue import requeue
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +31,13 @@ def register(app: Celery, settings: Settings) -> None:
         parts: Any,
         run_id: str,
         space: str | None = None,
-        **_: Any,  # what a later version adds
+        **_: Any,  # of a later version
     ) -> None:
-        """Write what the batches of run `run_id` found. Twice, or late, changes nothing."""
+        """Write the outcomes of all batches of a run. Twice, or late, changes nothing."""
         try:
             tally = task.services.storer.store(run_id, _outcomes(parts), space)
         except (ValueError, AnotherSpace) as error:
-            retry = put_back(task, str(error))
+            retry = requeue(task, str(error))
             if retry is not None:
                 raise retry from error
             return
@@ -45,7 +45,7 @@ def register(app: Celery, settings: Settings) -> None:
 
 
 def _outcomes(parts: Any) -> list[Outcome]:
-    """Raises ValueError for what a later version made of it."""
+    """The outcomes in the results of `embed_batch`. Raises ValueError for unknown ones."""
     # Celery makes a chain of a chord with one header: its result comes unwrapped.
     results = [parts] if isinstance(parts, dict) else parts
     try:

@@ -1,4 +1,4 @@
-"""Traces across messages: the context travels in headers, and each task is a span."""
+"""Traces across processes: message headers carry the context, and each task is a span."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from celery import Celery, signals
 from embed_star.errors import ConfigError
 from embed_star.events import Listeners
 from embed_star.settings import Settings
-from tasks.base import ServiceTask
+from tasks.base import state_of
+from tasks.worker.signals import on
 
 if TYPE_CHECKING:
     from embed_star.observe.tracing import Tracing
@@ -20,30 +21,29 @@ _SHOWN = ("run_id", "correlation_id")
 
 
 def connect(app: Celery, settings: Settings) -> None:
-    """Trace what workers do; connects to nothing without an endpoint."""
+    """Trace the workers of `app`; does nothing without an endpoint."""
     if not settings.tracing_endpoint:
         return
     closing = ExitStack()
 
     def begin(**_: Any) -> None:
-        listeners = ServiceTask.listeners_of(app)
         try:
-            closing.push(start(app, settings, listeners, "embed-star-worker"))
+            closing.push(start(app, settings, state_of(app).listeners, "embed-star-worker"))
         except ConfigError as error:
             raise SystemExit(f"embed-star: {error}") from None
 
     def close(**_: Any) -> None:
         closing.close()
 
-    signals.worker_init.connect(begin, weak=False)
-    signals.worker_shutdown.connect(close, weak=False)
-    signals.worker_process_shutdown.connect(close, weak=False)
+    on(signals.worker_init, app, begin)
+    on(signals.worker_shutdown, app, close)
+    on(signals.worker_process_shutdown, app, close)
 
 
 def start(app: Celery, settings: Settings, listeners: Listeners, service: str) -> ExitStack:
-    """Trace what this process does, until the result is closed; nothing without an endpoint.
+    """Trace this process until the result is closed; does nothing without an endpoint.
 
-    Raises ConfigError when the packages are missing.
+    Raises ConfigError when the packages of the extra `tracing` are missing.
     """
     stack = ExitStack()
     if settings.tracing_endpoint:
@@ -61,7 +61,7 @@ def start(app: Celery, settings: Settings, listeners: Listeners, service: str) -
 
 
 class _Messages:
-    """What travels between processes, and the spans of tasks."""
+    """Writes the context into messages, and makes a span of each task that has one."""
 
     def __init__(self, app: Celery, tracing: Tracing) -> None:
         self._app = app
@@ -74,7 +74,7 @@ class _Messages:
         signals.task_postrun.connect(self.end, weak=False)
 
     def note_context(self, headers: dict[str, Any] | None = None, **_: Any) -> None:
-        """Into every message of a run, the chord's body and what is tried again included."""
+        """Write the context into a message of a run. The chord's body and retries have it, too."""
         if headers is None or "run_id" not in headers:
             return
         if traceparent := self._tracing.traceparent(headers["run_id"]):
@@ -95,7 +95,7 @@ class _Messages:
             )
         )
         self._running[task_id] = (stack, span)
-        # For `ServiceTask.before_start`, which comes after this, to put into log lines.
+        # `ServiceTask.before_start`, which comes next, binds them to the log lines.
         task.request.trace_ids = self._tracing.log_ids(span)
 
     def end(self, task_id: str, state: str | None = None, **_: Any) -> None:

@@ -20,14 +20,51 @@ from embed_star.settings import RootSettings, Settings, load_settings
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.client.connection import Connection, Target
 from tests.support.servers import local_servers
+from tests.support.side_by_side import ByFile, rank
 from tests.support.world import World
 
 DIMENSIONS = 8
+
+SERVER_FIXTURES = {"redis_server", "surreal", "gateway", "engine", "servers", "fleet"}
+SERVER_PARAMETERS = {"redis", "server", "embedded", "fallback"}
+"""A test that asks for one of these fixtures, or that gets one of these parameters, starts
+Redis or SurrealDB: it is marked `server` (and `make check` leaves it out)."""
 
 _databases = itertools.count()
 
 MakeSettings = Callable[..., Settings]
 MakeWorld = Callable[..., World]
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if needs_server(item):
+            item.add_marker(pytest.mark.server)
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=lambda item: rank(item.nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
+def needs_server(item: pytest.Item) -> bool:
+    """Whether the test starts a server, as far as its fixtures and parameters tell."""
+    given = getattr(item, "callspec", None)
+    parameters = [one for one in (given.params.values() if given else ()) if isinstance(one, str)]
+    return bool(
+        SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+        or SERVER_PARAMETERS.intersection(parameters)
+    )
+
+
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> None:
+    """Where no server is wanted, a test that starts one without the mark fails, and says why."""
+    if fixturedef.argname in SERVER_FIXTURES and request.config.option.markexpr == "not server":
+        pytest.fail("this test starts a server: mark it with pytest.mark.server")
 
 
 @pytest.fixture

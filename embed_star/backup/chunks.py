@@ -1,7 +1,7 @@
 """Files of records: gzip over a CBOR sequence (RFC 8742), each with its SHA-256.
 
-A record is one CBOR map in SurrealDB's own encoding (`store.codec`), but for a vector:
-that is a byte string of little-endian float32 values.
+A record is one CBOR map in SurrealDB's own encoding (`store.client.codec`), except that a
+vector is a byte string of little-endian float32 values.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from embed_star.errors import BackupError
 from embed_star.store.client import codec
 
 CHUNK_BYTES = 16 * 1024 * 1024
-"""A file ends when its records, not yet compressed, reach this."""
+"""A file ends when its records reach this size before compression."""
 _READ_BYTES = 1024 * 1024
 _DAMAGE = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
-"""What decoding what is no record raises."""
+"""Errors that decoding raises for bytes that are no record."""
 _LEVEL = 1  # vectors hardly compress: more effort is time for nothing
 
 
 class ChunkWriter:
     """Writes the records of one table into files `NAME-00001.cbor.gz`, …
 
-    Raises OSError. A file is on the disk when the next one is begun, and all of them are
+    Raises OSError. A file is on the disk before the next one begins, and all of them are
     after `finish`.
     """
 
@@ -53,12 +53,12 @@ class ChunkWriter:
             self._close()
 
     def finish(self) -> list[SavedFile]:
-        """Complete the last file; all files, in order."""
+        """Complete the last file; return all files, in order."""
         self._close()
         return self._files
 
     def abandon(self) -> None:
-        """Close the open file as it is."""
+        """Close the open file, unfinished."""
         if self._open is not None:
             self._open.abandon()
 
@@ -106,7 +106,7 @@ class _Chunk:
 
 
 class _Hashing:
-    """Counts and hashes what goes into a file."""
+    """Writes to a file, and counts and hashes the bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -124,7 +124,10 @@ class _Hashing:
 
 
 def verify(directory: Path, file: SavedFile, on_read: Callable[[int], None]) -> None:
-    """Compare a file with its checksum; `on_read` is told of bytes. Raises BackupError."""
+    """Compare a file with its checksum. Calls `on_read` with a number of bytes, repeatedly.
+
+    Raises BackupError when it is missing, torn or changed.
+    """
     path = directory / file.name
     digest, size = hashlib.sha256(), 0
     try:
@@ -146,9 +149,9 @@ def verify(directory: Path, file: SavedFile, on_read: Callable[[int], None]) -> 
 def read_records(
     directory: Path, file: SavedFile, dimensions: int | None
 ) -> Iterator[dict[str, Any]]:
-    """The records of a file, one at a time; `dimensions` of their vectors, None: without.
+    """The records of a file, one at a time. Their vectors have `dimensions`; None: no vectors.
 
-    Raises BackupError, also for a record that holds anything but data (see `plain`).
+    Raises BackupError, also for a record that holds more than plain data (see `plain`).
     """
     path, count = directory / file.name, 0
     try:
@@ -168,10 +171,10 @@ def read_records(
 
 
 class _Forward(gzip.GzipFile):
-    """Is read in one direction only.
+    """A gzip file that is read forward only.
 
-    From what can seek, cbor2 reads ahead and goes back after each record, for which gzip
-    begins at the start of the file again: a hundred times the work.
+    In a file that can seek, cbor2 reads ahead and goes back after each record. Gzip would
+    then read from the start of the file again: a hundred times the work.
     """
 
     def seekable(self) -> bool:

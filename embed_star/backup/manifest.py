@@ -1,4 +1,4 @@
-"""What a backup says of itself: `manifest.json`, the file that is written last."""
+"""The manifest of a backup: `manifest.json`, which is written last."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from embed_star.models import Space
 FILE = "manifest.json"
 FORMAT = "embed_star backup"
 FORMAT_VERSION = 1
-"""Raised when a reader of the version before would misread what is written."""
+"""Increased when an older reader would misread a new backup."""
 
 FAILURES = "embedding_failure"
 
@@ -41,7 +41,7 @@ class SavedFile(_Part):
 
     @property
     def table(self) -> str:
-        """The table whose records are in it."""
+        """The table of its records."""
         return self.name.rpartition("-")[0]
 
 
@@ -65,18 +65,18 @@ class SavedSpace(_Part):
 
     @model_validator(mode="after")
     def _is_space(self) -> Self:
-        """What is none ends here, and not only where its name gets into a statement."""
+        """Refuse invalid values here, before the space's name gets into a statement."""
         _ = self.space
         return self
 
     @property
     def space(self) -> Space:
-        """Raises ValueError, but not for what was read."""
+        """The space. Raises ValueError only when made without validation."""
         return Space(self.provider, self.model, self.dimensions, self.text_version)
 
 
 class Manifest(_Part):
-    """The whole of a backup. `files` of a table are in the order of its keys."""
+    """A complete backup. The files of a table are in the order of its keys."""
 
     format: Literal["embed_star backup"]
     version: int
@@ -85,9 +85,9 @@ class Manifest(_Part):
     started: Annotated[AwareDatetime, Field(strict=False)]
     finished: Annotated[AwareDatetime, Field(strict=False)]
     migration: NonNegativeInt
-    """The last migration of the database that was saved."""
+    """The last migration of the saved database."""
     vectors: bool
-    """Whether vectors were saved, too."""
+    """Whether it contains vectors."""
     spaces: tuple[SavedSpace, ...]
     tables: tuple[SavedTable, ...]
 
@@ -96,17 +96,17 @@ class Manifest(_Part):
         return [file for table in self.tables for file in table.files]
 
     def records(self, table: str) -> list[SavedFile]:
-        """The files of `table`; none when it was not saved."""
+        """The files of `table`; empty when it was not saved."""
         return [file for one in self.tables if one.table == table for file in one.files]
 
     def dimensions(self, table: str) -> int | None:
-        """How long the vectors of `table` are; None: it is none of vectors."""
+        """The length of the vectors of `table`; None: it has no vectors."""
         found = (one.dimensions for one in self.spaces if one.space.table == table)
         return next(found, None)
 
 
 class _Head(_Part):
-    """What a reader of any version understands."""
+    """The part that a reader of any version understands."""
 
     format: str
     version: int
@@ -114,7 +114,7 @@ class _Head(_Part):
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write it in one step: it is there whole or not at all. Raises OSError."""
+    """Write the manifest atomically: it exists complete or not at all. Raises OSError."""
     unfinished = directory / f"{FILE}.unfinished"
     with unfinished.open("w", encoding="utf-8") as file:
         file.write(manifest.model_dump_json(indent=2) + "\n")
@@ -125,7 +125,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """See to it that the names in `directory` are on the disk."""
+    """Write the names in `directory` to the disk."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -134,7 +134,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a finished backup. Raises BackupError, saying what is wrong."""
+    """The manifest of a finished backup. Raises BackupError with the reason."""
     if not directory.is_dir():
         raise BackupError(f"{directory} is no directory: name the one that `backup` wrote")
     try:

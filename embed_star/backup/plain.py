@@ -1,7 +1,7 @@
-"""What a record of a backup may be made of: data, and nothing that SurrealDB would run.
+"""Checks that a record of a backup is plain data, so that SurrealDB runs none of it.
 
-CBOR as SurrealDB reads it has tags for code: a future (15) is SurrealQL that the 2.x engines
-run each time its record is read, and a record's id as a text is parsed as SurrealQL.
+SurrealDB's CBOR has tags for code. For example, tag 15 is a future: SurrealQL that the 2.x
+engines run each time its record is read. A record's id as a text is parsed as SurrealQL too.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _OF_A_FAILURE: Mapping[str, type] = {
 
 
 def check_record(record: Any, table: str, dimensions: int | None) -> None:
-    """Raise ValueError unless `record` is one of `table`, made of plain values.
+    """Raise ValueError unless `record` is one of `table` and made of plain values.
 
-    Its vector has `dimensions` float32 numbers; None: it has none.
+    Its vector must have `dimensions` float32 numbers; None: it must have no vector.
     """
     if not isinstance(record, dict) or not all(map(is_plain, record.items())):
         raise ValueError("no record")
@@ -50,7 +50,7 @@ def check_record(record: Any, table: str, dimensions: int | None) -> None:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether `value` is data all the way down."""
+    """Whether `value`, with all that it contains, is plain data."""
     if isinstance(value, RecordID):
         return isinstance(value.table_name, str) and is_usable(value.id)
     if isinstance(value, int):

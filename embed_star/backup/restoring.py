@@ -1,4 +1,4 @@
-"""Puts a backup back: only where nothing stands, under the same locks as any other run."""
+"""Restores a backup: writes only missing records, under the locks that every run takes."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _FAILURE_ROWS = 500
 
 @dataclass(slots=True)
 class Restored:
-    """What became of a table's records."""
+    """What the restore did with a table's records, as counts."""
 
     written: int = 0
     kept: int = 0
-    """Left out, for the row has a vector or a failure of its own in that space."""
+    """Not written: the row has a vector or a failure of its own in that space."""
     in_flight: int = 0
-    """Left out, for somebody is working on the row."""
+    """Not written: another run is working on the row."""
 
 
 def open_backup(directory: Path, space: Space, migration: int) -> Manifest:
-    """The manifest, if it fits. Raises BackupError.
+    """The manifest of a backup that fits the database. Raises BackupError for another one.
 
-    `space` is the one that the database is embedded in, `migration` the last that this
+    `space` is the active space of the database, `migration` the last one that this
     embed_star knows.
     """
     manifest = read_manifest(directory)
@@ -60,9 +60,9 @@ def open_backup(directory: Path, space: Space, migration: int) -> Manifest:
 
 
 def verify_files(directory: Path, manifest: Manifest, on_read: Callable[[int], None]) -> None:
-    """Compare every file with its checksum, and read it through.
+    """Compare every file with its checksum, and read all its records.
 
-    Raises BackupError at the first that differs, or holds what is no record.
+    Raises BackupError at the first file that differs or holds an invalid record.
     """
     for file in manifest.files:
         verify(directory, file, on_read)
@@ -71,7 +71,7 @@ def verify_files(directory: Path, manifest: Manifest, on_read: Callable[[int], N
 
 
 class Restorer:
-    """Restores into one database, whose schema is up to date."""
+    """Restores into one database with a current schema."""
 
     def __init__(
         self,
@@ -91,12 +91,12 @@ class Restorer:
     def restore(
         self, directory: Path, manifest: Manifest, on_records: OnRecords
     ) -> dict[str, Restored]:
-        """Write what is missing; table → what became of its records. Twice changes nothing.
+        """Write the missing records; the result for each table. A second call changes nothing.
 
-        The caller has verified the files. A row's lock is taken before anything of it is
-        written, so that a run of the fleet and this never write the same row. Failures come
-        first, since they were read last. The walk of the reconcile then begins anew: it
-        finds the rows whose text is no longer that of the backup.
+        The caller must have verified the files. The restore locks a row before it writes it,
+        so that no run of the fleet writes the same row. It writes failures first, since the
+        backup read them last. Then it makes the reconcile start over, which finds the rows
+        whose text has changed since the backup.
         """
         for saved in manifest.spaces:
             self._spaces.add_retired(saved.space, saved.text_fields)
@@ -130,7 +130,7 @@ class Restorer:
     def _put(
         self, table: str, space: Space, rows: Sequence[dict[str, Any]], result: Restored
     ) -> None:
-        """Write those of `rows` that are missing and that nobody works on."""
+        """Write the missing ones of `rows` that no other run has locked."""
         token = f"restore:{secrets.token_hex(8)}"
         keys = [one["id"].id for one in rows]
         won = self._locks.acquire(keys, token, self._lock_ttl_s)

@@ -1,4 +1,4 @@
-"""Writes a backup: pages of records by key range, while the fleet may go on."""
+"""Saves a backup: pages of records by key range, while the fleet may go on working."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from embed_star.store.tables.records import Records
 from embed_star.store.tables.spaces import KnownSpace, Spaces
 
 _PAGE_NUMBERS = 400_000
-"""Numbers of vectors in one page: 520 rows of 768, 12 MB as Python's floats."""
+"""Numbers in the vectors of one page: 520 rows of 768, 12 MB as Python's floats."""
 _FAILURE_ROWS = 500
 _OURS = re.compile(r"[a-z0-9_]+-\d{5}\.cbor\.gz|manifest\.json\.unfinished")
 
 OnRecords = Callable[[str, int], None]
-"""Is told of a table's name and how many of its records were dealt with since."""
+"""Called with a table's name and the number of its records done since the last call."""
 
 
 def page_rows(dimensions: int) -> int:
-    """How many vectors one page holds: the memory of a page does not grow with them."""
+    """Vectors in one page: fewer long ones, so that a page takes the same memory."""
     return max(50, min(1000, _PAGE_NUMBERS // dimensions))
 
 
@@ -49,19 +49,18 @@ class Saver:
         self._migration = migration
 
     def totals(self, *, vectors: bool) -> dict[str, int]:
-        """Table → how many records there are to save, now."""
+        """The number of records to save, by table."""
         known = self._spaces.known() if vectors else []
         tables = [*(one.space.table for one in known), FAILURES]
         return {table: self._records.count(table) for table in tables}
 
     def save(self, directory: Path, on_records: OnRecords, *, vectors: bool) -> Manifest:
-        """Write it all into `directory`, which is made if need be; what was written.
+        """Save everything into `directory`, which is created if missing; the manifest.
 
-        Each record is whole, but pages are read one after another: rows that change
-        meanwhile are in it as before or as after. Vectors are read before failures, so
-        that a row with both is one that has failed since. The manifest comes last: without
-        it, `directory` is visibly no backup, and saving there begins anew.
-        Raises BackupError.
+        Pages are read one after another: the backup holds a row that changes meanwhile as it
+        was before or after. Vectors are read before failures, so a row with both has failed
+        since. The manifest is written last. Without it, `directory` is no backup, and a
+        second call starts over. Raises BackupError.
         """
         started = datetime.now(UTC)
         with _writing(directory):
@@ -125,7 +124,7 @@ def _saved(known: KnownSpace) -> SavedSpace:
 
 
 def _prepare(directory: Path) -> None:
-    """Make `directory`, or clear it of a backup that was never finished."""
+    """Create `directory`, or empty it of an unfinished backup."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     there = list(directory.iterdir())
     if any(path.name == FILE for path in there):

@@ -1,14 +1,12 @@
 """Locks by repo key: the contract of both layers, and the layer in Redis.
 
-The layer in SurrealDB is `store.locks.LockTable`; it is the one that counts. This one
-answers faster, and keeps most races away from the database.
+The layer in SurrealDB is `store.tables.locks.LockTable`; it is the one that counts. This one
+answers faster, and keeps most races away from the database. `Claims` owns both.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import redis
@@ -90,43 +88,6 @@ class RedisLocks:
 
     def _names(self, keys: Sequence[Key]) -> list[str]:
         return [f"{self._prefix}{key_text(key)}" for key in keys]
-
-
-class MemoryLocks:
-    """The same within one process, over an injected clock. Thread-safe."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._one_at_a_time = threading.Lock()
-        self._locks: dict[str, tuple[str, float]] = {}
-
-    def acquire(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
-        with self._one_at_a_time:
-            return [self._take(key_text(key), token, ttl_s) for key in keys]
-
-    def extend(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
-        with self._one_at_a_time:
-            held = [self._holder(key_text(key)) == token for key in keys]
-            for key, mine in zip(keys, held, strict=True):
-                if mine:
-                    self._locks[key_text(key)] = (token, self._clock() + ttl_s)
-            return held
-
-    def release(self, keys: Sequence[Key], token: str) -> None:
-        with self._one_at_a_time:
-            for name in map(key_text, keys):
-                if self._holder(name) == token:
-                    del self._locks[name]
-
-    def _take(self, name: str, token: str, ttl_s: float) -> bool:
-        if self._holder(name) is not None:
-            return False
-        self._locks[name] = (token, self._clock() + ttl_s)
-        return True
-
-    def _holder(self, name: str) -> str | None:
-        token, until = self._locks.get(name, ("", 0.0))
-        return token if token and self._clock() < until else None
 
 
 def _ms(seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""`embed-star backup`: the processing state into a directory."""
+"""`embed-star backup`: saves vectors, failures and spaces into a directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from embed_star.settings import load_settings
 
 @contextmanager
 def bar() -> Iterator[Progress]:
-    """A progress bar on a terminal's stderr; silent elsewhere."""
+    """A progress bar on stderr; none when stderr is no terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),

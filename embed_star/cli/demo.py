@@ -1,4 +1,4 @@
-"""`embed-star demo`: the whole way on example data, and out again without a trace."""
+"""`embed-star demo`: imports, embeds and searches example data, and removes it again."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ SEARCHES = (
 )
 EDITED = ("pallets/flask", "Controls a beehive: weighs the honey and counts the bees.")
 EDIT_SEARCH = "sensors for beekeepers"
-_GIVE_UP_S = 300.0
+_DEADLINE_S = 300.0
 _POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What the embedding of the examples came to."""
+    """The result of embedding the examples."""
 
     rows: int
     seconds: float
@@ -112,7 +112,7 @@ def _show(console: Console, stack: LocalStack) -> None:
 
 
 def import_examples(services: Services) -> int:
-    """Write examples/repos.jsonl into `repo`; how many rows."""
+    """Write examples/repos.jsonl into `repo`; the number of rows."""
     summary = Summary("examples/repos.jsonl", Lane.FRESH.name.lower(), dry_run=False)
     with examples.find("repos.jsonl").open("rb") as stream:
         rows = read_rows(stream, name=summary.source)
@@ -123,7 +123,7 @@ def import_examples(services: Services) -> int:
 
 
 def await_embedded(services: Services, rows: int, console: Console | None = None) -> Done:
-    """Wait until nothing is pending, behind a progress bar when there is a `console`."""
+    """Wait until nothing is pending. Shows a progress bar when there is a `console`."""
     columns = (
         TextColumn("  embedding"),
         BarColumn(),
@@ -166,7 +166,7 @@ def _search(console: Console, services: Services, query: str) -> Sequence[Hit]:
 
 
 def _edit(console: Console, services: Services) -> None:
-    """Change one description, and see that the search knows it."""
+    """Change one description and wait until the search finds it."""
     name, description = EDITED
     console.print(f"\n· {name} is edited; its description is now: {description}", soft_wrap=True)
     started = time.monotonic()
@@ -179,8 +179,8 @@ def _edit(console: Console, services: Services) -> None:
 
 
 def _wait(started: float, failure: str) -> None:
-    if time.monotonic() - started > _GIVE_UP_S:
-        raise EmbedStarError(f"{failure} within {_GIVE_UP_S:g} s; see the logs with --keep")
+    if time.monotonic() - started > _DEADLINE_S:
+        raise EmbedStarError(f"{failure} within {_DEADLINE_S:g} s; see the logs with --keep")
     time.sleep(_POLL_S)
 
 
@@ -202,7 +202,7 @@ def _stoppable(stack: LocalStack) -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C or SIGTERM ends the showing; `_stoppable` takes over again after it."""
+    """Ctrl-C or SIGTERM ends the block with StopRequested; `_stoppable` handles them after it."""
 
     def on_signal(*_: object) -> None:
         raise StopRequested

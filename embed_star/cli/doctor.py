@@ -47,7 +47,7 @@ def command(as_json: bool) -> None:
             "provider": lambda: _provider(services),
         }
         wrong, retired = misspelt(), retired_names()
-        if wrong or retired:  # nothing to say of them otherwise
+        if wrong or retired:  # no line when all are right
             checks = {"settings": lambda: _settings(wrong, retired), **checks}
         results = {name: _run(check) for name, check in checks.items()}
     if as_json:
@@ -101,7 +101,7 @@ def _redis(services: Services) -> str:
 
 
 def _provider(services: Services) -> str:
-    """Ask for our own text, as workers do before they blame a row: what fails here pauses them."""
+    """Embed the probe text, as workers do before they blame a row. Its failure pauses them."""
     space = services.space
     try:
         answer = services.provider.embed([PROBE_TEXT])
@@ -112,7 +112,7 @@ def _provider(services: Services) -> str:
         ) from error
     services.canary.check(answer)
     recorded = None
-    with suppress(StoreError, StoreUnavailable):  # the checks of the database say it
+    with suppress(StoreError, StoreUnavailable):  # the database's checks report it
         recorded = services.store.spaces.identity(space)
     if recorded is not None:
         services.canary.compare(recorded, answer)

@@ -1,4 +1,4 @@
-"""`embed-star failures`: rows that could not be embedded, why, and once more."""
+"""`embed-star failures`: lists failed rows and their reasons, and retries them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _list(as_json: bool, limit: int, reason: str | None) -> None:
 @click.argument("key")
 @_as_json
 def show(key: str, as_json: bool) -> None:
-    """Say of one row why it failed and what can be changed.
+    """Show why one row failed, and how to mend it.
 
     KEY is the row's key as `list` prints it, or a record id such as repo:42.
     """
@@ -109,7 +109,7 @@ def show(key: str, as_json: bool) -> None:
 @_reason
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def retry(keys: tuple[str, ...], every: bool, reason: str | None, as_json: bool) -> None:
-    """Try rows once more, though nothing about them has changed.
+    """Retry rows, although nothing about them has changed.
 
     Name them by KEY, by --reason, or take --all. A row that fails again comes back here.
     """
@@ -132,7 +132,7 @@ def _release(failures: Failures, keys: Sequence[Key]) -> int:
 
 
 def _release_all(failures: Failures, reason: str | None, quiet: bool) -> int:
-    """Page through them: one that fails again meanwhile lies behind, and is not taken twice."""
+    """Release them page by page. A row that fails again meanwhile is not released twice."""
     counts = failures.by_reason()
     total = counts.get(reason, 0) if reason else sum(counts.values())
     released, after = 0, None
@@ -165,9 +165,9 @@ def _check_reason(reason: str | None) -> None:
 
 
 def _find(failures: Failures, typed: str) -> Failure:
-    """The failure that a person means. Raises EmbedStarError where there is none."""
-    found = {_shown(one.key): one for one in failures.find(_readings(typed))}
-    for key in _readings(typed):
+    """The failure whose key was `typed`. Raises EmbedStarError when there is none."""
+    found = {_shown(one.key): one for one in failures.find(_candidate_keys(typed))}
+    for key in _candidate_keys(typed):
         if _shown(key) in found:
             return found[_shown(key)]
     raise EmbedStarError(
@@ -175,15 +175,15 @@ def _find(failures: Failures, typed: str) -> Failure:
     )
 
 
-def _readings(typed: str) -> list[Key]:
-    """What `typed` may stand for, the likeliest first: 42 is a number before it is a string."""
+def _candidate_keys(typed: str) -> list[Key]:
+    """The keys that `typed` may mean, the likeliest first: 42 is a number, then a string."""
     text = typed.removeprefix("repo:")
-    readings: list[Any] = []
+    keys: list[Any] = []
     for read in (lambda: key_from_json(json.loads(text)), lambda: UUID(text)):
         with suppress(ValueError):
-            readings.append(read())
-    readings += dict.fromkeys((text, text.strip("⟨⟩`"), typed))
-    return [one for one in readings if type(one) in _KEY_TYPES and not _is_huge(one)]
+            keys.append(read())
+    keys += dict.fromkeys((text, text.strip("⟨⟩`"), typed))
+    return [one for one in keys if type(one) in _KEY_TYPES and not _is_huge(one)]
 
 
 def _is_huge(key: Key) -> bool:
@@ -191,7 +191,7 @@ def _is_huge(key: Key) -> bool:
 
 
 def _shown(key: Key) -> str:
-    """As JSON where `_readings` needs it to tell it from another key, else as it is."""
+    """The key as `_candidate_keys` reads it back. Example: 42, or ["a", 1] as JSON."""
     if not is_usable(key):
         return printed(key)
     if isinstance(key, list | tuple | Mapping):

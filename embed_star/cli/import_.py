@@ -1,4 +1,4 @@
-"""`embed-star import`: repositories from a file, or a user's stars, into the database."""
+"""`embed-star import`: writes repositories from a file, or a user's stars, to the database."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def command(
     summary = Summary(source, lane, dry_run)
     try:
         with ExitStack() as stack:
-            # A dry run of a file needs no settings, as before there is a database.
+            # A dry run of a file needs no settings: there may be no database yet.
             settings = load_settings() if starred is not None or not dry_run else None
             rows = stack.enter_context(
                 starred_rows(starred, settings, max_wait_s, github_api)
@@ -108,7 +108,7 @@ def command(
             sink = stack.enter_context(open_sink(settings)) if settings and not dry_run else None
             write_rows(rows, sink, Lane[lane.upper()], summary)
     except (EmbedStarError, KeyboardInterrupt):
-        _tell_faults(summary)
+        _print_faults(summary)
         if summary.written:
             click.echo(f"{summary.written:,} rows were written before this:", err=True)
         raise
@@ -134,7 +134,7 @@ def _maps(texts: tuple[str, ...], starred: str | None) -> Maps:
 
 @contextmanager
 def file_rows(file: str, maps: Maps) -> Iterator[Rows]:
-    """The rows of a file, with a bar by bytes on a terminal. Raises InputFileError."""
+    """The rows of a file. Shows a bar of bytes on a terminal. Raises InputFileError."""
     name = _name(file)
     if file == "-":
         if sys.stdin is None:  # `<&-`
@@ -162,7 +162,7 @@ def file_rows(file: str, maps: Maps) -> Iterator[Rows]:
 
 @contextmanager
 def starred_rows(user: str, settings: Settings, max_wait_s: float, api_url: str) -> Iterator[Rows]:
-    """What `user` starred; a row's line is its place in GitHub's list."""
+    """The repositories that `user` starred; a row's line is its place in GitHub's list."""
     with ExitStack() as stack:
         on_wait = _plain_wait()
         if sys.stderr.isatty():
@@ -188,7 +188,7 @@ def _live_wait(status: Status) -> Callable[[float, str], None]:
 
 
 def _plain_wait() -> Callable[[float, str], None]:
-    # For logs: a line when a wait begins and every minute of it.
+    # For logs: a line at the start of a wait, and each minute after.
     due_s = math.inf
 
     def show(remaining_s: float, why: str) -> None:
@@ -210,7 +210,7 @@ def _why(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
-def _tell_faults(summary: Summary) -> None:
+def _print_faults(summary: Summary) -> None:
     for line in summary.bad_lines:
         click.echo(shown(f"{summary.source}:{line.line}: {line.reason}"), err=True)
     if summary.bad > len(summary.bad_lines):
@@ -220,7 +220,7 @@ def _tell_faults(summary: Summary) -> None:
 
 
 def _report(summary: Summary, as_json: bool) -> None:
-    _tell_faults(summary)
+    _print_faults(summary)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
         return

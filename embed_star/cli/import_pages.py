@@ -1,4 +1,4 @@
-"""Rows into the database in pages, and what to say of those that it refuses."""
+"""Writes rows to the database in pages, and explains the rows that it refuses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embed_star.store.client import codec
 
 PAGE_ROWS = 500
 PAGE_BYTES = 8 * 1024 * 1024
-"""A page ends before its rows, encoded, are more: one page is one message to SurrealDB."""
+"""The most bytes of a page's encoded rows: one page is one message to SurrealDB."""
 SHOWN_BAD_LINES = 20
 SHOWN_LINES = 5
 
@@ -22,13 +22,13 @@ Rows = Iterable[Row | BadLine]
 
 
 class Sink(Protocol):
-    """Where pages go. Each call is all or nothing; calling twice changes nothing more."""
+    """Takes pages of rows. A call writes all or nothing; a second call changes nothing."""
 
     def upsert_repos(self, rows: Sequence[tuple[str, dict[str, Any]]], *, lane: int) -> int:
-        """Create or update rows of (key, fields), announced in `lane`; how many it wrote."""
+        """Create or update rows of (key, fields), announced in `lane`; the number written."""
 
     def check_rights(self) -> None:
-        """Raise StoreAuthError when the user may write nothing, whatever the row."""
+        """Raise StoreAuthError when the user may not write at all."""
 
 
 class StoreSink:
@@ -46,7 +46,7 @@ class StoreSink:
 
 @dataclass(slots=True)
 class LeftOut:
-    """A field that rows were written without, and why."""
+    """A field that was left out of rows, and why."""
 
     reason: str
     rows: int = 0
@@ -56,10 +56,11 @@ class LeftOut:
 
 @dataclass(slots=True)
 class Summary:
-    """What became of the rows.
+    """Counts of the rows of an import.
 
-    A duplicate is a row whose key came before. In one page the last one wins; in a later
-    page it is written again, and counts as both. In a dry run nothing is written.
+    A duplicate is a row whose key came before. In the same page the last one wins. In a later
+    page it is written again and counts as both. A dry run writes nothing. Example: a, b, a in
+    one page are 3 read, 2 written and 1 duplicate.
     """
 
     source: str
@@ -68,7 +69,7 @@ class Summary:
     read: int = 0
     written: int = 0
     bad: int = 0
-    """Rows left out, those that the database refused included."""
+    """Rows left out; those that the database refused, too."""
     duplicates: int = 0
     bad_lines: list[BadLine] = field(default_factory=list)
     """The first ones."""
@@ -100,9 +101,8 @@ class _Written(NamedTuple):
 def write_rows(rows: Rows, sink: Sink | None, lane: Lane, summary: Summary) -> None:
     """Write the good rows in pages and count into `summary`; no sink: only count.
 
-    A row that the database refuses becomes a bad line, and the others of its page are
-    written. Raises what the source and the sink raise otherwise; `summary` then tells
-    what is written.
+    A row that the database refuses becomes a bad line; the others of its page are written.
+    Other errors of `rows` and `sink` are raised, and `summary` then has the counts so far.
     """
     seen: set[int] = set()  # hashes: 12 MB for the 170,000 rows of a file of 1 GB
     page: dict[str, _Written] = {}
@@ -135,7 +135,7 @@ def write_rows(rows: Rows, sink: Sink | None, lane: Lane, summary: Summary) -> N
 
 
 def _write(page: Sequence[_Written], sink: Sink, lane: Lane, summary: Summary) -> None:
-    """Write `page`, halved until each row that is refused stands alone."""
+    """Write `page`; halve a refused one until each refused row is alone."""
     try:
         summary.written += sink.upsert_repos(
             [(row.key, row.fields) for row in page], lane=int(lane)
@@ -143,7 +143,7 @@ def _write(page: Sequence[_Written], sink: Sink, lane: Lane, summary: Summary) -
         return
     except (StoreError, WriteConflict) as error:
         if isinstance(error, StoreAuthError):
-            # An event's own words may sound like a refusal of the user: a try tells.
+            # A message from a user's own event may look like missing rights: check them.
             sink.check_rights()
         if len(page) == 1:
             summary.count_bad(BadLine(page[0].line, f"the database refused it: {refusal(error)}"))
@@ -153,7 +153,7 @@ def _write(page: Sequence[_Written], sink: Sink, lane: Lane, summary: Summary) -
     _write(page[half:], sink, lane, summary)
 
 
-# The database's words hold the value that it refuses: only what is around it is repeated.
+# The database's message contains the refused value. Only the words around it are repeated.
 _REASONS = (
     (r"Found .*for field `([^`]+)`, with record .* must conform to: (.{1,120})",
      "the field {0} must conform to {1}"),
@@ -170,7 +170,7 @@ _SHOWN_CHARS = 160
 
 
 def refusal(error: Exception) -> str:
-    """Why the database refused a row, in few words and without the row's."""
+    """Why the database refused a row, in a few words and without the row's values."""
     message = " ".join(str(error).split()).removeprefix("SurrealDB: ")
     for pattern, words in _REASONS:
         if found := re.fullmatch(pattern, message):
@@ -179,7 +179,7 @@ def refusal(error: Exception) -> str:
 
 
 def in_words(summary: Summary) -> Iterator[str]:
-    """One line for each field that was left out, for people."""
+    """A line for each field that was left out."""
     for one in summary.left_out:
         lines = ", ".join(f"{line}" for line in one.lines)
         more = ", …" if one.rows > len(one.lines) else ""

@@ -1,6 +1,6 @@
-"""`embed-star`: finds the command, and words every error for people.
+"""`embed-star`: finds the command and prints every error as one sentence.
 
-Exit codes: 0 it worked; 1 it did not; 2 a setting or an argument is wrong.
+Exit codes: 0 success; 1 failure; 2 a setting or an argument is wrong.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Imports a command's file only when it is asked for."""
+    """Imports the file of a command only when that command runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -33,9 +33,9 @@ WAIT_POLL_S = 1.0
     help="Change nothing: wait until another `migrate` has done it.",
 )
 def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
-    """Apply what is missing of migrations/, and make the settings' embedding space active.
+    """Apply the missing migrations, and make the settings' embedding space active.
 
-    Safe to run from many places at once, and again after it was interrupted.
+    May run in several places at once, and again after an interruption.
     """
     if wait_s is not None and (dry_run or with_bootstrap):
         raise click.UsageError("--wait changes nothing: it goes without other options")
@@ -60,7 +60,7 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
         click.echo(f"user {settings.db_user} on {target.namespace}/{target.database}: ready")
     with Services(settings) as services:
         store = services.store
-        store.spaces.check_server(settings.text_fields)  # before the first migration, too
+        store.spaces.check_server(settings.text_fields)  # also before the first migration
         if dry_run:
             _dry_run(store)
             return
@@ -82,7 +82,7 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
 
 
 def _wait(settings: Settings, wait_s: float) -> None:
-    """Return once the schema fits. Raises what is in the way when it does not within `wait_s`."""
+    """Return once the schema fits. Raises the last error when it does not within `wait_s`."""
     deadline_s = time.monotonic() + wait_s
     said = ""
     with Services(settings) as services:
@@ -90,7 +90,7 @@ def _wait(settings: Settings, wait_s: float) -> None:
             try:
                 services.store.check()
                 return
-            except EmbedStarError as error:  # the user may not be there yet, nor the server
+            except EmbedStarError as error:  # the server may not be up yet, nor the user made
                 if time.monotonic() + WAIT_POLL_S > deadline_s:
                     raise
                 if str(error) != said:
@@ -103,7 +103,7 @@ def _dry_run(store: Store) -> None:
     pending = store.migrator.pending()
     for migration in pending:
         click.echo(f"would apply {_name(migration)}")
-    # Before the first migration there is no table to ask.
+    # Before the first migration there is no table of spaces.
     if pending or not store.spaces.is_active(store.space):
         click.echo(f"would make {store.space.name} active: every repo is embedded in it")
     else:

@@ -13,11 +13,11 @@ from embed_star.store.tables.checkpoints import Phase
 
 @click.command()
 def command() -> None:
-    """Walk all repos by key range, and put what is not current into the backfill lane.
+    """Walk all repos by key range, and put those without a current vector into the backfill lane.
 
-    Failures, and vectors of retired spaces, whose repos are gone are removed. After a bulk
-    import (`surreal import` fires no events), a restore, or on a database that was there
-    before embed_star. Stopped, it goes on from where it was.
+    It also removes failures and vectors of retired spaces whose repos are deleted. Run it
+    after a bulk import (`surreal import` fires no events), after a restore, or on a database
+    that is older than embed_star. A run that was stopped continues where it was.
     """
     settings = load_settings()
     with Services(settings) as services:

@@ -1,4 +1,4 @@
-"""`embed-star restore`: what `backup` saved, back into a database."""
+"""`embed-star restore`: loads a backup into a database."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from embed_star.settings import load_settings
 def command(directory: Path, dry_run: bool, as_json: bool) -> None:
     """Put the vectors and failures of DIRECTORY back, where the database has none.
 
-    The database must be migrated, and embedded in a space of the backup. What is there is
-    never overwritten, so this may run again, and while the fleet runs. Put the rows of
-    `repo` back first, and run `embed-star reconcile` afterwards, or leave that to beat.
+    The database must be migrated, and embedded in a space of the backup. Existing records
+    are never overwritten, so this may run again, and while the fleet runs. Restore the rows
+    of `repo` first, and run `embed-star reconcile` afterwards, or leave that to beat.
     """
     with Services(load_settings()) as services, bar() as progress:
         store = services.store

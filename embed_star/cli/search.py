@@ -44,13 +44,13 @@ def command(query: str, k: int, language: str | None, min_stars: int | None, as_
 
 
 def table(hits: Sequence[Hit]) -> Table:
-    """The answers as people read them."""
+    """The hits as a table for people."""
     rows = Table(box=None, padding=(0, 2, 0, 0), expand=True)
     rows.add_column("score", justify="right")
     rows.add_column("repository", style="bold", no_wrap=True, max_width=40)
     rows.add_column("stars", justify="right")
     rows.add_column("language", no_wrap=True, max_width=16)
-    # The one that gives way on a narrow terminal.
+    # This column shrinks on a narrow terminal.
     rows.add_column("description", overflow="ellipsis", no_wrap=True, ratio=1)
     for hit in hits:
         rows.add_row(*map(Text, _cells(hit)))
@@ -70,7 +70,7 @@ def _cells(hit: Hit) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> str:
-    """A value from a row without anything that a terminal would obey."""
+    """A value of a row, without control characters, which a terminal would obey."""
     shown = "" if value is None else spoken(value)
     return "".join(character for character in shown if character.isprintable())
 

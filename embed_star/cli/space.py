@@ -1,4 +1,4 @@
-"""`embed-star space`: the embedding spaces of the database, and an end for retired ones."""
+"""`embed-star space`: lists the embedding spaces, and drops retired ones."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def drop(name: str, yes: bool) -> None:
 
 @contextmanager
 def _spaces(*, to_write: bool = False) -> Iterator[Spaces]:
-    """Whatever space the settings describe: they may be those of before or after a change."""
+    """The spaces, without a check of the settings' own: those may precede or follow a change."""
     with Services(load_settings()) as services:
         store = services.store
         if to_write:

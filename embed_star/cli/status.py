@@ -1,4 +1,4 @@
-"""`embed-star status`: what is embedded, pending, in flight and failed."""
+"""`embed-star status`: counts of rows embedded, pending, in flight and failed."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def _table_or_problem(services: Services) -> RenderableType:
 
 
 def _look(services: Services) -> Report:
-    from embed_star.celery import app  # reads the settings when it is imported
-    from tasks import fleet
+    from embed_star.celery import app  # importing it reads the settings
+    from tasks.worker.ping import answering_workers
 
     try:
-        return report(services, fleet.workers(app))
+        return report(services, answering_workers(app))
     except RedisUnavailable:
         return report(services)
 
@@ -64,7 +64,7 @@ def _print(found: Report, as_json: bool) -> None:
 
 
 def table(found: Report) -> Table:
-    """The report as people read it."""
+    """The report as a table for people."""
     rows = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     rows.add_column(style="bold")
     rows.add_column()

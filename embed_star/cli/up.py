@@ -1,4 +1,4 @@
-"""`embed-star up`: everything on this machine, until Ctrl-C."""
+"""`embed-star up`: all servers and processes on this machine, until Ctrl-C."""
 
 from __future__ import annotations
 

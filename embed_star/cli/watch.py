@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import click
 import structlog
 
-from embed_star import monitoring
 from embed_star.errors import ShuttingDown
 from embed_star.events import Listeners
 from embed_star.observe import logging as observe_logging
 from embed_star.observe.health import Heartbeat
-from embed_star.produce.producer import Lease, Producer, ProducerTimings
-from embed_star.services import Services
+from embed_star.produce.leadership import Leadership
+from embed_star.produce.notifier import Notifier
+from embed_star.produce.producer import Producer, ProducerTimings
+from embed_star.services import Services, monitoring
 from embed_star.services.store import target_of
 from embed_star.settings import Settings, load_settings, retired_names
 from embed_star.store.client.connection import Connection
@@ -37,7 +38,7 @@ def command() -> None:
     Several may run: one leads, the others take over within LEADER_LEASE_S.
     """
     settings = load_settings()
-    # Here, since the app reads the settings when it is imported.
+    # Not at the top: importing the app reads the settings.
     from embed_star.celery import app
     from tasks import tracing
     from tasks.dispatch import CeleryDispatcher
@@ -49,8 +50,8 @@ def command() -> None:
     with Services(settings, listeners) as services:
         dispatcher = CeleryDispatcher(app)
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        heartbeat = monitoring.producer_pulse(settings)
-        running: list[Producer] = []  # once the database has said what it is called in Redis
+        heartbeat = monitoring.producer_heartbeat(settings)
+        running: list[Producer] = []  # one, once the database has told its names in Redis
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: services.grace.request())
 
@@ -62,7 +63,7 @@ def command() -> None:
         with (
             suppress(ShuttingDown),
             tracing.start(app, settings, listeners, "embed-star-producer"),
-            monitoring.of_producer(
+            monitoring.monitor_producer(
                 services, listeners, heartbeat, lambda: any(one.leading for one in running)
             ),
         ):
@@ -78,18 +79,22 @@ def _producer(
     settings = services.settings
     return Producer(
         backlog=services.backlog(dispatcher),
-        lease=Lease(services.leases, owner, settings.leader_lease_s),
-        ledger=services.ledger,
+        leadership=Leadership(services.leases, owner, settings.leader_lease_s),
+        notifier=Notifier(
+            services.ledger,
+            lambda: Connection(target_of(settings)),
+            poll_s=POLL_INTERVAL_S,
+            emit=services.emit,
+        ),
         timings=_timings(settings),
-        open_notifier=lambda: Connection(target_of(settings)),
         on_lead=dispatcher.reconcile,
-        on_turn=heartbeat.beat,
+        on_tick=heartbeat.beat,
         emit=services.emit,
     )
 
 
 def _end() -> None:
-    """Whatever hangs: what was claimed and not enqueued is free when its locks end."""
+    """End by force. Rows that were claimed and not enqueued are free when their locks end."""
     log.error("shutdown_forced")
     os._exit(1)
 

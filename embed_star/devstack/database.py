@@ -1,4 +1,4 @@
-"""SurrealDB: a real server where there is one, else the embedded engine's gateway."""
+"""The stack's SurrealDB: a real server if one is installed, else the embedded engine."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Engine = Literal["auto", "server", "embedded"]
 
 ROOT_USER = "root"
 _DENIED = ("--deny-guests", "--deny-net", "--deny-funcs=http")
-"""What no query of ours needs; scripting is denied by the server's own default."""
+"""Denies what our queries do not need. The server denies scripting by default."""
 _LISTENING = re.compile(r"^listening on ws://127\.0\.0\.1:(\d+)$", re.MULTILINE)
 _ENDS_WITHIN_S = 1.0
 
 
 def find_surreal(environment: Mapping[str, str]) -> Path | None:
-    """The program SURREAL_BIN names, else `surreal` on PATH, else None.
+    """The program that SURREAL_BIN names, else `surreal` on PATH, else None.
 
     Raises ConfigError when SURREAL_BIN names no program.
     """
@@ -45,8 +45,8 @@ def choose_server(
 ) -> Path | None:
     """The SurrealDB server to run; None for the embedded engine.
 
-    `auto` stays with whichever holds this directory's data: a server that appears on PATH
-    (or goes) must not make the rows seem lost. Raises ConfigError.
+    `auto` keeps the engine that has data in this directory: otherwise the rows would seem
+    lost after a server is installed or removed. Raises ConfigError.
     """
     if engine == "embedded":
         return None
@@ -65,11 +65,11 @@ def choose_server(
 
 @dataclass(frozen=True, slots=True)
 class SurrealServer:
-    """A SurrealDB server on the loopback interface, with a root user of ours."""
+    """A SurrealDB server on the loopback interface, with its own root user."""
 
     program: Path
     directory: Path | None
-    """Where the rows are; None: in memory."""
+    """The data directory; None: the data stays in memory."""
     password: str = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
     name: str = "surrealdb"
@@ -82,9 +82,9 @@ class SurrealServer:
         return Command(argv, {**for_server(self.environment), "SURREAL_LOG": "warn", **secrets})
 
     def serving_port(self, child: Child, port: int) -> int | None:
-        """The port once the server answers there to our password: nobody else knows it.
+        """The port, once a server there accepts our password, which no other one does.
 
-        Raises EmbedStarError when the rows were made with another password.
+        Raises EmbedStarError when the data directory has another root password.
         """
         login = base64.b64encode(f"{ROOT_USER}:{self.password}".encode()).decode()
         headers = {"Authorization": f"Basic {login}", "Accept": "application/json"}
@@ -107,10 +107,10 @@ class SurrealServer:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedEngine:
-    """The SDK's engine behind embed_star's gateway; one database, one user."""
+    """The SDK's engine behind its gateway, with one database and one user."""
 
     directory: Path | None
-    """Where the rows are; None: in memory."""
+    """The data directory; None: the data stays in memory."""
     user: str
     password: str = field(repr=False)
     namespace: str
@@ -127,7 +127,7 @@ class EmbeddedEngine:
         return Command(argv, {**for_server(self.environment), **own})
 
     def serving_port(self, child: Child, port: int) -> int | None:
-        """The port that the gateway says it listens on."""
+        """The port that the gateway prints once it listens."""
         del port
         line = _LISTENING.search(child.output())
         return int(line.group(1)) if line else None

@@ -16,7 +16,7 @@ from embed_star.errors import ConfigError, EmbedStarError
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Random passwords, made once for a data directory. Hexadecimal: no quoting anywhere."""
+    """Random passwords of one data directory. They are hexadecimal, so none needs quoting."""
 
     root_pass: str = field(repr=False)
     db_pass: str = field(repr=False)
@@ -24,10 +24,10 @@ class Credentials:
 
 
 class DataDir:
-    """Where a stack keeps everything, readable by its owner only.
+    """The directory with all files of a stack. Only its owner can read them.
 
-    A directory that was there keeps its mode, as it is the user's; what is in it does not
-    rely on that.
+    An existing directory keeps its mode, since it belongs to the user; each file and folder
+    in it is private by itself.
 
     One process holds it at a time, from `acquire` to `release`. `lock` is the descriptor
     that carries the lock, or -1.
@@ -50,12 +50,12 @@ class DataDir:
 
     @property
     def engine(self) -> Path:
-        """The embedded engine's data: of another version than the server's, so apart."""
+        """The embedded engine's data, whose format is not the server's."""
         return self.path / "engine"
 
     @property
     def local_env(self) -> Path:
-        """What clients in another terminal read while the stack runs."""
+        """The environment for clients in another terminal, while the stack runs."""
         return self.path / "local.env"
 
     @property
@@ -63,9 +63,9 @@ class DataDir:
         return self.path / "credentials.json"
 
     def folder(self, name: str) -> Path:
-        """A folder for one process, made when it is not there, and its owner's alone.
+        """The private folder of one process, created if missing.
 
-        The data directory may have been there before, open to others: what is in it is ours.
+        It gets mode 0700, since the data directory itself may be open to others.
         """
         folder = self.path / name
         try:
@@ -77,7 +77,7 @@ class DataDir:
         return folder
 
     def acquire(self) -> None:
-        """Make the directory and take it. Raises EmbedStarError when another stack has it."""
+        """Create and lock the directory. Raises EmbedStarError when another stack has it."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -96,14 +96,14 @@ class DataDir:
         self.local_env.unlink(missing_ok=True)  # of a stack that was killed
 
     def release(self) -> None:
-        """Give it back. Doing it twice changes nothing."""
+        """Unlock the directory. A second call changes nothing."""
         if self.lock != -1:
             fcntl.flock(self.lock, fcntl.LOCK_UN)  # also for a fork that inherited it
             os.close(self.lock)
             self.lock = -1
 
     def credentials(self) -> Credentials:
-        """The passwords, made at the first call. Call it between `acquire` and `release`."""
+        """The passwords, created at the first call. Call it between `acquire` and `release`."""
         try:
             return Credentials(**json.loads(self.credentials_file.read_text()))
         except FileNotFoundError:
@@ -117,12 +117,12 @@ class DataDir:
             ) from None
 
     def write_local_env(self, environment: Mapping[str, str]) -> None:
-        """Publish the environment, in the form that both `.env` readers and sh take."""
+        """Write `local.env`, in a form that both `.env` readers and sh can read."""
         lines = (f"{name}={_quoted(value)}\n" for name, value in environment.items())
         self._write_private(self.local_env, "".join(lines))
 
     def log(self, name: str) -> Path:
-        """The log file of one process. The previous run's is kept as NAME.log.1."""
+        """The log file of one process. That of the previous run becomes NAME.log.1."""
         log = self.folder("logs") / f"{name}.log"
         if name not in self._logs:
             self._logs.add(name)
@@ -131,7 +131,7 @@ class DataDir:
         return log
 
     def _write_private(self, path: Path, text: str) -> None:
-        """All of it or nothing, and at no moment readable by others."""
+        """Write a file atomically, never readable by others."""
         partial = path.with_name(path.name + ".partial")
         partial.unlink(missing_ok=True)
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,6 +1,6 @@
-"""What child processes inherit. The stack passes variables on; Settings interprets them.
+"""The environment of child processes. The stack passes it on; Settings interprets it.
 
-Only SURREAL_BIN and PATH are read here, to find the servers.
+The stack itself reads only SURREAL_BIN and PATH, to find the servers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def inherited(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def for_server(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a database server needs: no API keys, and no SURREAL_* that would reconfigure it."""
+    """The variables that a server needs: no API keys, and no SURREAL_* that would configure it."""
     return {
         name: value
         for name, value in environment.items()

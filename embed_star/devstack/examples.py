@@ -1,4 +1,4 @@
-"""The example data: where it lies, in a checkout and in an installed wheel."""
+"""Finds the example data, in a checkout or in an installed wheel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A child process: its log file, how its readiness is awaited, and how it ends."""
+"""A child process: its log file, the wait until it is ready, and its end."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from embed_star.errors import EmbedStarError
 T = TypeVar("T")
 
 _GATE = 'read -r go && exec "$@"'
-"""The program begins once the reaper knows it: no line, no start (`read` takes one line
-only, so that the program finds the rest on its standard input)."""
+"""The shell starts the program at the first line, once the reaper watches it. `read` takes only
+that line, so the program finds the rest on its standard input."""
 
 _POLL_S = 0.03
 
 
 class StopRequested(Exception):
-    """Control flow: somebody asked the stack to stop while it was starting."""
+    """Control flow: the stack is to stop while it is starting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program: arguments, its whole environment, and what it reads on standard input.
+    """A program: its arguments, its whole environment, and its standard input.
 
     Secrets go into `env` or `stdin`, never into `argv`, which every user can list.
     """
@@ -42,10 +42,10 @@ class Command:
 
 
 class Child:
-    """A running program in a session of its own, so that Ctrl-C reaches only its parent.
+    """A running program in its own session, so that Ctrl-C reaches only its parent.
 
-    Its output is appended to `log`. `ended` is set when it ends, by itself or not; then
-    `on_end` is called, from another thread.
+    Its output is appended to `log`. When it ends, `ended` is set, and `on_end` is called from
+    another thread.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Child:
         self.name = name
         self.log = log
         self.ended = threading.Event()
-        self._guardian = reaper
+        self._reaper = reaper
         self._on_end = on_end
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
             self._log_start = os.fstat(output.fileno()).st_size
@@ -82,45 +82,45 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Process id, and id of its process group."""
+        """The id of the process, and of its process group."""
         return self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        """As `subprocess.Popen.returncode`; None while it runs."""
+        """Like `subprocess.Popen.returncode`; None while it runs."""
         return self._process.returncode if self.ended.is_set() else None
 
     def output(self) -> str:
-        """What it has written since it started."""
+        """Its output since it started."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
     def describe_end(self) -> str:
-        """How it ended, in words."""
+        """How it ended, such as `exit code 3` or `killed by SIGKILL`."""
         code = self._process.returncode
         return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
     def stop(self, grace_s: float) -> None:
-        """SIGTERM; after `grace_s` SIGKILL for its whole group. Returns when it has ended."""
+        """Send SIGTERM, and SIGKILL to its group after `grace_s`. Returns when it has ended."""
         if grace_s > 0:
             self.terminate()
         self.finish(grace_s)
 
     def terminate(self) -> None:
-        """SIGTERM, without waiting. Once only: a second one hurries Celery and SurrealDB."""
+        """Send SIGTERM, without waiting. Once only: a second one hurries Celery and SurrealDB."""
         if not self.ended.is_set():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
     def finish(self, wait_s: float) -> None:
-        """Wait for its end; after `wait_s` SIGKILL for its whole group."""
+        """Wait for its end; send SIGKILL to its group after `wait_s`."""
         if not self.ended.wait(max(0.0, wait_s)):
             self.kill()
         self.ended.wait()
 
     def kill(self) -> None:
-        """SIGKILL for the whole group, without waiting. Takes no lock: for signal handlers."""
+        """Send SIGKILL to its group, without waiting. Takes no lock: safe in a signal handler."""
         if not self.ended.is_set():  # later, the id may be somebody else's
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -133,14 +133,14 @@ class Child:
     def _await_end(self) -> None:
         self._process.wait()
         self.kill()  # what it left behind in its group
-        self._guardian.forget(self.pid)
+        self._reaper.forget(self.pid)
         self.ended.set()
         if self._on_end is not None:
             self._on_end(self)
 
 
 def stop_together(children: Sequence[Child], grace_s: float) -> None:
-    """Stop them all at once, in `grace_s` altogether; with 0 by SIGKILL."""
+    """Stop all children together, within `grace_s`; with 0 by SIGKILL."""
     deadline_s = time.monotonic() + grace_s
     if grace_s > 0:
         for child in children:
@@ -155,7 +155,7 @@ def await_ready(
     timeout_s: float,
     aborted: Callable[[], bool] = lambda: False,
 ) -> T | None:
-    """The first answer of `probe` that is not None; None when the child ended before.
+    """The first result of `probe` that is not None; None when the child ended before.
 
     Raises EmbedStarError after `timeout_s`, StopRequested as soon as `aborted()`.
     """

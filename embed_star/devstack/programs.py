@@ -1,4 +1,4 @@
-"""The processes of embed_star itself in a local stack: what is run, and when it is ready."""
+"""The programs of embed_star in a local stack: their commands, and when they are ready."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from embed_star.devstack.redis_server import impatient_client
 from embed_star.errors import RedisUnavailable
 
 _BINDINGS = "*_kombu.binding.celery.pidbox"
-"""Redis key (after any prefix) of the set in which kombu notes the workers that listen."""
+"""Pattern of the Redis key, after any prefix, of kombu's set of listening workers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Program:
     """A program of the stack.
 
-    `node` names a Celery worker, which is ready when it listens on Redis for commands: its
-    last step before it takes tasks. (Its log would tell only at LOG_LEVEL=INFO.) A part
-    without it is ready while it runs.
+    `node` is the name of a Celery worker. The worker is ready when it listens on Redis for
+    commands, which is its last step before it takes tasks. (Its log says so only at
+    LOG_LEVEL=INFO.) A program without `node` is ready while it runs.
     """
 
     argv: tuple[str, ...]
@@ -33,27 +33,27 @@ PRODUCER = "producer"
 BEAT = "beat"
 
 
-def standard_parts(*, workers: int) -> dict[str, Part]:
-    """The parts by name, in the order in which they are started; `migrate` runs once."""
+def standard_programs(*, workers: int) -> dict[str, Program]:
+    """The programs by name, in the order of their start. `migrate` runs once."""
     command_line = (sys.executable, "-m", "embed_star.cli.main")
     celery = (sys.executable, "-m", "celery", "-A", "embed_star")
-    parts = {MIGRATE: Part((*command_line, "migrate"))}
+    programs = {MIGRATE: Program((*command_line, "migrate"))}
     for number in range(1, workers + 1):
         name = f"worker{number}"
-        parts[name] = Part((*celery, "worker", "-n", f"{name}@%h"), node=name)
-    parts[BEAT] = Part((*celery, "beat", "--pidfile="))
-    parts[PRODUCER] = Part((*command_line, "watch"))
-    return parts
+        programs[name] = Program((*celery, "worker", "-n", f"{name}@%h"), node=name)
+    programs[BEAT] = Program((*celery, "beat", "--pidfile="))
+    programs[PRODUCER] = Program((*command_line, "watch"))
+    return programs
 
 
 def stop_order(names: Mapping[str, object]) -> list[list[str]]:
-    """Who stops first, in groups that stop together: nothing is enqueued for a dying worker."""
+    """Groups of programs that stop together, in order: first those that enqueue, then workers."""
     workers = [name for name in names if name not in (BEAT, PRODUCER)]
     return [[BEAT] if BEAT in names else [], [PRODUCER] if PRODUCER in names else [], workers]
 
 
 def forget_workers(redis_url: str) -> None:
-    """Remove what killed workers of an earlier run left. Call it before any worker runs.
+    """Remove the entries of workers that were killed. Call it before any worker runs.
 
     Raises RedisUnavailable.
     """
@@ -66,7 +66,7 @@ def forget_workers(redis_url: str) -> None:
 
 
 def listening_workers(redis_url: str) -> set[str]:
-    """The `node`s that listen now; none while Redis does not answer."""
+    """The `node`s of the listening workers; empty while Redis does not answer."""
     found: set[str] = set()
     try:
         with impatient_client(redis_url) as client:

@@ -1,9 +1,9 @@
-"""Ends what a stack started when the stack itself is killed.
+"""Ends the processes of a stack when the stack itself is killed.
 
-A small process holds the reading end of a pipe whose other end only the stack has: when
-that end closes, or the reaper's parent changes, the stack is gone. Not
-PR_SET_PDEATHSIG: it is Linux only, it needs `preexec_fn`, which is not safe beside
-threads, and it fires when the forking *thread* ends. Pipes and process groups are POSIX.
+The reaper is a small process with the reading end of a pipe; only the stack has the other
+end. When that end closes, or the reaper's parent changes, the stack is gone. PR_SET_PDEATHSIG
+would not do: it is Linux only, it needs `preexec_fn`, which is unsafe beside threads, and it
+fires when the forking *thread* ends. Pipes and process groups are POSIX.
 
 The module is run as a script by its path (`python -I -S reaper.py`), so it imports
 nothing but the standard library.
@@ -22,14 +22,14 @@ import time
 from pathlib import Path
 
 GRACE_S = 5.0
-"""From SIGTERM to SIGKILL. The database is the only truth, so a worker may be cut off."""
+"""From SIGTERM to SIGKILL. A worker may be killed: the database holds all that matters."""
 
 
 class Reaper:
-    """The stack's side. Safe to call from several threads.
+    """The stack's side of the reaper. Thread-safe.
 
-    `lock` is a descriptor that the reaper keeps open until all it guards has ended, so
-    that a new stack cannot take the data directory under servers that still close.
+    The reaper keeps the descriptor `lock` open until all processes have ended, so that a new
+    stack cannot take the data directory while servers of the old one still use it.
     """
 
     def __init__(self, lock: int) -> None:
@@ -43,7 +43,7 @@ class Reaper:
         self._order(f"group {pid}")
 
     def forget(self, pid: int) -> None:
-        """The process group `pid` has ended. Doing it twice changes nothing."""
+        """The process group `pid` has ended. A second call changes nothing."""
         order = f"group {pid}"
         with self._mutex:
             if order in self._orders:
@@ -51,11 +51,11 @@ class Reaper:
                 self._send("-" + order)
 
     def sweep(self, path: Path) -> None:
-        """Remove the file when this process dies."""
+        """Remove the file `path` when this process dies."""
         self._order(f"file {path}")
 
     def close(self) -> None:
-        """End the reaper; what it still guards goes too."""
+        """End the reaper, and every process group that it still watches."""
         with self._mutex:
             self._close()
             self._orders.clear()
@@ -96,7 +96,7 @@ class Reaper:
 
 
 def _serve() -> None:
-    """The reaper's side: note the orders on standard input until the stack is gone."""
+    """The reaper's side: collect orders from standard input until the stack is gone."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     parent = os.getppid()
@@ -134,7 +134,7 @@ def _carry_out(orders: set[str]) -> None:
 
 
 def _signal(group: int, signum: int) -> bool:
-    """Signal a process group; whether it is still there (macOS: EPERM when only zombies are)."""
+    """Signal a process group; whether it exists (on macOS, EPERM means only zombies)."""
     try:
         os.killpg(group, signum)
     except (ProcessLookupError, PermissionError):

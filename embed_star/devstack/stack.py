@@ -15,10 +15,10 @@ from embed_star.devstack.processes import Child, Command, StopRequested, await_r
 from embed_star.devstack.programs import (
     BEAT,
     MIGRATE,
-    Part,
+    Program,
     forget_workers,
     listening_workers,
-    standard_parts,
+    standard_programs,
     stop_order,
 )
 from embed_star.devstack.servers import GRACE_S, LocalServers, ServerOptions, free_port
@@ -37,11 +37,11 @@ _POLL_S = 0.05
 class LocalStack:
     """Runs everything from `start` to `stop`, or as a context manager.
 
-    `env` goes on top of this process's environment, for the settings and for every child.
-    `servers` says more of the servers: ports, or to keep nothing.
-    `parts` replaces what is run, for tests. `report` is told each step in a few words.
-    A part that ends by itself is started again, up to three times a minute; after that, or
-    when a server ends, everything is stopped and `wait` raises. Start it once.
+    `env` overrides this process's environment, for the settings and for every child.
+    `servers` has more options of the servers, such as their ports.
+    `programs` replaces the standard programs, for tests. `report` gets a line for each step.
+    A program that ends by itself is restarted, up to three times a minute. After that, or
+    when a server ends, everything is stopped and `wait` raises. Start a stack only once.
     """
 
     def __init__(
@@ -52,56 +52,61 @@ class LocalStack:
         engine: Engine = "auto",
         env: Mapping[str, str] | None = None,
         servers: ServerOptions | None = None,
-        parts: Mapping[str, Part] | None = None,
+        programs: Mapping[str, Program] | None = None,
         policy: RestartPolicy | None = None,
         report: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._env = dict(env or {})
         self._settings = own = _own_settings(self._env)
         self.overridden = sorted(own.model_fields_set & {"db_url", "redis_url"})
-        """Settings of the person's that this stack replaces by its own servers' addresses."""
+        """The user's settings that this stack replaces by the addresses of its own servers."""
         self._report = report
         self._stop_requested = False
         self._killed = False
         self._running: dict[str, Child] = {}
         self.monitoring_ports: dict[str, int] = {}
-        """Of each part, on 127.0.0.1; empty with MONITORING_PORT=0."""
-        self.servers = LocalServers(
+        """The port of each program, on 127.0.0.1; empty with MONITORING_PORT=0."""
+        options = replace(
+            servers or ServerOptions(),
+            engine=engine,
+            user=own.db_user,
+            namespace=own.db_namespace,
+            database=own.db_database,
+        )
+        self.servers = self._make_servers(data_dir, options)
+        self._programs = dict(standard_programs(workers=workers) if programs is None else programs)
+        self._migrate = self._programs.pop(MIGRATE, None)
+        if own.monitoring_port:
+            self.monitoring_ports = {name: free_port() for name in self._programs}
+        self._supervisor = self._make_supervisor(policy or RestartPolicy())
+        self._supervised = self._published = self._stopped = False
+
+    def _make_servers(self, data_dir: Path | str, options: ServerOptions) -> LocalServers:
+        return LocalServers(
             data_dir,
-            replace(
-                servers or ServerOptions(),
-                engine=engine,
-                user=own.db_user,
-                namespace=own.db_namespace,
-                database=own.db_database,
-            ),
+            options,
             env=self._env,
             on_end=self._child_ended,
             aborted=lambda: self._stop_requested,
         )
-        if parts is None:
-            parts = standard_parts(workers=workers)
-        self._parts = dict(parts)
-        self._migrate = self._parts.pop(MIGRATE, None)
-        if own.monitoring_port:
-            self.monitoring_ports = {name: free_port() for name in self._parts}
-        self._supervisor = Supervisor(
+
+    def _make_supervisor(self, policy: RestartPolicy) -> Supervisor:
+        return Supervisor(
             is_current=lambda child: self.processes.get(child.name) is child,
-            restartable=self._parts,
+            restartable=self._programs,
             restart=self._launch,
             shut_down=self._shut_down,
-            policy=policy or RestartPolicy(),
+            policy=policy,
         )
-        self._supervised = self._published = self._stopped = False
 
     @property
     def processes(self) -> dict[str, Child]:
-        """What runs now, by name: redis, surrealdb, worker1, …, beat, producer."""
+        """The running processes by name: redis, surrealdb, worker1, …, beat, producer."""
         return {**self.servers.processes, **self._running}
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables with which a client process finds this stack and its vectors."""
+        """The variables that a client process needs to use this stack and its vectors."""
         own = self._settings
         return {
             **self.servers.environment,
@@ -116,13 +121,13 @@ class LocalStack:
         }
 
     def settings(self) -> Settings:
-        """Settings of a client of this stack, once it has started."""
+        """The settings of a client of this stack. Call it after `start`."""
         return _own_settings({**self._env, **self.environment})
 
     def start(self) -> None:
-        """Start everything; `wait_ready` tells when it works. What fails leaves nothing.
+        """Start everything; `wait_ready` waits until it works. If a step fails, all is stopped.
 
-        Raises as `LocalServers.start`, and EmbedStarError when the migrations fail.
+        Raises the errors of `LocalServers.start`, and EmbedStarError when the migrations fail.
         """
         try:
             self.servers.start()
@@ -131,9 +136,9 @@ class LocalStack:
             self._publish()
             forget_workers(self.servers.redis_url)
             self.servers.data.folder(BEAT)
-            for name in self._parts:
+            for name in self._programs:
                 self._launch(name)
-            self._report(f"started {', '.join(self._parts)}")
+            self._report(f"started {', '.join(self._programs)}")
         except BaseException:
             self._shut_down()
             raise
@@ -141,10 +146,10 @@ class LocalStack:
         self._supervisor.start()
 
     def wait_ready(self, timeout_s: float = READY_S) -> None:
-        """Return when every part runs and every worker takes tasks.
+        """Wait until every program runs and every worker takes tasks.
 
-        Raises EmbedStarError after `timeout_s` or when the stack failed, StopRequested when
-        it was stopped.
+        Raises EmbedStarError after `timeout_s` or when the stack failed, and StopRequested
+        when it was stopped.
         """
         deadline_s = time.monotonic() + timeout_s
         while missing := self._not_ready():
@@ -158,24 +163,24 @@ class LocalStack:
                 )
 
     def wait(self) -> None:
-        """Return when the stack was stopped; raise EmbedStarError when it failed."""
+        """Wait until the stack is stopped. Raises EmbedStarError when it failed."""
         self._supervisor.finished.wait()
         if self._supervisor.failure is not None:
             raise self._supervisor.failure
 
     def request_stop(self) -> None:
-        """Begin to stop, without waiting. For signal handlers."""
+        """Begin to stop, without waiting. Safe in a signal handler."""
         self._stop_requested = True
         self._supervisor.request_stop()
 
     def kill(self) -> None:
-        """SIGKILL to every child at once; the stop under way then ends. For signal handlers."""
+        """Send SIGKILL to every child, which ends a slow stop. Safe in a signal handler."""
         self._killed = True
         for child in list(self.processes.values()):
             child.kill()
 
     def stop(self) -> None:
-        """Stop everything in order and wait for it. Twice changes nothing."""
+        """Stop everything in order, and wait for it. A second call changes nothing."""
         self.request_stop()
         if self._supervised:
             self._supervisor.finished.wait()
@@ -220,14 +225,14 @@ class LocalStack:
             self._report(said)
 
     def _publish(self) -> None:
-        self.servers.guardian.sweep(self.servers.data.local_env)
+        self.servers.reaper.sweep(self.servers.data.local_env)
         self._published = True
         self.servers.data.write_local_env(self.environment)
 
     def _launch(self, name: str) -> None:
         port = str(self.monitoring_ports.get(name, 0))
         own = {"MONITORING_PORT": port, "MONITORING_HOST": "127.0.0.1"}
-        self._running[name] = self._child(name, self._parts[name].argv, own)
+        self._running[name] = self._child(name, self._programs[name].argv, own)
 
     def _child(
         self, name: str, argv: tuple[str, ...], extra: Mapping[str, str] | None = None
@@ -235,18 +240,18 @@ class LocalStack:
         own = {"PYTHONUNBUFFERED": "1", **(extra or {})}
         command = Command(argv, {**inherited(self._env), **self.environment, **own})
         log = self.servers.data.log(name)
-        return Child(name, command, log, self.servers.guardian, self._child_ended)
+        return Child(name, command, log, self.servers.reaper, self._child_ended)
 
     def _not_ready(self) -> list[str]:
         nodes = listening_workers(self.servers.redis_url)
         return [
             name
-            for name, part in self._parts.items()
-            if self._running[name].ended.is_set() or (part.node and part.node not in nodes)
+            for name, program in self._programs.items()
+            if self._running[name].ended.is_set() or (program.node and program.node not in nodes)
         ]
 
     def _shut_down(self) -> None:
-        """Stop what runs, once; also called by the supervisor's thread."""
+        """Stop everything, once. The supervisor's thread calls it, too."""
         if self._stopped:
             return
         self._stopped = True
@@ -267,7 +272,7 @@ class LocalStack:
 
 
 def _own_settings(env: Mapping[str, str]) -> Settings:
-    """Settings with `env` on top; `local.env` does not count, it is the stack's own word."""
+    """The settings, overridden by `env`. Ignores `local.env`, which the stack itself writes."""
     known = {name.lower(): value for name, value in env.items() if value}
     fields = {name: value for name, value in known.items() if name in Settings.model_fields}
     return load_settings(**{"_env_file": ".env", "db_pass": "set by the stack", **fields})

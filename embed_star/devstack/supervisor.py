@@ -1,4 +1,4 @@
-"""Restarts a part that ends by itself, and says when to give up."""
+"""Restarts a program that ends by itself, a limited number of times."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from embed_star.devstack.processes import Child
 from embed_star.errors import EmbedStarError
 
 BACKOFF_S = (0.5, 2.0, 5.0)
-"""The pause before each restart within WINDOW_S; there are as many restarts as pauses."""
+"""The pause before each restart. Within WINDOW_S there are as many restarts as pauses."""
 WINDOW_S = 60.0
 
 
 class RestartPolicy:
-    """Bounded restarts for each name; the clock is the caller's."""
+    """Limits the restarts of each program. The caller passes the time."""
 
     def __init__(
         self, backoff_s: tuple[float, ...] = BACKOFF_S, window_s: float = WINDOW_S
@@ -27,7 +27,7 @@ class RestartPolicy:
         self._ends: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def pause_s(self, name: str, now_s: float) -> float | None:
-        """How long to wait before `name`, which ended at `now_s`, is started; None: never."""
+        """The pause before the restart of `name`, which ended at `now_s`; None: no restart."""
         ends = self._ends[name]
         while ends and ends[0] <= now_s - self._window_s:
             ends.popleft()
@@ -40,8 +40,8 @@ class RestartPolicy:
 class Supervisor:
     """Waits for children to end, in a thread of its own, from `start` to `finished`.
 
-    It finishes when it is told to (`request_stop`) or with a `failure`: a child ended that
-    is not in `restartable`, or too often. Either way it calls `shut_down` before.
+    It finishes after `request_stop`, or with a `failure`: a child ended too often, or one
+    that is not in `restartable`. Before it finishes, it calls `shut_down`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
-        """Begin; what ended or was requested before counts."""
+        """Begin to watch. Children that ended before, and a request to stop, count."""
         self._thread.start()
 
     def child_ended(self, child: Child) -> None:
@@ -74,7 +74,7 @@ class Supervisor:
         self._inbox.put(child)
 
     def request_stop(self) -> None:
-        """Finish soon. For signal handlers, and twice changes nothing."""
+        """Finish soon. Safe in a signal handler; a second call changes nothing."""
         self._inbox.put(None)
 
     def _run(self) -> None:

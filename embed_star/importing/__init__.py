@@ -1,8 +1,8 @@
 """Repositories from a file: JSON of any form, CSV, compressed or not. No database, no terminal.
 
-Reading streams: memory is bounded by the largest row (`MAX_ROW_CHARS`), never by the
-file. What is wrong with a row becomes a `BadLine` and does not stop the rest; only a
-file that is no such file at all raises InputFileError.
+Rows are read one by one: memory depends on the largest row (`MAX_ROW_CHARS`), not on the
+file. A bad row becomes a `BadLine`, and reading goes on. Only a file in no known format
+raises InputFileError.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x7f]")
 
 
 def read_rows(stream: BinaryIO, *, name: str, maps: Maps = NO_MAPS) -> Iterator[Row | BadLine]:
-    """The rows of `stream` in order; `name` stands for it in messages.
+    """The rows of `stream`, in order. Messages call the stream `name`.
 
-    The format is found out at once, from the first chunk; the rest is read as the
-    iterator is. `maps` says which of the file's keys or columns are which fields of ours.
-    Raises InputFileError when the stream is empty, cannot be read, or is of no known
-    format.
+    The call reads the first chunk to find the format; the iterator reads the rest. `maps`
+    names the file's key or column for a field, such as `{"full_name": "repo"}`. Raises
+    InputFileError when the stream is empty, cannot be read, or is in no known format.
     """
     text = text_of(unpacked(stream, name))
     head = next(text)
@@ -68,7 +67,7 @@ def _bare(line: str) -> str:
 
 
 def _is_by_lines(lines: list[str], first: str) -> bool:
-    """Whether the rows are one on a line: one of the first lines is a whole object."""
+    """Whether each row is one line: one of the first lines is a complete object."""
     if first.startswith("["):
         return False
     for line in itertools.islice(filter(None, map(_bare, lines)), _LINES_TRIED):

@@ -1,4 +1,4 @@
-"""Values out of texts: numbers, booleans, topics, and the words for nothing."""
+"""Reads values from texts: numbers, booleans, topics, and the words for no value."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ _NOTHING = frozenset(["", r"\N", "null", "none", "nan", "n/a", "#n/a", "NA", "<n
 
 
 def is_nothing(text: str) -> bool:
-    r"""Whether `text` stands for no value: empty, `NULL`, Postgres' `\N`, Python's `None`."""
+    r"""Whether `text` means no value, such as "", `NULL`, Postgres' `\N` or Python's `None`."""
     return text in _NOTHING or text.lower() in _NOTHING
 
 
 def typed(path: str, text: str) -> Any:
-    """The value that the field at `path` has in GitHub's API, when a cell says `text`.
+    """The value of the field at `path`, as in GitHub's API, from the text of a cell.
 
-    No topics are an empty list, nothing else is None. Raises ValueError with what is
-    wrong, for a number or a boolean that is none.
+    An empty cell is None, or an empty list of topics. Raises ValueError with the reason when
+    a number or a boolean cannot be read. For example, `typed("stargazers_count", "1.2k")` is
+    1200.
     """
     last = path.rpartition(".")[2]
     text = text.strip()
@@ -71,7 +72,7 @@ def _whole(text: str) -> int:
 
 
 def topics(text: str) -> list[str]:
-    """Topics of a list in JSON, Python's or Postgres' form, or with `,`, `;` or `|` between."""
+    """The topics in a JSON, Python or Postgres list, or in a text separated by `,`, `;` or `|`."""
     if text.startswith("["):
         try:
             found = json.loads(text)

@@ -1,4 +1,4 @@
-"""The text of a file: which encoding it is in, and one kind of line end."""
+"""The text of a file: finds its encoding, and makes all line ends the same."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SAMPLE_BYTES = 4096
 
 
 def text_of(stream: Peeked) -> Iterator[str]:
-    r"""The text, in pieces, without a byte order mark; a lone `\r` becomes a line end.
+    r"""The text in pieces, without a byte order mark. In a file with lone `\r`, they become `\n`.
 
-    UTF-8, or UTF-16 or UTF-32 when the beginning shows it. A byte that is no UTF-8 becomes
-    a lone surrogate, which the check of its row then finds.
+    The encoding is UTF-8, unless the beginning looks like UTF-16 or UTF-32. A byte that is
+    not UTF-8 becomes a lone surrogate, which makes its row a bad one.
     """
     encoding = _encoding(stream.head)
     errors = "surrogateescape" if encoding == "utf-8" else "replace"
@@ -54,10 +54,10 @@ def _encoding(head: bytes) -> str:
 
 
 class Western:
-    """Decides once whether text that is no UTF-8 is Windows-1252, and reads it as that.
+    """Decides once whether a text is Windows-1252 instead of UTF-8, and decodes it so.
 
-    For tables only: JSON is UTF-8 by its standard, and spreadsheets write what the
-    machine's language has.
+    For tables only: spreadsheets use the encoding of the machine's language, while JSON is
+    UTF-8 by its standard.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Western:
         """None until the first letter beyond ASCII."""
 
     def read(self, piece: str) -> str:
-        """The next piece of the text, as `text_of` gave it."""
+        """Decode the next piece of text from `text_of`."""
         if piece.isascii():
             return piece
         if self.is_western is None:

@@ -1,4 +1,4 @@
-"""A repository's fields under the REST API's names and shapes, whoever wrote them."""
+"""Converts a repository's fields to the names and shapes of GitHub's REST API."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from embed_star.importing.names import (
 )
 
 _INSIDE = ("repo", "repository", "node")
-"""Where the starred form, events and GraphQL's edges have the repository."""
+"""Keys of the repository inside a starred entry, an event or an edge of GraphQL."""
 _EVENT = frozenset(["type", "actor", "repo", "payload"])
-"""What an event of GitHub's API or of GH Archive has; its times are not the repository's."""
+"""Keys of an event of GitHub's API or GH Archive. Its times are not the repository's."""
 _API_ADDRESS = re.compile(r"https?://(api\.|[^/]+/api/)", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r",(?=\s*[\w.]+\s*=)", re.ASCII)
 
 Maps = Mapping[str, str]
-"""Of our field to the key, the dotted path or the column that has it in the file."""
+"""Our field → its key, dotted path or column in the file."""
 
 
 def parse_maps(texts: tuple[str, ...]) -> dict[str, str]:
-    """`OURS=THEIRS[,OURS=THEIRS…]`, several times. Raises ValueError with a sentence."""
+    """The maps in texts like `OURS=THEIRS,OURS=THEIRS`. Raises ValueError with a sentence."""
     maps: dict[str, str] = {}
     for part in (part for text in texts for part in _ASSIGNMENT.split(text)):
         ours, equals, theirs = (piece.strip() for piece in part.partition("="))
@@ -45,7 +45,7 @@ def parse_maps(texts: tuple[str, ...]) -> dict[str, str]:
 
 
 def is_repository(value: Mapping[str, Any], maps: Maps) -> bool:
-    """Whether the object says which repository it is, itself or in what it holds as one."""
+    """Whether the object names its repository, itself or in an object inside."""
     if isinstance(value.get("full_name"), str):
         return True
     if "full_name" in maps and _at(value, maps["full_name"]) is not None:
@@ -67,7 +67,7 @@ def _is_list(value: Mapping[str, Any], maps: Maps) -> bool:
 
 
 def may_be_repository(keys: Iterable[str], maps: Maps) -> bool:
-    """The like, when the object's end is not known yet: by its first keys."""
+    """Whether an object with these first keys may name its repository."""
     keys = list(keys)
     known = {canonical(key) for key in keys}
     mapped = maps.get("full_name", "")
@@ -79,7 +79,7 @@ def may_be_repository(keys: Iterable[str], maps: Maps) -> bool:
 
 
 def mapped(value: Mapping[str, Any], maps: Maps) -> set[str]:
-    """Which fields of `maps` have a value in the object, or in what it holds as a repository."""
+    """The fields of `maps` with a value in the object, or in the repository inside it."""
     inner = [value[name] for name in _INSIDE if isinstance(value.get(name), dict)]
     return {
         field
@@ -89,9 +89,9 @@ def mapped(value: Mapping[str, Any], maps: Maps) -> set[str]:
 
 
 def described(value: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
-    """The fields of `value`, with `full_name` where something says which repository it is.
+    """The fields of `value`, with `full_name` if any of them names the repository.
 
-    What is known by no other name stays as it is. Does not change `value`.
+    Unknown fields stay as they are. Does not change `value`.
     """
     fields = {"repo": value["repo"]} if value.keys() >= _EVENT else dict(value)
     for name in _INSIDE:
@@ -113,7 +113,7 @@ def described(value: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
 
 
 def renamed(value: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
-    """`value` under the REST API's names; an address of the API is no `html_url`."""
+    """`value` with the REST API's names. An address of the API does not become `html_url`."""
     fields = dict(value)
     for field, path in maps.items():
         found = _at(value, path)
@@ -150,12 +150,12 @@ def _text_typed(field: str, value: Any) -> Any:
     try:
         found = typed(field, value)
     except ValueError:
-        return value  # what it is instead, the database may judge
+        return value  # the database may judge it
     return found if isinstance(found, int) else value
 
 
 def _shaped(field: str, value: Any) -> Any:
-    """GraphQL's objects and connections as the plain values that REST has."""
+    """Convert an object or a connection of GraphQL to the plain value of REST."""
     if field == "topics":
         return list(_topics(value)) if value is None or not _is_plain(value) else value
     if not isinstance(value, dict):
@@ -174,7 +174,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _topics(value: Any, levels: int = 6) -> Iterator[str]:
-    """Names in any of the forms that `gh`, REST, GraphQL and exports have for topics."""
+    """The names of topics in any form of `gh`, REST, GraphQL or an export."""
     if not levels:
         return
     if isinstance(value, str):
@@ -196,7 +196,7 @@ def _is_api(value: Any) -> bool:
 
 
 def _full_name(fields: Mapping[str, Any]) -> str | None:
-    """What `owner/name` follows from: a whole name, an owner with a name, an address."""
+    """`owner/name` from a full name, an owner and a name, or an address; else None."""
     for name in ("full_name", *WHOLE_NAMES):
         text = fields.get(name)
         if isinstance(text, str) and "/" in text and (found := full_name_in(text)):
@@ -228,7 +228,7 @@ def _bare_name(fields: Mapping[str, Any]) -> str | None:
 
 
 def _take(fields: dict[str, Any], full_name: str) -> None:
-    """Set what `full_name` says, in place of the fields that said it in other words."""
+    """Set `full_name`, `name` and `owner`, and delete the fields that held them."""
     owner, _, bare = full_name.partition("/")
     for name in WHOLE_NAMES:
         if name != "name" and fields.get(name) in (full_name, bare):
@@ -243,7 +243,7 @@ def _take(fields: dict[str, Any], full_name: str) -> None:
 
 
 def _at(value: Any, path: str) -> Any:
-    """What is at a dotted path, where a key may hold dots itself; None when nothing is."""
+    """The value at a dotted path, or None. A key may contain dots itself."""
     if not isinstance(value, dict):
         return None
     if path in value:

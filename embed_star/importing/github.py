@@ -1,8 +1,8 @@
-"""What a user starred, from GitHub's REST API.
+"""The starred repositories of a user, from GitHub's REST API.
 
-One host only: the token goes to the host of --github-api, and neither a `Link` nor a
-redirect leads anywhere else. Patience is bounded: failures by `RETRIES`, rate limits by
-`max_wait_s`, both counted anew for each page.
+The client talks to one host only: the token goes to the host of --github-api, and no
+`Link` and no redirect leads elsewhere. For each page, it allows `RETRIES` failures,
+and `max_wait_s` of waiting for rate limits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from embed_star.providers.http.connection_faults import (
 API_URL = "https://api.github.com"
 
 RETRIES = 4
-"""Tries after the first one, for a 5xx, a lost connection or a torn answer."""
+"""Retries after a 5xx, a lost connection or a torn answer."""
 BACKOFF_S = 1.0
 BACKOFF_MAX_S = 20.0
 UNNAMED_LIMIT_S = 60.0
@@ -60,7 +60,7 @@ class _Reply:
 
 
 class _TokenAuth(requests.auth.AuthBase):
-    """Also keeps requests from sending what ~/.netrc has for the host instead."""
+    """Sends the token. It also keeps `requests` from sending a password from ~/.netrc."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -72,7 +72,7 @@ class _TokenAuth(requests.auth.AuthBase):
 
 
 class StarredClient:
-    """Lists starred repositories. Not for several threads at once.
+    """Lists starred repositories. Not thread-safe.
 
     `on_wait(remaining_s, why)` is called every second of a wait, and with 0 at its end.
     Raises ConfigError when the URL or the token is malformed.
@@ -102,14 +102,15 @@ class StarredClient:
         self._session.auth = _TokenAuth(token)
 
     def close(self) -> None:
-        """Release the connections. May be called more than once."""
+        """Close the connections. A second call changes nothing."""
         self._session.close()
 
     def starred(self, user: str) -> Iterator[object]:
-        """Every repository that `user` starred, as GitHub's API gives it, page by page.
+        """Every repository that `user` starred, as an object of GitHub's API.
 
-        Raises ConfigError when the user, the token or the URL is wrong, TransientError
-        when patience is at its end; what was given before stays good.
+        Reads page by page. Raises ConfigError when the user, the token or the URL is wrong,
+        and TransientError after too many failures or too long a wait; the repositories up to
+        there are valid.
         """
         if not _USER.fullmatch(user):
             raise ConfigError("--starred takes a GitHub user name: letters, digits and hyphens")
@@ -149,7 +150,7 @@ class StarredClient:
                 raise self._refusal(reply.status, user)
 
     def _try(self, url: str) -> _Reply | str:
-        """One request: the reply, or why it is worth trying again."""
+        """Send one request; the reply, or the reason to try again."""
         try:
             reply = self._request(url)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -183,7 +184,7 @@ class StarredClient:
             return _Reply(response.status_code, response.headers, link, bytes(body))
 
     def _limit_s(self, reply: _Reply, limits: int) -> float | None:
-        """How long a rate limit asks to wait; None when the reply is of no rate limit."""
+        """How long a rate limit asks to wait; None for a reply that is no rate limit."""
         if reply.status not in (403, 429):
             return None
         now = _date(reply.headers.get("Date", "")) or self._clock()
@@ -248,7 +249,7 @@ class StarredClient:
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port. Raises ConfigError when `url` is none of http or https."""
+    """Scheme, host and port. Raises ConfigError unless `url` is one of http or https."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]

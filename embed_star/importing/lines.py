@@ -9,14 +9,14 @@ from embed_star.importing.window import MAX_ROW_CHARS, TOO_LONG
 
 
 class Lines:
-    r"""The lines of a text; one that is over-long raises ValueError in its place.
+    r"""The lines of a text. A line that is too long raises ValueError instead.
 
     Iteration may go on after that. Only `\n` ends a line.
     """
 
     def __init__(self, text: Iterator[str]) -> None:
         self.number = 0
-        """Of the line given last; the first is 1."""
+        """The number of the last line; the first is 1."""
         self._text = text
         self._ready: deque[str] = deque()
         self._rest: str | None = ""
@@ -47,7 +47,7 @@ class Lines:
 
 
 class Replay:
-    """Lines of which those of a broken record, but the first, can be read again."""
+    """Lines that can be read again from the second one of a broken record."""
 
     def __init__(self, lines: Lines) -> None:
         self.number = 0
@@ -71,11 +71,11 @@ class Replay:
         return line
 
     def begin(self) -> int:
-        """A record begins; the number of its first line."""
+        """Begin a record; the number of its first line."""
         self._taken.clear()
         return self.number + 1
 
     def back(self) -> None:
-        """Return to the second line since `begin`."""
+        """Go back to the second line since `begin`."""
         self.number -= len(self._taken[1:])
         self._again.extendleft(reversed(self._taken[1:]))

@@ -1,8 +1,8 @@
-"""What others call the fields of GitHub's REST API, and which of them name a repository.
+"""Other names for the fields of GitHub's REST API, and the fields that name a repository.
 
-`gh`, GraphQL, exports and spreadsheets have a name of their own for each field. A name
-is compared without its case, its spaces and its hyphens, so that `nameWithOwner`,
-`Name With Owner` and `name_with_owner` are one.
+`gh`, GraphQL, exports and spreadsheets each have their own name for a field. Case, spaces
+and hyphens do not matter: `nameWithOwner`, `Name With Owner` and `name_with_owner` are one
+name.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PLAIN = (
     "subscribers_count mirror_url ssh_url clone_url git_url readme score"
 )
 WHOLE_NAMES = ("repo", "repository", "repo_name", "repository_name", "name", "slug", "project")
-"""Fields that hold `owner/name` or an address with some, and with others the name alone."""
+"""Fields that hold `owner/name` or an address in some files, and only the name in others."""
 OWNER_NAMES = ("owner.login", "owner", "username", "user_name", "user", "org", "organization")
 ADDRESSES = ("html_url", "clone_url", "ssh_url", "git_url", "url")
 
@@ -56,12 +56,12 @@ _CANONICAL = {alias: field for field, aliases in _ALIASES.items() for alias in a
 _CANONICAL |= {name: name for name in (*_ALIASES, *_PLAIN.split(), *WHOLE_NAMES, *OWNER_NAMES)}
 
 FIELDS = tuple(sorted({*_ALIASES, *_PLAIN.split()}))
-"""What a field may be named with `--map`."""
+"""The fields that `--map` knows."""
 
 
 @lru_cache(maxsize=4096)
 def canonical(name: str) -> str:
-    """The REST API's name for what others call `name`; `name` itself when there is none."""
+    """The REST API's name of the field `name`; `name` itself when the API has none."""
     if len(name) > 64:
         return name
     plain = _NO_NAME.sub("_", _HUMP.sub("_", name).lower()).strip("_")
@@ -116,7 +116,7 @@ _NO_OWNERS = frozenset(
 
 
 def full_name_in(text: str) -> str | None:
-    """`owner/name` in a text that is that, or the address of a repository."""
+    """`owner/name` from a text with just that, or with the address of a repository; else None."""
     text = text.strip()
     if link := _LINK.fullmatch(text):
         text = link[1]
@@ -136,7 +136,7 @@ def _of_address(host: str, path: str, has_scheme: bool, text: str) -> str | None
         if parts and parts[0].lower() in _NO_OWNERS:
             return None
     elif not has_scheme and "@" not in text:
-        # `an.owner/name` is no address.
+        # `an.owner/name` is not an address.
         return text if _FULL_NAME.fullmatch(text) else None
     elif len(parts) != 2:
         return None

@@ -1,4 +1,4 @@
-"""Compressed files, told by how they begin and not by their names; unpacked as they are read."""
+"""Unpacks compressed files while they are read. Their first bytes tell the format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embed_star.errors import InputFileError
 MAX_UNPACKED_BYTES = 8 * 1024**3
 """A compressed file that holds more is refused: a few KiB can unpack to a terabyte."""
 MAX_WINDOW_BYTES = 128 * 1024 * 1024
-"""What unpacking may take of memory; `xz -9` takes 64 MiB, `zstd --long` 128 MiB."""
+"""The most memory for unpacking; `xz -9` takes 64 MiB, `zstd --long` 128 MiB."""
 
 CHUNK_BYTES = 256 * 1024
 _PART_BYTES = 64 * 1024
@@ -31,18 +31,18 @@ _NOT_OURS = (
     (0, b"\xd0\xcf\x11\xe0", "is an old Excel workbook", "save it as CSV"),
     (0, b"%PDF", "is a PDF", "save its table as CSV"),
 )
-"""What people do hand in: where it shows, by which bytes, what it is, and what to do."""
+"""Files that users try: the offset and bytes that show the kind, its name, and the advice."""
 
 
 class _Member(Protocol):
-    """One compressed stream; a file may be several, one after another."""
+    """One compressed stream. A file may hold several, one after another."""
 
     eof: bool
     rest: bytes
-    """What was fed and comes after its end."""
+    """The bytes that were fed after its end."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What `data` unpacks to, in parts that are bounded. Stops at the end."""
+        """Unpack `data` in parts of limited size, up to the end of the stream."""
 
 
 class _Gzip:
@@ -73,7 +73,7 @@ class _Bzip2OrXz:
 
 class _Zstd:
     _FED_BYTES = 128
-    """At a time: the library gives all that comes of it at once, up to 32,768 times more."""
+    """Bytes fed at once: the library returns all of their output, up to 32,768 times as much."""
 
     def __init__(self) -> None:
         import zstandard  # here, as few files need it
@@ -98,9 +98,10 @@ class _Zstd:
 
 
 def unpacked(stream: BinaryIO, name: str) -> Peeked:
-    """`stream`, or what it unpacks to when it is compressed. Reads its beginning.
+    """`stream`, unpacked when it is compressed. Reads its beginning.
 
-    Raises InputFileError for what is no text of rows, here and in `read` of the result.
+    Raises InputFileError for an archive or another file without rows. So does `read` of the
+    result, when the rest is damaged.
     """
     found = Peeked(_chunks_of(stream, name))
     if unpacker := _unpacker(found.head):
@@ -126,7 +127,7 @@ def _unpacker(head: bytes) -> Callable[[], _Member] | None:
 
 
 class Peeked:
-    """A stream in chunks, whose first one, `head`, is known before it is read."""
+    """A stream in chunks. Its first one is `head`, and `read` returns it, too."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self.head = next(chunks, b"")
@@ -134,7 +135,7 @@ class Peeked:
         self._is_head_read = False
 
     def read(self) -> bytes:
-        """The next chunk, empty at the end. Raises InputFileError."""
+        """The next chunk; empty at the end. Raises InputFileError."""
         if not self._is_head_read:
             self._is_head_read = True
             return self.head
@@ -153,7 +154,7 @@ def _chunks_of(stream: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 def _plain(packed: Peeked, unpacker: Callable[[], _Member], name: str) -> Iterator[bytes]:
-    """What `packed` unpacks to, in chunks. Raises InputFileError when it is damaged."""
+    """Unpack `packed` in chunks. Raises InputFileError when it is damaged."""
     total = 0
     waiting = bytearray()
     try:

@@ -1,9 +1,8 @@
-"""What a valid repository is: `normalise`, and the verdict on one row.
+"""Makes a repository of one row, or refuses the row.
 
-What SurrealDB cannot hold is refused here, because one such value would fail, or
-silently change, on its way in (server 3.3.5 and engine 2.3.10): integers beyond signed
-64 bits wrap around to another number, lone surrogates have no UTF-8, and nesting of
-about 100 levels makes the server never answer.
+It refuses values that SurrealDB cannot hold, since they would fail or change silently when
+written (server 3.3.5 and engine 2.3.10): integers beyond signed 64 bits wrap around, lone
+surrogates have no UTF-8, and with about 100 levels of nesting the server never answers.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ NO_MAPS: Maps = {}
 _PLAIN = re.compile(r"[\w.-]{1,80}", re.ASCII)
 
 _Fault = tuple[tuple[str, ...], str]
-"""The path to a field, and what is wrong with it."""
+"""The path of a field, and why it is refused."""
 
 
 class Repo(NamedTuple):
-    """A valid repository: its record key, and every field it came with."""
+    """A valid repository: its record key, and all its fields."""
 
     key: str
     """`full_name` in lower case: GitHub's names are case-insensitive."""
@@ -39,24 +38,24 @@ class Repo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A good row. `line` counts from 1 and is where the row begins."""
+    """A good row. It begins on line `line`, counted from 1."""
 
     line: int
     repo: Repo
     left_out: tuple[str, ...] = ()
-    """Fields that could not be read, each with the reason."""
+    """Fields that are left out since they cannot be read, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A row that is left out. `reason` holds no text of the row, only field names."""
+    """A bad row. `reason` quotes no text of the row, only names of fields."""
 
     line: int
     reason: str
 
 
 def to_row(line: int, value: object, maps: Maps = NO_MAPS) -> Row | BadLine:
-    """`normalise`, with a refusal as a BadLine."""
+    """The row that `normalise` makes, or a BadLine with its reason to refuse it."""
     try:
         return Row(line, normalise(value, maps))
     except ValueError as error:
@@ -64,13 +63,13 @@ def to_row(line: int, value: object, maps: Maps = NO_MAPS) -> Row | BadLine:
 
 
 def normalise(value: object, maps: Maps = NO_MAPS) -> Repo:
-    """The repository that a value describes, under the names of GitHub's REST API.
+    """The repository that `value` describes, with the field names of GitHub's REST API.
 
-    Takes a repository object of REST, of GraphQL or of `gh`, and one that is inside of
-    another, as in `{"starred_at": …, "repo": {…}}`, whose `starred_at` becomes a field.
-    `maps` says where else a field is. What is known by no other name stays as it is, but
-    for `id`: that is SurrealDB's own, and becomes `github_id`, or `node_id` when it is
-    text. Does not change `value`. Raises ValueError with the reason, for any other value.
+    `value` is a repository object of REST, GraphQL or `gh`, or one with a repository inside.
+    For example, `{"starred_at": …, "repo": {…}}` becomes the repository with a field
+    `starred_at`. `maps` says where else a field is. Unknown fields stay as they are, except
+    `id`, which is SurrealDB's own: it becomes `github_id`, or `node_id` when it is text.
+    Does not change `value`. Raises ValueError with the reason for any other value.
     """
     if not isinstance(value, dict):
         raise ValueError(f"a row must be a JSON object, not {_kind(value)}")
@@ -100,13 +99,13 @@ def _full_name(fields: dict[str, Any], value: dict[str, Any]) -> str:
 
 
 def unnamed(keys: Iterable[str], kind: str = "key") -> str:
-    """What is wrong with a row of these keys, when it names no repository."""
+    """The reason to refuse a row with these keys, which name no repository."""
     named = found_names(filter(None, keys), kind)
     return f"full_name is missing, and nothing else names the repository: {named}"
 
 
 def found_names(names: Iterable[str], kind: str = "key") -> str:
-    """Which keys or columns there are, and what to do about it."""
+    """A sentence with the file's keys or columns, and the advice to use --map."""
     some = [shown(name) for name in islice(names, _SHOWN_NAMES + 1)]
     if not some:
         return f"it has no {kind}s"
@@ -118,7 +117,7 @@ def found_names(names: Iterable[str], kind: str = "key") -> str:
 
 
 def _fault(value: object, depth: int) -> _Fault | None:
-    """What in `value` SurrealDB cannot hold, or None."""
+    """The first part of `value` that SurrealDB cannot hold, or None."""
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -151,6 +150,7 @@ def _inner_fault(value: dict[Any, Any] | list[Any], depth: int) -> _Fault | None
 
 
 def text_fault(value: str) -> str:
+    """Why SurrealDB cannot hold a text; empty when it can."""
     if "\0" in value:
         # Engine 2.3.10 takes it, and then fails every query that would read it.
         return "holds a NUL character"
@@ -162,7 +162,7 @@ def text_fault(value: str) -> str:
 
 
 def shown(name: object) -> str:
-    """A field's name for a message: no control characters, no surrogates, not long."""
+    """A field's name for a message: short, without control characters and surrogates."""
     text = str(name)
     return text if _PLAIN.fullmatch(text) else ascii(text[:40])
 

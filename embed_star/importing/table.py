@@ -1,7 +1,7 @@
-"""CSV and its kin: any delimiter, any of the names that a column may have.
+"""Tables such as CSV, with any delimiter and any known names of columns.
 
-`owner.login` is a field inside `owner`. A cell that decides nothing is left out when it
-cannot be read, and its row is kept.
+A column `owner.login` is a field inside `owner`. An unreadable cell is left out and its row
+is kept, unless the cell names the repository.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ from embed_star.importing.window import MAX_ROW_CHARS
 
 _DELIMITERS = ",;\t|"
 _RULE = re.compile(r"[|+:\s-]*-{3}[|+:\s-]*")
-"""The line under the header in Markdown and in a terminal."""
+"""The line under the header of a table in Markdown or from a terminal."""
 _SAYS_WHICH = frozenset(("full_name", *WHOLE_NAMES, *OWNER_NAMES, *ADDRESSES))
-"""Fields that a repository is named by: what they hold is taken as it is."""
+"""Fields that name a repository. Their text is taken unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A table's first row: where it is, and what its columns are."""
+    """A table's header: its line and its columns."""
 
     line: int
     delimiter: str
     columns: tuple[str, ...]
-    """As the file has them."""
+    """Their names in the file."""
     fields: tuple[str, ...]
-    """Which field each column is; a path, and empty for a column without a name."""
+    """The field of each column, as a path; empty for a column without a name."""
     is_padded: bool = False
-    """Whether spaces fill the cells, as in a table for people."""
+    """Whether spaces pad the cells, as in Markdown."""
 
 
 def header_of(lines: Iterable[str], name: str, maps: Maps) -> Header | None:
-    """The header of a table that begins with `lines`; None when they are of none.
+    """The header of a table that begins with `lines`; None when they begin no table.
 
-    Raises InputFileError when two columns would write the same field, or when `maps`
-    names a column that is not there.
+    Raises InputFileError when two columns are the same field, or when `maps` names a
+    missing column.
     """
     delimiter = ""
     rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -90,7 +90,7 @@ def header_of(lines: Iterable[str], name: str, maps: Maps) -> Header | None:
 
 
 def not_a_table(lines: Iterable[str]) -> str:
-    """What a file that is nothing else seems to have for columns."""
+    """Why a file in no other format is no table either: a sentence about its first line."""
     line = next((line for line in lines if line.strip()), "")
     columns = _cells(line, _delimiter(line))
     if any(full_name_in(column) for column in columns):
@@ -159,8 +159,8 @@ def _check_columns(columns: list[str], name: str) -> None:
 def csv_rows(lines: Lines, header: Header) -> Iterator[Row | BadLine]:
     """The rows after the header.
 
-    A quotation mark that is never closed would swallow every line after it: these are
-    read again, as rows.
+    A quotation mark that is never closed would swallow all lines after it. They are read
+    again, as rows.
     """
     csv.field_size_limit(MAX_ROW_CHARS)  # process-wide; the default of 131,072 is too short
     replay = Replay(lines)
@@ -187,7 +187,7 @@ def csv_rows(lines: Lines, header: Header) -> Iterator[Row | BadLine]:
 
 
 def _is_no_row(line: int, header: Header, cells: list[str]) -> bool:
-    """Whether this is the rule under the header, or the header again, of a file joined on."""
+    """Whether this is the rule under the header, or the header of a second file, appended."""
     is_next = line == header.line + 1
     if is_next and _RULE.fullmatch(header.delimiter.join(cells)):
         return True
@@ -229,7 +229,7 @@ def _row(line: int, header: Header, cells: list[str]) -> Row | BadLine:
 
 
 def _value(path: str, cell: str) -> Any:
-    """What a cell says of a field. Raises ValueError with what is wrong with it."""
+    """The value of a field in a cell. Raises ValueError with the reason when it has none."""
     if fault := text_fault(cell):
         raise ValueError(fault)
     if path in _SAYS_WHICH:

@@ -1,4 +1,4 @@
-"""The part of a long JSON text that is in memory, and where things end in it."""
+"""A window on a long JSON text: the part that is in memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ TOO_LONG = f"longer than {MAX_ROW_CHARS:,} characters"
 
 _DECODER = json.JSONDecoder()
 _UNDECIDED_CHARS = 12
-"""Of a text that ends too early, the decoder may complain that far before its end: the
-longest token without a mark of its own is `-Infinity`, or an escaped surrogate pair."""
+"""For a text that ends too early, the decoder reports an error up to this far before the end:
+the length of `-Infinity`, or of an escaped surrogate pair."""
 
 STRING = r'"[^"\\\n]*(?:\\[\s\S][^"\\\n]*)*'  # open at its end
 # Inside a row: a brace, or a string, so that no brace is looked for in it. JSON strings
@@ -34,19 +34,19 @@ class Unread(Enum):
 
 
 class Window:
-    """A text of which `at` is the next character; what is before it may be gone."""
+    """A text with a position `at`. Characters before it may be dropped."""
 
     def __init__(self, text: Iterator[str]) -> None:
         self.text = ""
         self.at = 0
         self.line = 1
-        """Of the character at `at`."""
+        """The line number at `at`."""
         self.indent = ""
-        """What stands before the last row that began a line."""
+        """The white space before the last row that began a line."""
         self._more = text
 
     def fill(self) -> bool:
-        """Let go of what is before `at`, append a piece; False when there is none."""
+        """Drop the text before `at` and append a piece; False at the end of the text."""
         piece = next(self._more, None)
         if piece is None:
             return False
@@ -55,17 +55,17 @@ class Window:
         return True
 
     def take(self, end: int) -> str:
-        """The text from `at` up to `end`, and move there."""
+        """Move to `end`; the text up to there."""
         taken = self.text[self.at : end]
         self.line += taken.count("\n")
         self.at = end
         return taken
 
     def decode(self, limit: int) -> tuple[Any, int] | Unread:
-        """The JSON value that begins at `at`, and where it ends.
+        """The JSON value that begins at `at`, and its end.
 
-        Reads on as long as more text could complete it, up to `limit` characters. How
-        the text came in pieces makes no difference.
+        Reads on as long as more text could complete it, up to `limit` characters. The sizes
+        of the pieces make no difference.
         """
         while True:
             try:
@@ -90,7 +90,7 @@ class Window:
         return unfinished or error.pos >= len(self.text) - _UNDECIDED_CHARS
 
     def keys(self, limit: int) -> list[str]:
-        """The keys of the object at `at` itself, as far as `limit` characters show them."""
+        """The top-level keys of the object at `at`, within `limit` characters."""
         text = self.text[self.at : self.at + limit]
         depth, found = 0, []
         for part in _INSIDE.finditer(text):
@@ -100,7 +100,7 @@ class Window:
         return found
 
     def rest_of_line(self, limit: int) -> str | None:
-        """What is left of the line at `at`, without moving; None when it is over-long."""
+        """The rest of the line at `at`, without moving; None when it is longer than `limit`."""
         scan = self.at
         while (match := _LINE_END.search(self.text, scan)) is None:
             if len(self.text) - self.at > limit:
@@ -111,9 +111,9 @@ class Window:
         return self.text[self.at : match.start()]
 
     def skip_row(self) -> bool:
-        """Move to where the next row seems to begin: a line indented like the last one.
+        """Move to the probable next row: a line indented like the last row.
 
-        False when there is none; the text then is at its end.
+        False when there is none; the position is then the end of the text.
         """
         mark = re.compile(rf"\n[\x1e\ufeff]?{re.escape(self.indent)}\{{")
         most = len(self.indent) + 3
@@ -126,9 +126,9 @@ class Window:
         return True
 
     def object_end(self, limit: int) -> int | None:
-        """Where the object at `at` ends by its braces, whether it is well-formed or not.
+        """The end of the object at `at` by its braces, even if it is malformed.
 
-        None when the text ends first. Raises ValueError when the object is over-long.
+        None when the text ends first. Raises ValueError when the object is too long.
         """
         self.text, self.at = self.text[self.at :], 0
         scan, depth = 0, 0
@@ -147,7 +147,7 @@ class Window:
 
 
 def braces_end(text: str) -> int:
-    """Where the object that `text` begins with ends by its braces, else its length."""
+    """The end, by its braces, of the object that `text` begins with; else the text's length."""
     depth = 0
     for part in _INSIDE.finditer(text):
         depth += {"{": 1, "}": -1}.get(part[0], 0)

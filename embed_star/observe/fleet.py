@@ -1,4 +1,4 @@
-"""What is true of the whole fleet, for Prometheus: read when scraped, by beat and producers."""
+"""Gauges of the whole fleet for Prometheus. Beat and producers read them at each scrape."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from embed_star.calling.breaker import breaker
 from embed_star.calling.breaker.breaker import Phase
-from embed_star.calling.rate_limit import rate_limiter as budget
+from embed_star.calling.rate_limit import rate_limiter
 from embed_star.coordination.in_flight import RunCounts
 from embed_star.coordination.queues import QueueState
 from embed_star.models import Space
 from embed_star.observe.metrics import PREFIX
-from embed_star.observe.sampler import Reader
+from embed_star.observe.sampler import Sampler
 
 FRESH_S = 5.0
 DEADLINE_S = 2.0
@@ -24,12 +24,12 @@ STATES = {Phase.CLOSED: 0, Phase.OPEN: 1, Phase.HALF_OPEN: 2}
 
 USED_UP_SHARE = 0.9
 USED_UP_QUEUE_S = 1.0
-"""From here on the provider's rate limit is what holds the rows up, not a want of workers."""
+"""Above these the provider's rate limit is the bottleneck, and more workers do not help."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What SurrealDB knows. Times are seconds since 1970, None: never, or nothing there."""
+    """Facts from SurrealDB. Times are seconds since 1970; None means never, or no row."""
 
     pending: Mapping[str, int]
     """Outbox records by lane."""
@@ -42,24 +42,28 @@ class DatabaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class RedisFacts:
-    """What Redis knows."""
+    """Facts from Redis."""
 
     runs: RunCounts
     run_began_at_s: float | None
-    """When the oldest run under way began, seconds since 1970."""
+    """Start of the oldest run under way, in seconds since 1970."""
     breaker: breaker.State
-    budget: budget.State
+    rate_limit: rate_limiter.State
     queues: Mapping[str, QueueState]
     unacked: int
 
 
 def scaling_backlog(database: DatabaseFacts, redis: RedisFacts) -> int:
-    """Pending rows that nobody works at, and that more workers would help with."""
+    """Pending rows that more workers would help with, for an autoscaler.
+
+    Example: 500 pending rows, 100 of them begun, are 400. It is 0 while the provider is
+    paused or its rate limit is used up.
+    """
     at_the_limit = (
         redis.breaker.phase is not Phase.CLOSED
-        or redis.budget.paused_s > 0
-        or redis.budget.used_share >= USED_UP_SHARE
-        or redis.budget.queue_s >= USED_UP_QUEUE_S
+        or redis.rate_limit.paused_s > 0
+        or redis.rate_limit.used_share >= USED_UP_SHARE
+        or redis.rate_limit.queue_s >= USED_UP_QUEUE_S
     )
     if at_the_limit:
         return 0
@@ -68,7 +72,7 @@ def scaling_backlog(database: DatabaseFacts, redis: RedisFacts) -> int:
 
 
 class FleetGauges:
-    """A collector. What cannot be read is absent, and a scrape never fails for it."""
+    """A collector. A value that cannot be read is absent; the scrape succeeds all the same."""
 
     def __init__(
         self,
@@ -77,10 +81,10 @@ class FleetGauges:
         read_redis: Callable[[], RedisFacts],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Both raise TransientError or StoreError when they cannot."""
+        """`read_database` and `read_redis` may raise TransientError and StoreError."""
         self._space = space
-        self._database = Reader(read_database, fresh_s=FRESH_S, late_s=LATE_S)
-        self._redis = Reader(read_redis, fresh_s=FRESH_S, late_s=LATE_S)
+        self._database = Sampler(read_database, fresh_s=FRESH_S, late_s=LATE_S)
+        self._redis = Sampler(read_redis, fresh_s=FRESH_S, late_s=LATE_S)
         self._wall_clock = wall_clock
 
     def describe(self) -> Iterator[Metric]:
@@ -140,8 +144,8 @@ class FleetGauges:
             queued.add_metric((), facts.runs.queued)
             chord.add_metric((), self._age_s(facts.run_began_at_s))
             state.add_metric(model, STATES[facts.breaker.phase])
-            used.add_metric(model, facts.budget.used_share)
-            paused.add_metric(model, facts.budget.paused_s)
+            used.add_metric(model, facts.rate_limit.used_share)
+            paused.add_metric(model, facts.rate_limit.paused_s)
             for name, queue in facts.queues.items():
                 messages.add_metric((name,), queue.messages)
                 oldest.add_metric((name,), self._age_s(queue.oldest_at_s))
@@ -153,12 +157,12 @@ class FleetGauges:
         errors = CounterMetricFamily(
             PREFIX + "scrape_errors", "Readings that failed, or were late", labels=("source",)
         )
-        for source, is_up, reader in (
+        for source, is_up, sampler in (
             ("database", database_up, self._database),
             ("redis", redis_up, self._redis),
         ):
             up.add_metric((source,), is_up)
-            errors.add_metric((source,), reader.failures)
+            errors.add_metric((source,), sampler.failures)
         yield from (up, errors)
 
     def _age_s(self, at_s: float | None) -> float:

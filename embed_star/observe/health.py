@@ -1,4 +1,4 @@
-"""Whether a process lives and whether it is ready: what /livez and /readyz answer."""
+"""Liveness and readiness of a process: the answers of /livez and /readyz."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from embed_star.observe.sampler import Reader
+from embed_star.observe.sampler import Sampler
 
 READY_DEADLINE_S = 2.0
 READY_FRESH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Of a probe: whether it is well, and what is said."""
+class ProbeResult:
+    """A probe's answer: whether all is well, and the body."""
 
-    well: bool
+    ok: bool
     body: Mapping[str, Any]
 
 
 class Heartbeat:
-    """A loop that says that it moves. Any thread may ask."""
+    """A loop beats it each time round; a loop that does not is stuck. Thread-safe."""
 
     def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout_s = timeout_s
@@ -30,11 +30,11 @@ class Heartbeat:
         self._moved: float | None = None
 
     def beat(self) -> None:
-        """It moves."""
+        """The loop moves."""
         self._moved = self._clock()
 
     def rest(self) -> None:
-        """It waits for something outside of the process, and is not to be judged until it moves."""
+        """The loop waits for another process. It is not stuck, until its next beat."""
         self._moved = None
 
     @property
@@ -42,43 +42,47 @@ class Heartbeat:
         return self._moved is None
 
     def stuck(self) -> str:
-        """What is wrong; empty when it moves, or rests."""
+        """For how long the loop has been stuck; empty when it moves or rests."""
         moved = self._moved
         silent_s = 0.0 if moved is None else self._clock() - moved
         return f"has not moved for {silent_s:.0f} s" if silent_s > self._timeout_s else ""
 
 
 Live = Callable[[], Mapping[str, str]]
-"""What is stuck, and for how long; asks nobody outside of the process."""
+"""Returns the loops that are stuck, and for how long. Asks no other process."""
 
 Missing = Callable[[], Mapping[str, str]]
-"""What is missing, and why; may take its time."""
+"""Returns the missing parts, and why. May take long. Example: {"redis": "does not answer"}."""
 
 
-def liveness(live: Live) -> Answer:
-    """What /livez answers."""
+def liveness(live: Live) -> ProbeResult:
+    """The answer of /livez."""
     stuck = live()
-    return Answer(False, {"live": False, "stuck": stuck}) if stuck else Answer(True, {"live": True})
+    return (
+        ProbeResult(False, {"live": False, "stuck": stuck})
+        if stuck
+        else ProbeResult(True, {"live": True})
+    )
 
 
 class Readiness:
-    """What /readyz answers: bounded in time, and asking at most once a second."""
+    """The answer of /readyz, in bounded time. Runs each check at most once a second."""
 
     def __init__(self, checks: Mapping[str, Missing]) -> None:
-        """`checks` by what each is about, for when it does not answer in time."""
-        self._readers = {
-            name: Reader(check, fresh_s=READY_FRESH_S, late_s=READY_DEADLINE_S)
+        """`checks` by name. A check that takes too long is reported by its name."""
+        self._samplers = {
+            name: Sampler(check, fresh_s=READY_FRESH_S, late_s=READY_DEADLINE_S)
             for name, check in checks.items()
         }
 
-    def answer(self) -> Answer:
+    def answer(self) -> ProbeResult:
         until = time.monotonic() + READY_DEADLINE_S
-        for reader in self._readers.values():
-            reader.renew()
+        for sampler in self._samplers.values():
+            sampler.renew()
         missing: dict[str, str] = {}
-        for name, reader in self._readers.items():
-            found = reader.get(max(0.0, until - time.monotonic()))
+        for name, sampler in self._samplers.items():
+            found = sampler.get(max(0.0, until - time.monotonic()))
             missing |= {name: found.reason} if found.value is None else found.value
         if missing:
-            return Answer(False, {"ready": False, "missing": missing})
-        return Answer(True, {"ready": True})
+            return ProbeResult(False, {"ready": False, "missing": missing})
+        return ProbeResult(True, {"ready": True})

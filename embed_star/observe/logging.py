@@ -21,10 +21,10 @@ _SHARED: list[Processor] = [
 
 
 def configure(level: str, log_format: str, file: str | None = None) -> None:
-    """Send everything, also what libraries log, to stderr or `file` as one line an event.
+    """Send all logs, those of libraries too, to stderr or `file`, one line an event.
 
     `log_format` is `json`, `console`, or `auto`: console when it goes to a terminal.
-    Called again, it replaces what it had set. Raises OSError for a file that cannot be written.
+    A second call replaces the first. Raises OSError for a file that cannot be written.
     """
     terminal = file is None and sys.stderr.isatty()
     console = log_format == "console" or (log_format == "auto" and terminal)
@@ -43,7 +43,7 @@ def configure(level: str, log_format: str, file: str | None = None) -> None:
     handler = (
         logging.StreamHandler(sys.stderr)
         if file is None
-        # It may be rotated, by its name.
+        # It reopens the file after a rotation.
         else WatchedFileHandler(file, encoding="utf-8")
     )
     handler.setFormatter(
@@ -69,7 +69,7 @@ def is_file() -> bool:
 
 
 def _escape(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """For a terminal; other values than strings are shown by their `repr`, which escapes."""
+    """Escape strings for a terminal. Other values are shown by their `repr`, which escapes."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = shown(value, keep="\n\t" if name in ("exception", "stack") else "")

@@ -1,8 +1,8 @@
-"""What a process counts of its own work, for Prometheus: listeners of the core's events.
+"""Prometheus metrics of a process' own work, made from the core's events.
 
-docs/metrics.md has every name and its meaning. With `-P processes` the values are in files
-that all children share (see `observe.multiprocess`), so each is a plain counter, histogram
-or gauge here; nothing else works there.
+docs/metrics.md has every name and its meaning. With `-P processes` all children share the
+values through files (see `observe.multiprocess`). Only plain counters, histograms and gauges
+work there, so there is nothing else here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MODEL = ("provider", "model")
 
 
 class CallMetrics:
-    """What a worker asks of the provider and the cache, and gets. Listens to events."""
+    """Provider calls and cache reads of a worker. An event listener."""
 
     def __init__(
         self, registry: CollectorRegistry, space: Space, *, dollars_per_million_tokens: float
@@ -112,7 +112,7 @@ class CallMetrics:
 
 
 class RowMetrics:
-    """What becomes of rows and tasks in a worker. Listens to events."""
+    """Outcomes of rows and retries of tasks in a worker. An event listener."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class RowMetrics:
         tasks: Iterable[str],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`tasks` are the names of those that may be put off."""
+        """`tasks` are the names of the tasks that may be retried."""
 
         def counter(name: str, meaning: str, *labels: str) -> Counter:
             return Counter(PREFIX + name, meaning, labels, registry=registry)
@@ -138,7 +138,7 @@ class RowMetrics:
         )
         self._freshness = {int(lane): freshness.labels(lane.name.lower()) for lane in Lane}
         self._put_off = counter("retry_attempts", "Tasks put off to be tried again", "task")
-        for task in tasks:  # 0 from the start: a first one is an increase
+        for task in tasks:  # from 0, so that the first retry is an increase
             self._put_off.labels(task)
 
     def __call__(self, event: Event) -> None:
@@ -170,7 +170,7 @@ class RowMetrics:
 
 
 class DispatchMetrics:
-    """What a producer does, or a worker's sweep in its place. Listens to events."""
+    """Dispatched rows of a producer, or of a worker's sweep. An event listener."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         dispatched = Counter(

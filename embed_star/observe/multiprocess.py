@@ -1,4 +1,4 @@
-"""Metrics of a worker's child processes: prometheus_client's files, in a directory of our own."""
+"""Metrics of a worker's child processes, in prometheus_client's files."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _TOUCH_S = 1.0
 
 
 class SharedFiles:
-    """Made in the parent, before any metric and any child; removed by it at the end."""
+    """The directory of the files. The parent makes it before any metric or child."""
 
     def __init__(self) -> None:
-        """From here on, metrics that this process makes keep their values in the files.
+        """Make the directory. Metrics made from now on keep their values in its files.
 
-        Raises ConfigError when there is no place for them.
+        Raises ConfigError when no temporary directory can be written to.
         """
         try:
             self._folder = tempfile.TemporaryDirectory(prefix="embed_star-metrics-")
@@ -35,16 +35,16 @@ class SharedFiles:
             ) from None
         self.path = Path(self._folder.name)
         self._first_seen: dict[int, float] = {}
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._folder.name  # how the library is told
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._folder.name  # prometheus_client reads it
         values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
     def collect(self) -> Iterator[Metric]:
-        """A collector: the sum of all children, and gauges of those that live."""
+        """Collect the sums over all children, and the gauges of living ones."""
         self._clear_dead()
         yield from multiprocess.MultiProcessCollector(None, self._folder.name).collect()  # type: ignore[no-untyped-call]
 
     def show_life(self) -> None:
-        """In a child: keep showing that it runs, from a thread of its own."""
+        """Touch a file every second, in a thread of this child."""
         sign = self.path / f"{_ALIVE}{os.getpid()}"
         sign.touch()
 
@@ -53,13 +53,13 @@ class SharedFiles:
                 time.sleep(_TOUCH_S)
                 try:
                     os.utime(sign)
-                except OSError:  # the parent has removed it: the end
+                except OSError:  # the parent has removed the directory and ends
                     return
 
         threading.Thread(target=touch, name="alive", daemon=True).start()
 
     def silent_s(self, pids: Collection[int]) -> dict[int, float]:
-        """For how long each of these children has shown no life."""
+        """Seconds since each of these children last touched its file."""
         now = time.time()
         self._first_seen = {pid: self._first_seen.get(pid, now) for pid in pids}
         return {pid: now - self._seen_alive(pid) for pid in pids}
@@ -75,7 +75,7 @@ class SharedFiles:
             return self._first_seen[pid]
 
     def _clear_dead(self) -> None:
-        """A child that was killed says no goodbye."""
+        """Remove the gauges of killed children, which could not do it themselves."""
         for file in self.path.glob("gauge_live*_*.db"):
             pid = int(file.stem.rsplit("_", 1)[1])
             if not _exists(pid):

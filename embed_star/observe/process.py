@@ -1,4 +1,4 @@
-"""What a process exposes of itself: its version, its space and its pool."""
+"""Metrics of a process: its version, its embedding space and its connection pool."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PoolMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(name: str, meaning: str) -> Gauge:
-            # `livesum`: a child that is dead holds no connection.
+            # `livesum`: a dead child holds no connection.
             return Gauge(PREFIX + name, meaning, registry=registry, multiprocess_mode="livesum")
 
         def counter(name: str, meaning: str) -> Counter:
@@ -46,7 +46,7 @@ class PoolMetrics:
         self._last = (os.getpid(), PoolStats())
 
     def sync(self, stats: PoolStats) -> None:
-        """Take over what the pool of this process counts now."""
+        """Set the metrics to the pool's numbers in this process."""
         with self._syncing:
             pid, last = self._last
             if pid != os.getpid():  # forked: the child's pool is another one
@@ -61,7 +61,7 @@ class PoolMetrics:
 
 
 class Information:
-    """What runs, as labels of constant gauges. A collector."""
+    """Version and space, as labels of constant gauges. A collector."""
 
     def __init__(self, space: Space) -> None:
         self._build = GaugeMetricFamily(
@@ -82,7 +82,7 @@ class Information:
 
 
 class BeforeScrape:
-    """A collector that collects nothing, and does something before the others do."""
+    """A collector without metrics: it runs an action before later collectors are asked."""
 
     def __init__(self, action: Callable[[], None]) -> None:
         self._action = action

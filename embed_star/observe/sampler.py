@@ -1,4 +1,4 @@
-"""Values that are read in the background, so that whoever asks never waits long for them."""
+"""Samples slow values in the background, so that no caller waits long for one."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 WORTH = 20
-"""A reading that took a second is kept for so many: reading takes a twentieth of the time."""
+"""A sample that took a second is fresh for this many: sampling takes a twentieth of the time."""
 KEPT_S = 120.0
-"""Longest that a value is given out while a slow reading renews it."""
+"""A value is returned for at most this long while a slow read renews it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[T]):
-    """One answer: a value, or why there is none."""
+class Sample(Generic[T]):
+    """A value, or the reason why there is none."""
 
     value: T | None
     reason: str = ""
 
 
-class Reader(Generic[T]):
-    """Reads when asked, in a thread of its own, one at a time. Thread-safe; raises nothing."""
+class Sampler(Generic[T]):
+    """Reads on demand in a thread of its own, one read at a time. Thread-safe; raises nothing."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class Reader(Generic[T]):
         late_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """What `read` gave, or raised, is given out for `fresh_s` without reading again.
+        """A result or an error of `read` is fresh for `fresh_s`, and is not read again.
 
-        One under way for `late_s` has failed, and what was read before is no longer true.
+        A read that takes more than `late_s` has failed; the value before it is then too old.
         """
         self._read = read
         self._fresh_s = fresh_s
@@ -52,21 +52,23 @@ class Reader(Generic[T]):
         self._lock = threading.Lock()
         self._under_way: threading.Event | None = None
         self._began = 0.0
-        self._last: Reading[T] = Reading(None, "not read yet")
+        self._last: Sample[T] = Sample(None, "not read yet")
         self._read_at = self._fresh_until = float("-inf")
         self.failures = 0
-        """Readings that failed or were late."""
+        """How many reads failed or were late."""
         self._late = False
 
     def renew(self) -> None:
-        """Begin to read what is no longer fresh, without waiting."""
+        """Begin a read if the value is no longer fresh. Does not wait."""
         with self._lock:
             if self._clock() >= self._fresh_until and self._under_way is None:
                 self._begin()
 
-    def get(self, deadline_s: float) -> Reading[T]:
-        """What was read last, once it is fresh or after `deadline_s`; without a value when it
-        cannot be read, or is too old to be true."""
+    def get(self, deadline_s: float) -> Sample[T]:
+        """The fresh value; after `deadline_s` the last one.
+
+        It has a reason instead of a value when the read failed or the last one is too old.
+        """
         with self._lock:
             if self._clock() < self._fresh_until:
                 return self._last
@@ -81,23 +83,23 @@ class Reader(Generic[T]):
         threading.Thread(target=self._run, args=(done,), name="reading", daemon=True).start()
         return done
 
-    def _while_under_way(self) -> Reading[T]:
+    def _while_under_way(self) -> Sample[T]:
         now = self._clock()
         if now - self._began < self._late_s and now - self._read_at < KEPT_S:
             return self._last
         if not self._late:
             self._late = True
             self.failures += 1
-        return Reading(None, f"no answer for {now - self._began:.0f} s")
+        return Sample(None, f"no answer for {now - self._began:.0f} s")
 
     def _run(self, done: threading.Event) -> None:
         try:
-            found: Reading[T] = Reading(self._read())
+            found: Sample[T] = Sample(self._read())
         except EmbedStarError as error:
-            found = Reading(None, str(error))
+            found = Sample(None, str(error))
         except Exception as error:
             log.exception("reading_failed")
-            found = Reading(None, f"a fault of our own: {type(error).__name__}")
+            found = Sample(None, f"a fault of our own: {type(error).__name__}")
         with self._lock:
             now = self._clock()
             took_s = now - self._began

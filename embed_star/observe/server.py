@@ -1,4 +1,4 @@
-"""/metrics, /livez and /readyz over HTTP, from threads of their own."""
+"""An HTTP server for /metrics, /livez and /readyz, in threads of its own."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from embed_star.errors import ConfigError
-from embed_star.observe.health import Answer
+from embed_star.observe.health import ProbeResult
 
 log = structlog.get_logger(__name__)
 
 CONNECTIONS = 16
-"""At once; one more cuts off the oldest. An honest scrape takes milliseconds."""
+"""Open at once; one more closes the oldest. An honest scrape takes milliseconds."""
 SILENCE_S = 5.0
-"""Longest wait for the next byte of a request."""
+"""The longest wait for the next byte of a request."""
 
-Probe = Callable[[], Answer]
+Probe = Callable[[], ProbeResult]
 
 
 class MonitoringServer:
-    """`bind`, `serve`, `close`, each once and in this order. Nobody it serves can block it."""
+    """Call `bind`, `serve` and `close` once each, in this order. No client can block it."""
 
     def __init__(self, registry: CollectorRegistry, *, live: Probe, ready: Probe) -> None:
         self._app = _App(registry, {"/livez": live, "/readyz": ready})
@@ -40,11 +40,11 @@ class MonitoringServer:
 
     @property
     def port(self) -> int:
-        """Where it listens, once it is bound."""
+        """The port that it listens on; 0 before `bind`."""
         return self._server.server_port if self._server else 0
 
     def bind(self, host: str, port: int) -> None:
-        """Take the port. Raises ConfigError when it cannot be had."""
+        """Take the port. Raises ConfigError when that fails."""
         try:
             self._server = _Server(host, port)
         except OSError as error:
@@ -60,7 +60,7 @@ class MonitoringServer:
         self._server.set_app(self._app)
 
     def serve(self) -> None:
-        """Answer from now on, until `close`."""
+        """Answer until `close`."""
         assert self._server is not None  # noqa: S101 - bound before
         self._serving = True
         threading.Thread(target=self._server.serve_forever, name="monitoring", daemon=True).start()
@@ -75,14 +75,14 @@ class MonitoringServer:
             server.server_close()
 
     def forget(self) -> None:
-        """In a forked child: let go of the socket, which is its parent's."""
+        """Close the parent's socket in a forked child; the parent goes on to listen."""
         if self._server is not None:
             self._server.socket.close()
             self._server = None
 
 
 class _App:
-    """The WSGI application. Whatever fails in it is an answer, too."""
+    """The WSGI application. It answers an error of its own with 500."""
 
     def __init__(self, registry: CollectorRegistry, probes: dict[str, Probe]) -> None:
         self._metrics = make_wsgi_app(registry)
@@ -108,7 +108,7 @@ class _App:
         if path == "/metrics":
             return self._exposition(environ)
         answer = self._probes[path]()
-        status = "200 OK" if answer.well else "503 Service Unavailable"
+        status = "200 OK" if answer.ok else "503 Service Unavailable"
         headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
         return status, headers, json.dumps(answer.body).encode() + b"\n"
 
@@ -129,7 +129,7 @@ class _Handler(WSGIRequestHandler):
     timeout = SILENCE_S
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has there
-        """Probes come every few seconds: no line for each."""
+        """Log nothing: probes come every few seconds."""
 
 
 class _Server(ThreadingWSGIServer):
@@ -144,7 +144,7 @@ class _Server(ThreadingWSGIServer):
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
-        """As `http.server` does it, without asking DNS for the name of the address."""
+        """Bind as `http.server` does, without a DNS query for the address' name."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
@@ -164,7 +164,7 @@ class _Server(ThreadingWSGIServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that is slow, gone or talks nonsense is no news."""
+        """Ignore a client that is slow, gone or talks nonsense."""
         del request
         log.debug("monitoring_client_failed", client=str(client_address))
 
@@ -172,5 +172,5 @@ class _Server(ThreadingWSGIServer):
 def _cut_off(connection: socket.socket) -> None:
     try:
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it has ended meanwhile
+    except OSError:  # the client has closed it
         return

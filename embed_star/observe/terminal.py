@@ -1,4 +1,4 @@
-"""Text of others on a terminal: shown, never obeyed."""
+"""Escapes foreign text, so that a terminal shows it and does not obey it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 
 
 def shown(text: str, keep: str = "") -> str:
-    """`text` with everything escaped that is not printable, but for what is in `keep`.
+    """`text` with every unprintable character escaped, except those in `keep`.
 
-    Escape sequences move the cursor, forge lines and set the window's title; marks of
-    direction make text look like another. The escapes are JSON's, so that JSON stays JSON.
+    Escape sequences move the cursor, forge lines and set the window's title, and bidirectional
+    marks reorder text. The escapes are JSON's, so JSON stays JSON. Example: "a\\x1b[2J"
+    becomes "a\\u001b[2J".
     """
     if text.isprintable():
         return text

@@ -1,7 +1,7 @@
-"""Spans of runs, made of the core's events and sent over OTLP. Needs the extra `tracing`.
+"""Spans of runs, made from the core's events and sent over OTLP. Needs the extra `tracing`.
 
-One trace is one run, and its ids follow from the run's: so every process knows the context
-of a run without being told, and the logs' `run_id` is the id to look for.
+One trace is one run. Its ids are derived from the run's id, so every process can compute the
+context of a run, and the logs' `run_id` is the trace's id.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from embed_star.calling.instrumented import OK
 from embed_star.events import CacheRead, Event, ProviderCalled, RowsWritten, RunDispatched
 
 TRACEPARENT = "traceparent"
-"""The header of messages, as the W3C names it."""
+"""The name of the message header, from W3C Trace Context."""
 
 EXPORT_S = 3
-"""Deadline for sending; a collector that is away must not hold up the end of a process."""
+"""Deadline for sending: a collector that is down must not delay the end of a process."""
 
 Attributes = Mapping[str, str | int | float]
 
 
 class Tracing:
-    """Traces the runs that this process has a part in. An event listener; thread-safe."""
+    """Traces the runs that this process works on. An event listener; thread-safe."""
 
     def __init__(self, endpoint: str, sample_ratio: float, service: str) -> None:
-        """`service` is the name that the process goes by in the traces."""
+        """`service` is the name of the process in the traces."""
         self._ids = _Ids()
         self._sampler = TraceIdRatioBased(sample_ratio)
         self._provider = TracerProvider(
@@ -48,13 +48,13 @@ class Tracing:
             shutdown_on_exit=False,
         )
         exporter = OTLPSpanExporter(endpoint, timeout=EXPORT_S)
-        # After a fork it begins anew, in the child.
+        # It starts a new thread in a forked child by itself.
         self._processor = BatchSpanProcessor(exporter, schedule_delay_millis=1000)
         self._provider.add_span_processor(self._processor)
         self._tracer = self._provider.get_tracer("embed_star", __version__)
 
     def traceparent(self, run_id: str) -> str | None:
-        """What a run's messages carry; None for a run that is not traced."""
+        """The header for a run's messages; None for a run that is not sampled."""
         trace_id, span_id = _ids_of(run_id)
         if self._sampler.should_sample(None, trace_id, "run").decision is Decision.DROP:
             return None
@@ -62,7 +62,7 @@ class Tracing:
 
     @contextmanager
     def task(self, name: str, traceparent: str, attributes: Attributes) -> Iterator[Span]:
-        """A task's span, current while the block runs."""
+        """The span of a task; it is the current span while the block runs."""
         parent = TraceContextTextMapPropagator().extract({TRACEPARENT: traceparent})
         span = self._tracer.start_span(name, parent, SpanKind.CONSUMER, attributes)
         token = context.attach(trace.set_span_in_context(span))
@@ -73,7 +73,7 @@ class Tracing:
             span.end()
 
     def log_ids(self, span: Span) -> dict[str, str]:
-        """What its log lines carry; nothing for a span that is not kept."""
+        """The span's ids for log lines; empty for a span that is not recorded."""
         if not span.is_recording():
             return {}
         ids = span.get_span_context()
@@ -99,7 +99,7 @@ class Tracing:
                 pass
 
     def close(self) -> None:
-        """Send what is left, within `EXPORT_S`. Twice changes nothing."""
+        """Send the remaining spans within `EXPORT_S`. Twice changes nothing."""
         self._processor.force_flush(EXPORT_S * 1000)
         self._provider.shutdown()
 
@@ -130,7 +130,7 @@ class Tracing:
         run.end(ended)
 
     def _within_task(self, name: str, seconds: float, attributes: Attributes) -> None:
-        """A span that has just ended; none where no task is traced."""
+        """Make a span that has just ended; none outside of a traced task."""
         if not trace.get_current_span().is_recording():
             return
         began = time.time_ns() - _ns(seconds)
@@ -143,7 +143,7 @@ class Tracing:
 
 
 class _Ids(RandomIdGenerator):
-    """Random ids, but for the span that is planned."""
+    """Random ids, except inside of `planned`."""
 
     def __init__(self) -> None:
         self._planned = threading.local()
@@ -166,7 +166,7 @@ class _Ids(RandomIdGenerator):
 
 
 def _ids_of(run_id: str) -> tuple[int, int]:
-    """Trace id, and id of the span `run`: a run's id is 128 random bits as well."""
+    """The ids of the trace and of the span `run`: a run's id is 128 random bits, too."""
     return int(run_id, 16), int(run_id[:16], 16)
 
 

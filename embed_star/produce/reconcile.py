@@ -1,4 +1,4 @@
-"""Finds what no event announced: bulk imports, older databases, what is left of deleted repos."""
+"""Finds changes without an event: bulk imports, older databases, deleted repos."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from embed_star.store.tables.vectors import Vectors
 from embed_star.values import printed
 
 ENOUGH_ROWS = 10_000
-"""A walk pauses while the backfill lane holds more: the workers have enough to do, and the
-outbox of a table with a million rows stays short."""
+"""A walk pauses while the backfill lane holds more rows: the workers have enough to do, and
+the outbox of a table with a million rows stays short."""
 
 
 class Reconciler:
     """Walks `repo`, the vector table, the failures and the tables of retired spaces.
 
-    By key range, a page at a time. Each step reads one page, announces in the backfill lane
-    what is not current, and records how far it came: a walk that is stopped goes on from
-    there. Announcing a row that is pending already costs a look at it, never a second
-    payment. Failures and retired vectors of deleted repos are removed at once: no run has
-    them in hand.
+    Each step reads one page by key range, announces its stale rows in the backfill lane, and
+    saves a checkpoint: a walk that is stopped goes on from there. To announce a row that is
+    pending already costs one read, never a second payment. Failures and retired vectors of
+    deleted repos are removed at once, since no run works on them.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Reconciler:
         self._page_rows = page_rows
 
     def due(self, interval_s: float) -> bool:
-        """Whether a walk is unfinished, never was, or ended `interval_s` ago or earlier."""
+        """Whether no walk is finished, or the last one finished `interval_s` ago or earlier."""
         progress = self._checkpoints.load()
         if progress is None or progress.phase is not Phase.DONE:
             return True
@@ -63,11 +62,11 @@ class Reconciler:
         return age is None or age >= timedelta(seconds=interval_s)
 
     def backlog_is_short(self) -> bool:
-        """Whether the backfill lane has room for what a page may find."""
+        """Whether the backfill lane has room for the stale rows of a page."""
         return not self._outbox.is_longer(Lane.BACKFILL, ENOUGH_ROWS)
 
     def begin(self) -> Progress:
-        """The progress of the unfinished walk, else of a new one."""
+        """The progress of the unfinished walk, or of a new one."""
         progress = self._checkpoints.load()
         if progress is None or progress.phase is Phase.DONE:
             progress = Progress()
@@ -75,7 +74,7 @@ class Reconciler:
         return progress
 
     def step(self, progress: Progress) -> Progress:
-        """Do one page; the progress after it. `phase` DONE means that all was walked."""
+        """Do one page; the progress after it. Its phase is DONE at the end of the walk."""
         steps = {
             Phase.REPOS: self._step_repos,
             Phase.VECTORS: self._step_vectors,
@@ -89,7 +88,7 @@ class Reconciler:
     def _step_repos(self, progress: Progress) -> Progress:
         page = self._repos.page(progress.after, self._page_rows)
         found = [(state.key, size) for state in page.states if (size := self._stale_size(state))]
-        found += [(key, 0) for key in page.unnoted]  # for the producer to note as failed
+        found += [(key, 0) for key in page.unnoted]  # the producer saves them as failed
         moved = self._advance(progress, page.keys, len(found), more=page.more)
         if found:
             self._outbox.announce(found, Lane.BACKFILL)
@@ -110,7 +109,7 @@ class Reconciler:
         return self._advance(progress, keys, 0, more=more)
 
     def _step_retired(self, progress: Progress) -> Progress:
-        """A page of the first retired space that is not done with; the one after it next."""
+        """Do a page of the first unfinished retired space, and then go to the next space."""
         left = [one for one in self._spaces.retired() if one.name >= progress.space]
         if not left:
             return progress.next_phase()
@@ -124,8 +123,11 @@ class Reconciler:
         return replace(progress, space=others[0].name, after=None)
 
     def _advance(self, progress: Progress, keys: list[Key], found: int, *, more: bool) -> Progress:
-        """The progress after a page. Raises StoreError when the page is not beyond it: a key
-        that does not come back from the database as it went would be met for ever."""
+        """The progress after a page.
+
+        Raises StoreError when the page repeats the last key: a key that the database returns
+        altered would be read for ever.
+        """
         if progress.after is not None:
             before = encode_key(progress.after)
             if any(encode_key(key) == before for key in keys):
@@ -142,7 +144,7 @@ class Reconciler:
         return moved if more else moved.next_phase()
 
     def _stale_size(self, state: RepoState) -> int:
-        """Length of the text when its vector is not current, else 0."""
+        """The length of the text if its vector is stale, else 0."""
         if state.unreadable:
             return int(state.failed_hash != "")
         rendered = text.render(state.values or (), self._text_max_tokens)

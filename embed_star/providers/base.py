@@ -19,11 +19,11 @@ class Embeddings:
 
     vectors: Vectors
     tokens: int | None = None
-    """Tokens the provider says it counted for this call, None when it does not say."""
+    """Tokens that the provider counted for this call, None when it does not say."""
     quota_pause_s: float | None = None
-    """Seconds until the quota is there again, when it says that this call used it up."""
+    """Seconds until the quota is renewed, when this call used it up; else None."""
     model: str | None = None
-    """The model that answered, in its own words, None when it does not say."""
+    """The model's name as the answer gives it, None when it gives none."""
 
 
 class Provider(Protocol):

@@ -1,4 +1,4 @@
-"""What a server of OpenAI's API has to be asked, found out from its answers.
+"""The options that a server of OpenAI's API understands, learned from its answers.
 
 Servers refuse `encoding_format` in as many ways as there are servers, and only some models
 take `dimensions`. What is not known yet is tried, once something has gone wrong that may
@@ -24,7 +24,7 @@ Options = dict[str, Any]
 
 
 class Sign(Enum):
-    """What a call that is of no use may have come of."""
+    """Why a call may have been useless."""
 
     REFUSED = "the request was refused as such"
     BROKEN = "an error of the server, or an answer without vectors"
@@ -32,7 +32,7 @@ class Sign(Enum):
 
 
 class Unusable(Exception):
-    """A call came to nothing, perhaps since another dialect is spoken there."""
+    """A call failed, perhaps because the server speaks another dialect."""
 
     def __init__(self, error: EmbedStarError, sign: Sign) -> None:
         super().__init__(str(error))
@@ -41,7 +41,7 @@ class Unusable(Exception):
 
 
 class Dialect:
-    """Thread-safe: threads may learn the same at once, and learn nothing contrary."""
+    """Thread-safe: threads that learn at the same time learn the same."""
 
     def __init__(self, model: str, dimensions: int, encoding: str) -> None:
         """`encoding` is `auto`, `base64` or `float`. Raises ConfigError for vectors longer
@@ -57,7 +57,7 @@ class Dialect:
         self._breakage_open = True
 
     def speak(self, ask: Callable[[Options], Embeddings]) -> Embeddings:
-        """What `ask` returns, called with the options that are known, else with what may do.
+        """Call `ask` with the known options, else with options that may work; return its answer.
 
         Raises what it raises but `Unusable`, and the error of that when nothing is left to
         try: the last one, or that vectors have another length.
@@ -88,11 +88,11 @@ class Dialect:
                 asked = after
 
     def options(self) -> Options:
-        """What to ask with, as far as is known."""
+        """The options known so far."""
         return self._with(base64=self._base64, dimensions=self._asks_dimensions)
 
     def instead(self, asked: Options, sign: Sign) -> Options | None:
-        """What to try now that `asked` came to `sign`; None if nothing is left to try.
+        """The options to try after `asked` led to `sign`; None if none are left.
 
         An answer of another length is paid for, and an outage must not get every call
         twice: those are tried once more until that has come to nothing. A refusal costs
@@ -113,7 +113,7 @@ class Dialect:
         return None
 
     def _keep(self, asked: Options) -> None:
-        """Ask so from now on: it was answered with vectors."""
+        """Keep these options: they were answered with vectors."""
         before = self.options()
         self._base64, self._base64_open = "encoding_format" in asked, False
         # Not later: vectors of another length are those of another model then.

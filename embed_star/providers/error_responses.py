@@ -1,4 +1,4 @@
-"""What a provider's refusal means: HTTP status and error body to our error tree.
+"""Error responses of providers: from HTTP status and body to our error tree.
 
 The body only helps to tell kinds of refusals apart and is never repeated: it may hold
 the text of a row or a part of the key. A row's text may also be echoed in it, so prose
@@ -45,7 +45,7 @@ _BAD_KEY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where calls go, for which model, and the settings that say so: errors name them."""
+    """Address, model, and the settings that hold them, as errors name them."""
 
     provider: str
     base_url: str = field(repr=False)  # may hold a user and a password
@@ -62,7 +62,7 @@ class Endpoint:
 
 
 def error_for(refusal: Refusal, endpoint: Endpoint, wait_s: float | None = None) -> EmbedStarError:
-    """The error that `refusal` is. `wait_s` is how long it asks to wait."""
+    """The error of our tree for `refusal`. `wait_s` is the wait that it asks for."""
     status, label = refusal.status, endpoint.label
     words = {refusal.code, refusal.kind}
     if 300 <= status < 400:
@@ -111,7 +111,7 @@ def _no_access(refusal: Refusal, endpoint: Endpoint) -> EmbedStarError | None:
 
 
 def _too_much(refusal: Refusal, endpoint: Endpoint) -> EmbedStarError | None:
-    """InputRejected or InputTooLong, when it says which: splitting the batch helps."""
+    """InputRejected or InputTooLong: errors that splitting the batch can narrow down."""
     status, label = refusal.status, endpoint.label
     if status in (404, 405, 410, 501):
         return None

@@ -33,7 +33,7 @@ takes 2 KiB of memory for each padded token, so 64 texts of 8,000 tokens would t
 
 
 def local(settings: Settings) -> Local:
-    """The model that EMBEDDING_MODEL and EMBEDDING_DIMENSIONS name, if it is carried."""
+    """The model that EMBEDDING_MODEL and EMBEDDING_DIMENSIONS name, if the package has it."""
     return Local(settings.model, settings.dimensions)
 
 
@@ -44,7 +44,7 @@ class Local:
     """
 
     def __init__(self, model: str = MODEL, dimensions: int = NATIVE_DIMENSIONS) -> None:
-        """Raise ConfigError for what cannot work: no package, another model or length."""
+        """Raise ConfigError without the package, or for another model or length."""
         if model != MODEL:
             raise ConfigError(f"EMBEDDING_MODEL must be {MODEL} with EMBEDDING_PROVIDER=local")
         if dimensions not in DIMENSIONS:
@@ -76,7 +76,7 @@ class Local:
         """A call takes milliseconds: there is nothing to break off."""
 
     def close(self) -> None:
-        """Let the model go; a later call loads it again."""
+        """Free the model's memory; a later call loads it again."""
         self._loaded = None
 
     def _model(self) -> Any:

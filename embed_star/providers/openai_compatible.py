@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from embed_star.settings import Settings
 
 _NO_DIALECT = frozenset({401, 402, 403, 407, 408, 425, 429, 502, 503, 504})
-"""Statuses that come of no option: access, limits, and whoever stands before the server."""
+"""Statuses that no option of ours can cause: access, limits, and proxies before the server."""
 
 
 def openai(settings: Settings) -> OpenAICompatible:
@@ -143,7 +143,7 @@ class OpenAICompatible:
 
 
 def _perhaps_of_the_options(refused: Refused) -> Exception:
-    """The refusal's error, as Unusable where `encoding_format` may be what is refused."""
+    """The refusal's error; Unusable when the server may have refused `encoding_format`."""
     refusal, error = refused
     status = refusal.status
     if status in _NO_DIALECT or status >= 520 or 300 <= status < 400:

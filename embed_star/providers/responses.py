@@ -1,4 +1,4 @@
-"""Reading answers: vectors out of JSON, and the name of the model that answered.
+"""Responses of providers: vectors out of JSON, and the name of the model.
 
 What makes the whole answer useless raises; what is wrong with the values of one vector
 becomes NaN, which validation sets aside for that row alone.
@@ -22,7 +22,7 @@ _VERSION = re.compile(r"(-v\d+|-\d{4}-\d{2}-\d{2}|-\d{8}|@[a-z0-9.-]+)")
 
 
 class WrongLength(ProviderConfigError):
-    """Vectors have another length than the settings say."""
+    """The vectors have another length than the settings say."""
 
 
 def in_order(data: Any, count: int, endpoint: Endpoint) -> list[Any]:
@@ -52,7 +52,7 @@ def in_order(data: Any, count: int, endpoint: Endpoint) -> list[Any]:
 
 
 def _index(value: Any) -> int | None:
-    """An index as a number, None where there is none, -1 for what cannot be one."""
+    """An index as a number, None for a missing one, -1 for an invalid one."""
     if value is None:
         return None
     if isinstance(value, str) and value.isdecimal() and len(value) < 10:
@@ -92,7 +92,7 @@ def vectors_of(items: Sequence[Any], dimensions: int, endpoint: Endpoint) -> Vec
 
 
 def _values(item: Any, dimensions: int, endpoint: Endpoint) -> NDArray[np.float32]:
-    """The numbers of one vector, none for an empty one; raises as `vectors_of`."""
+    """The numbers of one vector, none for an empty one. Raises as `vectors_of` does."""
     values = _numbers(item, dimensions, endpoint)
     if values.size not in (0, dimensions):
         raise WrongLength(
@@ -143,7 +143,7 @@ def _unpack(text: str, dimensions: int, endpoint: Endpoint) -> NDArray[np.float3
 
 
 def _is_doubles(data: bytes) -> bool:
-    """Whether numbers of 8 bytes were packed, not twice as many of 4.
+    """Whether the bytes hold 8-byte floats, not twice as many 4-byte floats.
 
     Halves of doubles look like no vector: the lower one is noise of any magnitude, or zero
     throughout. Pairs of floats look like no vector of doubles: all are tiny, or huge.
@@ -157,7 +157,7 @@ def _is_doubles(data: bytes) -> bool:
 
 
 def answered_model(answered: Any) -> str | None:
-    """The name that the answer gives the model, harmless to print; None where it has none.
+    """The model's name in the answer, safe to print; None when it has none.
 
     What another name than the one asked for means is decided by vectors: see `canary`.
     """
@@ -183,5 +183,5 @@ def same_model(asked: str, answered: str) -> bool:
 
 
 def count_of(value: Any) -> int | None:
-    """A count of tokens, None where the answer has no sensible one."""
+    """A count of tokens, None when the answer has no sensible one."""
     return value if type(value) is int and value >= 0 else None

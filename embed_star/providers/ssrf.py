@@ -1,4 +1,4 @@
-"""Which addresses a provider may have: any that the operator names, except a cloud's own.
+"""Server-side request forgery: a provider may have any address but a cloud's metadata.
 
 Link-local and metadata addresses hand out a machine's credentials to whoever asks, and
 no embedding server lives there. Loopback and private addresses are fine: Ollama, vLLM.
@@ -34,7 +34,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def check_base_url(url: str, setting: str) -> None:
-    """Raise ConfigError, naming `setting`, unless `url` can be the base of an API."""
+    """Raise ConfigError, naming `setting`, unless `url` is fit as the base of an API."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -85,7 +85,7 @@ def _parse(host: str) -> IPAddress | None:
 
 
 def _embedded(address: IPAddress) -> Iterator[IPAddress]:
-    """The address, and the IPv4 address that an IPv6 form of it carries."""
+    """The address, and the IPv4 address within it if it is an IPv6 form of one."""
     yield address
     if not isinstance(address, ipaddress.IPv6Address):
         return

@@ -16,13 +16,17 @@ import structlog
 
 from embed_star.backup.restoring import Restorer
 from embed_star.backup.saving import Saver
+from embed_star.claims.claims import Claims
 from embed_star.coordination import client
 from embed_star.embed.bisection import Buyer
-from embed_star.embed.embedder import Embedder, Limits, Storer
+from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import PoisonCounter
 from embed_star.errors import RedisUnavailable, TransientError
-from embed_star.produce.backlog import Backlog, Dispatcher, FlowControl
+from embed_star.produce.backlog import Backlog
+from embed_star.produce.flow_control import FlowControl, FlowLimits
+from embed_star.produce.lanes import Lanes
 from embed_star.produce.reconcile import Reconciler
+from embed_star.produce.runs import Dispatcher, RunStarter
 from embed_star.search import Search
 from embed_star.services.calling import Calling
 from embed_star.services.store import Store
@@ -30,6 +34,7 @@ from embed_star.settings import Settings
 from embed_star.store.tables.orphans import Orphans
 from embed_star.store.tables.records import Records
 from embed_star.timings import IN_FLIGHT_WINDOW_S
+from embed_star.write.storer import Storer
 
 log = structlog.get_logger(__name__)
 
@@ -47,21 +52,28 @@ class Services(Calling):
     """
 
     @cached_property
+    def claims(self) -> Claims:
+        settings = self.settings
+        return Claims(
+            self.locks,
+            self.store.locks,
+            ttl_s=settings.lock_ttl_s,
+            renew_before_s=settings.timings.longest_call_s + 1.0,
+            emit=self.emit,
+        )
+
+    @cached_property
     def embedder(self) -> Embedder:
         settings = self.settings
         return Embedder(
             repos=self.store.repos,
-            locks=self.locks,
-            lock_table=self.store.locks,
+            claims=self.claims,
             ledger=self.ledger,
             cache=self.cache,
             buyer=self.make_buyer(),
             space_watch=self.store.space_watch,
-            space=self.space,
             limits=Limits(
                 text_max_tokens=settings.text_tokens,
-                call_s=settings.timings.longest_call_s,
-                lock_ttl_s=settings.lock_ttl_s,
                 defer_max_s=settings.timings.defer_max_s,
                 redelivered_s=settings.visibility_timeout_s,
             ),
@@ -92,8 +104,7 @@ class Services(Calling):
     def storer(self) -> Storer:
         return Storer(
             vectors=self.store.vectors,
-            locks=self.locks,
-            lock_table=self.store.locks,
+            claims=self.claims,
             ledger=self.ledger,
             cache=self.cache,
             space=self.space,
@@ -114,29 +125,38 @@ class Services(Calling):
 
     def backlog(self, dispatcher: Dispatcher) -> Backlog:
         """A backlog that hands its runs to `dispatcher`."""
-        settings = self.settings
+        limits = self._flow_limits
         return Backlog(
-            outbox=self.store.outbox,
-            locks=self.locks,
-            lock_table=self.store.locks,
-            ledger=self.ledger,
-            breaker=self.breaker,
-            dispatcher=dispatcher,
-            space=self.space,
-            space_watch=self.store.space_watch,
+            lanes=Lanes(self.store.outbox, self.space),
             flow=FlowControl(
-                batch_rows=settings.batch_size,
-                batch_tokens=settings.batch_max_tokens,
-                text_tokens=settings.text_tokens,
-                chord_batches=settings.chord_batches,
-                max_in_flight_rows=settings.max_in_flight_rows,
-                window_s=IN_FLIGHT_WINDOW_S,
-                lock_ttl_s=settings.lock_ttl_s,
-                limit_rows_s=self.rate_limits.requests_s * settings.batch_size,
+                ledger=self.ledger,
+                breaker=self.breaker,
+                rate_limiter=self.budget,
+                limits=limits,
             ),
-            budget=self.budget,
-            emit=self.emit,
-            grace=self.grace,
+            runs=RunStarter(
+                claims=self.claims,
+                ledger=self.ledger,
+                dispatcher=dispatcher,
+                space=self.space,
+                limits=limits,
+                emit=self.emit,
+            ),
+            space_watch=self.store.space_watch,
+            shutdown=self.grace,
+        )
+
+    @cached_property
+    def _flow_limits(self) -> FlowLimits:
+        settings = self.settings
+        return FlowLimits(
+            batch_rows=settings.batch_size,
+            batch_tokens=settings.batch_max_tokens,
+            text_tokens=settings.text_tokens,
+            chord_batches=settings.chord_batches,
+            max_in_flight_rows=settings.max_in_flight_rows,
+            window_s=IN_FLIGHT_WINDOW_S,
+            limit_rows_s=self.rate_limits.requests_s * settings.batch_size,
         )
 
     @cached_property

@@ -11,7 +11,7 @@ from embed_star.settings import Settings
 from embed_star.store.client.connection import Target
 from embed_star.store.client.pool import Database
 from embed_star.store.migrations import Migrator, find_directory, read_migrations
-from embed_star.store.tables.checkpoints import Checkpoints
+from embed_star.store.tables.checkpoints import Checkpoints, Timestamps
 from embed_star.store.tables.failures import Failures
 from embed_star.store.tables.installation import Installation
 from embed_star.store.tables.locks import LockTable
@@ -19,7 +19,6 @@ from embed_star.store.tables.outbox import Outbox
 from embed_star.store.tables.repos import Repos
 from embed_star.store.tables.space_watch import SpaceWatch
 from embed_star.store.tables.spaces import Spaces
-from embed_star.store.tables.timestamps import Timestamps
 from embed_star.store.tables.vectors import Vectors
 
 

@@ -1,4 +1,4 @@
-"""Namespace, database and the workload's user: the one thing that needs root."""
+"""Creates the namespace, the database and the workload's user. Nothing else needs root."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from embed_star.store.client.quoting import quoted, quoted_text
 
 
 def user_sql(user: str, password: str) -> str:
-    """The statement that makes `user` an EDITOR of the database in use, or one again."""
+    """The statement that makes `user` an EDITOR of the selected database, with this password."""
     return (
         # A literal: DEFINE USER takes no parameter for a password on 2.x.
         f"DEFINE USER OVERWRITE {quoted(user)} ON DATABASE PASSWORD {quoted_text(password)} "
@@ -17,10 +17,11 @@ def user_sql(user: str, password: str) -> str:
 
 
 def bootstrap(root: Target, user: str, password: str) -> None:
-    """Make what `root` (a target with `root=True`) names, and `user` with EDITOR on it.
+    """Create the namespace and database of `root` (a target with `root=True`), and `user` there.
 
-    EDITOR reads and writes the database and its schema, and neither users nor anything
-    outside. Done again, it sets the password anew.
+    `user` is an EDITOR: it reads and writes the database and its schema, but no users and
+    nothing outside. A second call sets the password again. Raises ConfigError when the
+    password holds a control character.
     """
     if any(ord(character) < 32 for character in password):
         raise ConfigError("settings: DB_PASS holds a control character")

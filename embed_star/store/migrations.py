@@ -1,7 +1,7 @@
-"""The migrations runner: numbered files, in order, once each, whoever else is starting.
+"""Applies the migrations: numbered files, in order, each once, even if many processes start.
 
-Every file runs in one transaction together with its record, so a process that dies
-leaves it either applied or not begun. A lock in the same table keeps others waiting.
+Each file and its record are one transaction: after a crash a migration is either applied
+or not begun. A lock in the same table makes other processes wait.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def read_migrations(directory: Path) -> list[Migration]:
 
 
 class Migrator:
-    """Compares the files with what the database has recorded, and applies the rest."""
+    """Compares the files with the records in the database, and applies the missing ones."""
 
     def __init__(self, database: Database, migrations: list[Migration]) -> None:
         self._database = database
@@ -75,10 +75,10 @@ class Migrator:
         return max((one.version for one in self._migrations), default=0)
 
     def pending(self) -> list[Migration]:
-        """What `apply` would run.
+        """The migrations that `apply` would run.
 
         Raises SchemaError when the database is newer than this code, or when an applied
-        file has been changed since.
+        file has changed since.
         """
         applied = self._applied()
         known = {one.version: one for one in self._migrations}
@@ -104,10 +104,10 @@ class Migrator:
             )
 
     def apply(self, report: Callable[[Migration], None] = lambda _: None) -> int:
-        """Apply what is pending and return how many were; safe from many processes at once.
+        """Apply the pending migrations; how many. Safe from many processes at once.
 
-        `report` is called after each. Waits for another process that is at it; raises
-        SchemaError when that takes longer than two lock times.
+        Calls `report` after each one. Waits while another process migrates; raises
+        SchemaError when that takes longer than twice LOCK_S.
         """
         self._make_table()
         with self._lock() as token:

@@ -1,4 +1,13 @@
-"""Messages that Redis does not let go of at once: done for this worker, and tried again."""
+"""Acknowledges later what Redis does not acknowledge at once.
+
+Upstream: Kombu 5.7.0 counts a message that it could not acknowledge as taken until its
+connection is lost. That connection may live on while no other one is to be had (maxclients)
+or no write is accepted (MISCONF, READONLY). A worker whose places are all taken then
+consumes nothing more.
+Issue: none known.
+Delete when: Kombu's QoS frees the place of a message whose ack or reject raised;
+tests/celery/test_acknowledging.py then passes without this file.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +22,11 @@ log = structlog.get_logger(__name__)
 
 
 class QoS(kombu_redis.QoS):
-    """Gives a message's place back, also when Redis refuses its acknowledgement.
+    """Frees a message's place even when Redis refuses the acknowledgement.
 
-    Kombu 5.7 keeps the place of a message that it could not acknowledge until its connection is
-    lost. That one may live while no other is to be had (maxclients) or no write is taken
-    (MISCONF, READONLY): a worker with no place left takes nothing any more. A message that stays
-    unacknowledged comes again after VISIBILITY_TIMEOUT_S, and finds its rows done.
+    The acknowledgement is tried again, and until then the message is not delivered again
+    here. If the worker ends first, the message comes again after VISIBILITY_TIMEOUT_S and
+    finds its rows done.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -26,17 +34,17 @@ class QoS(kombu_redis.QoS):
         self._later: dict[str, bool] = {}
 
     def ack(self, delivery_tag: str) -> None:
-        self._let_go(delivery_tag, requeue=False)
+        self._settle(delivery_tag, requeue=False)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        self._let_go(delivery_tag, requeue=requeue)
+        self._settle(delivery_tag, requeue=requeue)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
-        """Every few seconds, in the consumer's loop. What is done is not given out again."""
-        self._make_up_for()
+        """Every few seconds, in the consumer's loop. First settles what is still owed."""
+        self._settle_later_ones()
         super().restore_visible(*args, **kwargs)
 
-    def _let_go(self, tag: str, *, requeue: bool) -> None:
+    def _settle(self, tag: str, *, requeue: bool) -> None:
         try:
             super().reject(tag, requeue)
         except (RedisError, OSError) as error:
@@ -44,9 +52,9 @@ class QoS(kombu_redis.QoS):
             self._quick_ack(tag)
             log.warning("acknowledged_later", reason=str(error)[:160])
         else:
-            self._make_up_for()
+            self._settle_later_ones()
 
-    def _make_up_for(self) -> None:
+    def _settle_later_ones(self) -> None:
         with suppress(RedisError, OSError):
             for tag, requeue in list(self._later.items()):
                 super().reject(tag, requeue)

@@ -1,4 +1,13 @@
-"""Celery's results in Redis, for chords that nobody waits for."""
+"""Celery's results in Redis, for chords whose results nobody reads.
+
+Upstream: Celery 5.7.0 subscribes to a channel of Redis for every header task that it sends,
+until the task's result comes; ours are ignored and never come. And an exception that its
+result backend raises after a task leaves the pool without notice of the task's end.
+Issue: celery/celery issues 3808 and 5320 (subscriptions), both open.
+Delete when: a task with `ignore_result` is sent without a subscription, and the worker
+survives a backend that raises in `on_chord_part_return` and `mark_as_done`; the cases of
+tests/celery/test_slots.py show the second. The prefix of the keys would need another place.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +27,21 @@ from tasks import queue_names
 log = structlog.get_logger(__name__)
 
 AWAY_S = 30.0
-"""How long Redis is waited for: about as long as the rows' locks last."""
-_ASK_AGAIN_S = 0.5
+"""A task waits this long for Redis to come back: about as long as its rows' locks last."""
+_POLL_S = 0.5
 
-NOTHING: dict[str, list[Any]] = {"outcomes": []}
-"""The part of a header task that failed."""
+EMPTY_PART: dict[str, list[Any]] = {"outcomes": []}
+"""The result of a header task that failed."""
 
 
 class UnawaitedBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
-    """Counts the parts of chords, and watches no result.
+    """Counts the parts of chords, and subscribes to no result.
 
-    Celery subscribes to the channel of every header task that it sends, and keeps it and
-    an object for each until its result comes. Ours are ignored and never come: a producer
-    would end up with a subscription for each batch it ever sent.
-
-    What a worker does here after a task raises nothing. Celery calls it again for the error
-    that it raised, outside of anything that catches: the pool is never told that the task has
-    ended, and its slot is lost for ever. A part that is not counted costs time only: its
-    vectors are in the cache, and its rows are claimed anew once their locks end.
+    With subscriptions, a producer would end up with one for each batch it ever sent. Whatever
+    happens here after a task, nothing is raised: Celery would call this again for the error,
+    outside of anything that catches, and the pool's slot would be lost for ever. A part that
+    is not counted costs only time: its vectors are in the cache, and its rows are claimed
+    again once their locks end.
     """
 
     def add_pending_result(self, result: Any, weak: bool = False) -> Any:  # noqa: ARG002 - Celery's
@@ -50,35 +56,35 @@ class UnawaitedBackend(RedisBackend):  # type: ignore[misc]  # Celery has no typ
         return prefixed
 
     def mark_as_done(self, task_id: str, *args: Any, **kwargs: Any) -> None:
-        with _told("result_not_kept", task_id):
+        with _logged("result_not_kept", task_id):
             super().mark_as_done(task_id, *args, **kwargs)
 
     def mark_as_failure(self, task_id: str, *args: Any, **kwargs: Any) -> None:
-        with _told("result_not_kept", task_id):
+        with _logged("result_not_kept", task_id):
             super().mark_as_failure(task_id, *args, **kwargs)
 
     def mark_as_revoked(self, task_id: str, *args: Any, **kwargs: Any) -> None:
-        with _told("result_not_kept", task_id):
+        with _logged("result_not_kept", task_id):
             super().mark_as_revoked(task_id, *args, **kwargs)
 
     def store_result(self, task_id: str, result: Any, *args: Any, **kwargs: Any) -> Any:
-        with _told("result_not_kept", task_id):
+        with _logged("result_not_kept", task_id):
             super().store_result(task_id, result, *args, **kwargs)
         return result
 
     def on_chord_part_return(
         self, request: Any, state: str, result: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Count a part, when Redis is back or writes again if need be.
+        """Count a part; wait for Redis when it is down or accepts no writes.
 
-        A part that is not counted costs its chord the body: paid vectors wait in the cache
-        until the locks of all its rows have ended. Counting it twice changes nothing. The part
-        of a task that failed is empty, so that the others of its chord are stored.
+        Without all parts a chord never gets its body: its vectors, which are paid for, would
+        wait in the cache until the locks of its rows end. Twice changes nothing. The part of
+        a failed task is empty, so that the others of its chord are stored.
         """
         if state != states.SUCCESS:
-            state, result = states.SUCCESS, NOTHING
-        with _told("chord_part_lost", request.id):
-            until = time.monotonic() + (AWAY_S if _in_a_slot() else 0.0)
+            state, result = states.SUCCESS, EMPTY_PART
+        with _logged("chord_part_lost", request.id):
+            until = time.monotonic() + (AWAY_S if _is_in_task() else 0.0)
             while True:
                 try:
                     super().on_chord_part_return(request, state, result, *args, **kwargs)
@@ -89,27 +95,27 @@ class UnawaitedBackend(RedisBackend):  # type: ignore[misc]  # Celery has no typ
                     if time.monotonic() >= until:
                         raise
                     log.warning("chord_part_waits", reason=str(error)[:160])
-                time.sleep(_ASK_AGAIN_S)
+                time.sleep(_POLL_S)
 
     def chord_error_from_stack(self, callback: Any, exc: Any = None) -> None:
-        """The body cannot be sent. Nobody waits for its result, so none is written."""
+        """Log that the body cannot be sent. No result is written, since nobody reads it."""
         log.error("chord_lost", task_id=callback.id, reason=str(exc)[:160])
 
 
-def _in_a_slot() -> bool:
-    """Whether this is a task, which may wait; not the loop that takes messages."""
+def _is_in_task() -> bool:
+    """Whether a task calls, which may wait; the loop that takes messages may not."""
     return get_current_task() is not None
 
 
 @contextmanager
-def _told(event: str, task_id: str) -> Iterator[None]:
+def _logged(event: str, task_id: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - whatever it is, the slot must be given back
+    except Exception as error:  # noqa: BLE001 - whatever it is, the slot must be freed
         log.error(event, task_id=task_id, reason=f"{type(error).__name__}: {error}"[:160])
 
 
-def use(app: Celery) -> None:
-    """Make `app` keep its results so."""
+def apply(app: Celery) -> None:
+    """Use `UnawaitedBackend` for the results of `app`."""
     name = f"{UnawaitedBackend.__module__}:{UnawaitedBackend.__qualname__}"
     app.loader.override_backends = dict.fromkeys(("redis", "rediss"), name)

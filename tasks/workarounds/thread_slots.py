@@ -1,4 +1,13 @@
-"""Celery's pool of threads, cured of one fault: whatever happens, a slot is given back."""
+"""Frees a slot of the pool of threads whatever happens in it.
+
+Upstream: in a pool of threads, Celery 5.7.0 leaves an exception from outside of the task's
+own code, for instance a MemoryError, in a future that nobody reads. The request counts as
+running for ever, and its slot is lost.
+Issue: celery/celery issue 10462 describes the same for MemoryError in a pool of processes.
+Delete when: `celery.concurrency.thread.TaskPool.on_apply` calls its error callback for the
+exception of a future. `busy` and `grow` would then need another place: `pool_slots` asks
+for the first, and the second refuses a resize before a message is taken for it.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class ThreadPool(TaskPool):  # type: ignore[misc]  # Celery has no types
-    """Tells the worker of each task that it ended, also when Celery's own code raised.
-
-    Celery 5.7 leaves an exception that comes from outside of a task, memory that has run out
-    among them, in a future that nobody looks at: the request counts as running for ever.
-    """
+    """Tells the worker that a task ended, even when Celery's own code raised."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,7 +33,7 @@ class ThreadPool(TaskPool):  # type: ignore[misc]  # Celery has no types
 
     @property
     def busy(self) -> int:
-        """How many tasks it has, those included that wait for a thread. Any thread may ask."""
+        """How many tasks it has, with those that wait for a thread. Any thread may ask."""
         return len(self._futures)
 
     def on_apply(
@@ -36,7 +41,7 @@ class ThreadPool(TaskPool):  # type: ignore[misc]  # Celery has no types
     ) -> Any:
         result = super().on_apply(*args, **kwargs)
         self._futures.add(result.f)
-        result.f.add_done_callback(partial(_give_back, error_callback))
+        result.f.add_done_callback(partial(_free_slot, error_callback))
         result.f.add_done_callback(self._futures.discard)
         return result
 
@@ -48,17 +53,17 @@ class ThreadPool(TaskPool):  # type: ignore[misc]  # Celery has no types
     shrink = grow
 
 
-def use() -> None:
-    """Make `-P threads` and the default be `ThreadPool`. Twice changes nothing."""
+def apply() -> None:
+    """Use `ThreadPool` for `-P threads` and by default. Twice changes nothing."""
     concurrency.ALIASES["threads"] = f"{ThreadPool.__module__}:{ThreadPool.__qualname__}"
 
 
-def _give_back(failed: Callable[[Any], Any] | None, future: Future[Any]) -> None:
+def _free_slot(failed: Callable[[Any], Any] | None, future: Future[Any]) -> None:
     error = None if future.cancelled() else future.exception()
     if error is None or failed is None:
         return
     log.error("task_broken", reason=f"{type(error).__name__}: {error}"[:160])
-    # Not as it is: Celery raises some of them once more.
+    # In a RuntimeError: Celery raises some types once more.
     failure = RuntimeError(f"outside of the task: {error!r}")
     try:
         failed(ExceptionInfo((RuntimeError, failure, error.__traceback__)))

@@ -1,4 +1,4 @@
-"""What a worker or beat does when it starts and stops."""
+"""The start and the end of a worker or of beat."""
 
 from __future__ import annotations
 
@@ -9,53 +9,60 @@ from celery import Celery, signals
 
 from embed_star.errors import EmbedStarError, TransientError
 from embed_star.settings import Settings, retired_names
-from tasks.base import ServiceTask
+from tasks.base import state_of
 from tasks.worker.logs import refusal
-from tasks.worker.starting import check_addresses
+from tasks.worker.options import check_addresses
+from tasks.worker.signals import on
 
 log = structlog.get_logger(__name__)
 
-INSISTENT = {"max_retries": 22, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 2.0}
-"""Of a worker's publishing: tries for about 30 s."""
+PATIENT_PUBLISHING = {
+    "max_retries": 22,
+    "interval_start": 0.1,
+    "interval_step": 0.2,
+    "interval_max": 2.0,
+}
+"""The retry policy of a worker that publishes: about 30 s in all."""
 
 
 def connect(app: Celery, settings: Settings) -> None:
-    """Connect to the signals of `app`'s processes."""
+    """Connect to the signals of the workers and the beat of `app`."""
+    state = state_of(app)
 
     def check(**_: Any) -> None:
-        """Refuse to start on a schema that does not fit; wait out a database that is down."""
+        """Refuse to start on a schema that does not fit; a database may be down."""
         for name, advice in retired_names().items():
             log.warning("setting_retired", name=name, reason=advice)
         try:
             check_addresses(app, settings.redis_url)
-            ServiceTask.services_of(app).check()
+            state.services.check()
         except TransientError as error:
             log.warning("not_ready", reason=str(error))
         except EmbedStarError as error:
             raise refusal(error) from None
         log.info(
             "settings",
-            space=ServiceTask.services_of(app).space.name,
+            space=state.services.space.name,
             provider=settings.embedding_provider,
         )
 
-    def insist(**_: Any) -> None:
-        """Let a worker publish what it has in hand when Redis is back.
+    def publish_patiently(**_: Any) -> None:
+        """Let a worker publish its retries once Redis is back.
 
-        Given up, a retry would leave its rows to the end of their locks. A producer gives
-        up soon: it gives its rows back itself.
+        Without its retry, a task's rows would stay locked until their locks end. A producer
+        does not wait so long: it releases its rows itself.
         """
-        app.conf.task_publish_retry_policy = INSISTENT
+        app.conf.task_publish_retry_policy = PATIENT_PUBLISHING
 
     def close(**_: Any) -> None:
-        ServiceTask.close_services(app)
+        state.close_services()
 
     def forget_ids(**_: Any) -> None:
         structlog.contextvars.clear_contextvars()
 
-    signals.worker_init.connect(check, weak=False)
-    signals.worker_init.connect(insist, weak=False)
-    signals.beat_init.connect(check, weak=False)
-    signals.task_postrun.connect(forget_ids, weak=False)
-    signals.worker_shutdown.connect(close, weak=False)
-    signals.worker_process_shutdown.connect(close, weak=False)
+    on(signals.worker_init, app, check)
+    on(signals.worker_init, app, publish_patiently)
+    on(signals.beat_init, app, check)
+    on(signals.task_postrun, app, forget_ids)
+    on(signals.worker_shutdown, app, close)
+    on(signals.worker_process_shutdown, app, close)

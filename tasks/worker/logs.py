@@ -1,4 +1,4 @@
-"""Where workers and beat log to, and how they say that they do not start."""
+"""The logs of workers and beat, and the refusal to start."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from click.core import ParameterSource
 from embed_star.errors import ConfigError
 from embed_star.observe import logging as observe_logging
 from embed_star.settings import Settings
+from tasks.worker.signals import on
 
 log = structlog.get_logger(__name__)
 
 
 def connect(app: Celery, settings: Settings) -> None:
-    """Let the processes of `app` log as `settings` say, or Celery's `-l` and `-f`.
+    """Configure the logs by `settings`, or by Celery's `-l` and `-f` where they are given.
 
-    Before what may refuse to start: it is to be read where the log is.
+    To be connected before everything that may refuse to start: a refusal is logged, too.
     """
 
     def configure(logfile: str | None = None, **_: Any) -> None:
@@ -33,17 +34,17 @@ def connect(app: Celery, settings: Settings) -> None:
             raise refusal(ConfigError(reason)) from None
 
     def begin(sender: Any, **_: Any) -> None:
-        if not app.log.already_setup:  # Celery does it after a worker is there, before a beat is
+        if not app.log.already_setup:  # Celery does it before `beat_init`, after `worker_init`
             configure(node_format(sender.logfile, sender.hostname) if sender.logfile else None)
 
-    signals.worker_init.connect(begin, weak=False)
-    signals.setup_logging.connect(configure, weak=False)
+    on(signals.worker_init, app, begin)
+    signals.setup_logging.connect(configure, weak=False)  # names no app; one process, one log
 
 
 def refusal(error: Exception) -> SystemExit:
-    """Ends the process with one sentence; to be raised.
+    """The end of the process with one sentence; raise it.
 
-    Also in the log where that is a file: after `--detach` nobody sees stderr.
+    It is also logged where the log is a file: after `--detach` nobody sees stderr.
     """
     if observe_logging.is_file():
         log.critical("not_started", reason=str(error))
@@ -51,7 +52,7 @@ def refusal(error: Exception) -> SystemExit:
 
 
 def _typed_level() -> str | None:
-    """What `-l` says, if it was given: Celery's default is WARNING."""
+    """The level of `-l`; None when it was not given, where Celery's default is WARNING."""
     context = click.get_current_context(silent=True)
     if context is None or context.get_parameter_source("loglevel") != ParameterSource.COMMANDLINE:
         return None

@@ -13,7 +13,7 @@ from celery.concurrency.prefork import TaskPool as ProcessPool
 from celery.concurrency.solo import TaskPool as SoloPool
 from prometheus_client import CollectorRegistry, Gauge
 
-from embed_star import monitoring, timings
+from embed_star import timings
 from embed_star.coordination.queues import ENQUEUED_AT
 from embed_star.errors import ConfigError
 from embed_star.events import TaskPutOff
@@ -22,41 +22,41 @@ from embed_star.observe.metrics import PREFIX, CallMetrics, DispatchMetrics, Row
 from embed_star.observe.multiprocess import SharedFiles
 from embed_star.observe.process import BeforeScrape, PoolMetrics
 from embed_star.observe.server import MonitoringServer
-from embed_star.services import Services
+from embed_star.services import Services, monitoring
 from embed_star.settings import Settings
-from tasks.base import ServiceTask
-from tasks.scheduler import Scheduler
+from tasks.base import state_of
 from tasks.worker.logs import refusal
 from tasks.worker.pool_slots import Slots, begun
+from tasks.worker.signals import on
 
 _TICK_S = 1.0
 
 
 def connect(app: Celery, settings: Settings) -> None:
     """Connect to the signals of `app`'s processes; after `lifecycle`, which checks first."""
+    # Names no app; connecting twice changes nothing.
     signals.before_task_publish.connect(_note_when_sent, weak=False)
     if not settings.monitoring_port:
         return
     worker = WorkerMonitoring(app, settings)
-    signals.worker_init.connect(_or_exit(worker.prepare), weak=False)
-    signals.worker_process_init.connect(worker.in_child, weak=False)
-    signals.task_retry.connect(worker.count_retry, weak=False)
-    signals.task_postrun.connect(worker.after_task, weak=False)
-    signals.worker_shutdown.connect(worker.close, weak=False)
+    on(signals.worker_init, app, _or_exit(worker.prepare))
+    on(signals.worker_process_init, app, worker.in_child)
+    on(signals.task_retry, app, worker.count_retry)
+    on(signals.task_postrun, app, worker.after_task)
+    on(signals.worker_shutdown, app, worker.close)
     app.steps["worker"].add(_serving_step(worker))
-    app.steps["consumer"].add(_pulse_step(worker))
+    app.steps["consumer"].add(_heartbeat_step(worker))
 
     def beat_begins(**_: Any) -> None:
         if worker.listens:
-            return  # `worker -B`: the port is the worker's, who watches over this process
-        services = ServiceTask.services_of(app)
-        # Its loop sleeps for so long when nothing is due.
-        Scheduler.heartbeat = Heartbeat(
-            timings.LIVENESS_TIMEOUT_S + app.conf.beat_max_loop_interval
-        )
-        monitoring.of_beat(services, Scheduler.heartbeat).serve()
+            return  # `worker -B`: the worker has the port, and it watches this process
+        state = state_of(app)
+        # Beat's loop sleeps for up to that interval when nothing is due.
+        timeout_s = timings.LIVENESS_TIMEOUT_S + app.conf.beat_max_loop_interval
+        state.beat_heartbeat = Heartbeat(timeout_s)
+        monitoring.bind_beat_server(state.services, state.beat_heartbeat).serve()
 
-    signals.beat_init.connect(_or_exit(beat_begins), weak=False)
+    on(signals.beat_init, app, _or_exit(beat_begins))
 
 
 class WorkerMonitoring:
@@ -64,11 +64,11 @@ class WorkerMonitoring:
 
     def __init__(self, app: Celery, settings: Settings) -> None:
         self._app = app
+        self._state = state_of(app)
         self._settings = settings
         self._files: SharedFiles | None = None
         self._server: MonitoringServer | None = None
         self._pool: PoolMetrics | None = None
-        self._services: Services | None = None
         self._main_pid = os.getpid()
         self.consumer = Heartbeat(timings.LIVENESS_TIMEOUT_S)
         self.slots = Slots(settings.visibility_timeout_s)
@@ -77,19 +77,19 @@ class WorkerMonitoring:
 
     @property
     def listens(self) -> bool:
-        """Whether this process, or the one that forked it, has the port of a worker."""
+        """Whether this process, or its parent, has the port of a worker."""
         return self._server is not None
 
     def prepare(self, sender: Any, **_: Any) -> None:
-        """Before the pool is there: metrics, and the port. Raises ConfigError."""
+        """Make the metrics and take the port, before there is a pool. Raises ConfigError."""
         self._main_pid = os.getpid()
-        self._services = services = ServiceTask.services_of(self._app)
+        services = self._state.services
         exposed = monitoring.process_registry(services)
         counted = exposed
         lost = Gauge(PREFIX + "slots_lost", "Slots that no task gives back", registry=exposed)
         lost.set_function(self.slots.lost)
         pool = get_implementation(sender.pool_cls)
-        if issubclass(pool, SoloPool):  # its loop does not move during a task
+        if issubclass(pool, SoloPool):  # its loop stands still during a task
             self.consumer = Heartbeat(self._settings.visibility_timeout_s)
         if issubclass(pool, ProcessPool):
             self._files = SharedFiles()
@@ -98,12 +98,12 @@ class WorkerMonitoring:
         else:
             exposed.register(BeforeScrape(self.sync_pool))
         self._make_metrics(counted, services)
-        self._server = monitoring.server_of(
+        self._server = monitoring.make_server(
             services,
             exposed,
             self._stuck,
             {
-                **monitoring.both_servers(services),
+                **monitoring.server_checks(services),
                 "consumer": self._missing_consumer,
                 "slots": self.slots.missing,
                 "beat": self._missing_beat,
@@ -112,12 +112,12 @@ class WorkerMonitoring:
         self._server.bind(self._settings.monitoring_host, self._settings.monitoring_port)
 
     def serve(self) -> None:
-        """With the pool there: no child is forked beside a thread that answers."""
+        """Answer from now on. Only once the pool's children are forked: no thread runs before."""
         if self._server is not None:
             self._server.serve()
 
     def in_child(self, **_: Any) -> None:
-        """A child has been forked; with `-P solo` there is none."""
+        """Close the port in a forked child, and begin to show life. `-P solo` forks none."""
         if os.getpid() == self._main_pid:
             return
         if self._server is not None:
@@ -126,8 +126,11 @@ class WorkerMonitoring:
             self._files.show_life()
 
     def tick(self) -> None:
-        """The consumer's loop moves. In the main process' main thread, which is the one that
-        forks: so no child finds a lock of the metrics taken."""
+        """Beat the consumer's heartbeat, every second.
+
+        In the main thread of the main process. The same thread forks, so no child inherits a
+        lock of the metrics in use.
+        """
         self.consumer.beat()
         self.slots.look()
         if self._files is not None:
@@ -139,11 +142,10 @@ class WorkerMonitoring:
 
     def sync_pool(self) -> None:
         if self._pool is not None:
-            services = ServiceTask.services_of(self._app)
-            self._pool.sync(services.store.database.pool.stats())
+            self._pool.sync(self._state.services.store.database.pool.stats())
 
     def count_retry(self, sender: Any, **_: Any) -> None:
-        ServiceTask.listeners_of(self._app)(TaskPutOff(sender.name))
+        self._state.listeners(TaskPutOff(sender.name))
 
     def close(self, **_: Any) -> None:
         if self._server is not None and os.getpid() == self._main_pid:
@@ -152,7 +154,7 @@ class WorkerMonitoring:
                 self._files.remove()
 
     def _make_metrics(self, registry: CollectorRegistry, services: Services) -> None:
-        listeners = ServiceTask.listeners_of(self._app)
+        listeners = self._state.listeners
         listeners.add(DispatchMetrics(registry))
         price = self._settings.dollars_per_million_tokens
         listeners.add(CallMetrics(registry, services.space, dollars_per_million_tokens=price))
@@ -165,7 +167,7 @@ class WorkerMonitoring:
         return {"consumer": "does not take tasks: not connected to Redis"} if resting else {}
 
     def _missing_beat(self) -> dict[str, str]:
-        """Of `worker -B`, whose beat is a process of its own."""
+        """Why the beat of `worker -B`, a process of its own, is missing."""
         ended = self.beat is not None and not self.beat.is_alive()
         return {"beat": "the beat of -B has ended; start the worker anew"} if ended else {}
 
@@ -187,7 +189,7 @@ def _note_when_sent(headers: dict[str, Any] | None = None, **_: Any) -> None:
 
 
 def _or_exit(receiver: Callable[..., None]) -> Callable[..., None]:
-    """A port that is taken ends the process with one line, while it starts."""
+    """A receiver that ends the starting process with one line after a ConfigError."""
 
     def receive(**given: Any) -> None:
         try:
@@ -211,9 +213,9 @@ def _serving_step(worker: WorkerMonitoring) -> type:
     return Serving
 
 
-def _pulse_step(worker: WorkerMonitoring) -> type:
+def _heartbeat_step(worker: WorkerMonitoring) -> type:
     class Beating(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-        """Between the connection's being there and its loss."""
+        """The consumer's heartbeat beats while there is a connection, and rests otherwise."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
         _ticking: Any = None
@@ -225,7 +227,7 @@ def _pulse_step(worker: WorkerMonitoring) -> type:
         def stop(self, parent: Any) -> None:
             del parent
             worker.consumer.rest()
-            if self._ticking is not None:  # it has been connected
+            if self._ticking is not None:  # there was a connection
                 self._ticking.cancel()
 
         shutdown = stop

@@ -1,4 +1,4 @@
-"""The slots of a worker's pool that no task gives back any more."""
+"""Finds slots of a worker's pool that are lost: no task uses them, and no task can."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from celery.worker import state
 from tasks.workarounds.thread_slots import ThreadPool
 
 LOST_AFTER_S = 5.0
-"""A request that the pool does not have for so long is lost; it is there in the same turn."""
+"""A request that the pool has not known for this long is lost. A good one is known at once."""
 
 
 class Slots:
-    """Compares the requests that hold a slot with what the pool works at.
+    """Compares the requests that hold a slot with the tasks in the pool.
 
-    Celery takes a message only while it counts fewer requests than slots: a request whose task
-    has ended without a word holds its slot for ever, and a worker of such ones is deaf.
+    Celery takes a message only while it counts fewer requests than slots. A request whose
+    task ended unnoticed holds its slot for ever; a worker with only such requests takes
+    nothing more. Example: 3 requests and 2 tasks in the pool, for 5 s: one slot is lost.
     """
 
     def __init__(self, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """`longest_s`: no task may run for longer."""
+        """A task that runs for more than `longest_s` has lost its slot, too."""
         self._longest_s = longest_s
         self._clock = clock
         self._worker: Any = None
@@ -31,11 +32,11 @@ class Slots:
         self._since: float | None = None
 
     def watch(self, worker: Any) -> None:
-        """Celery's worker, once it has its pool."""
+        """Look at this worker of Celery's from now on; it has its pool."""
         self._worker = worker
 
     def look(self) -> None:
-        """Every second, in the consumer's loop, which is the one that fills the pool."""
+        """Compare. To be called every second in the consumer's loop, which fills the pool."""
         at_work = _at_work(self._worker)
         self._unaccounted = 0 if at_work is None else len(state.reserved_requests) - at_work
         if self._unaccounted <= 0:
@@ -44,14 +45,14 @@ class Slots:
             self._since = self._clock()
 
     def lost(self) -> int:
-        """How many are not given back. Any thread may ask."""
+        """How many slots are lost. Any thread may ask."""
         since = self._since
         unaccounted = since is not None and self._clock() - since >= LOST_AFTER_S
         overdue = sum(time.time() - began > self._longest_s for began in begun())
         return (max(0, self._unaccounted) if unaccounted else 0) + overdue
 
     def missing(self) -> dict[str, str]:
-        """Why it takes fewer tasks than it should; empty when all slots are in use or free."""
+        """The reason not to be ready, by name; empty when no slot is lost."""
         lost = self.lost()
         if not lost:
             return {}
@@ -59,13 +60,13 @@ class Slots:
         return {"slots": f"{lost} of {size} slots are not given back; start the worker anew"}
 
     def stuck(self) -> dict[str, str]:
-        """The same once none is left, and it takes no task at all."""
+        """The same once all slots are lost, and the worker takes no task at all."""
         missing = self.missing()
         return missing if missing and self.lost() >= self._worker.pool.num_processes else {}
 
 
 def begun() -> list[float]:
-    """When the running tasks began, seconds since 1970."""
+    """The start of each running task, in seconds since 1970."""
     for _ in range(3):
         try:
             requests = list(state.active_requests)
@@ -76,7 +77,7 @@ def begun() -> list[float]:
 
 
 def _at_work(worker: Any) -> int | None:
-    """What the pool has, with what waits for it; None of a pool that does not tell."""
+    """How many tasks the pool has, with those that wait for it; None when it cannot tell."""
     pool = worker.pool if worker else None
     if isinstance(pool, ThreadPool):
         return pool.busy

@@ -1,7 +1,8 @@
-"""Messages for other workers than this one: put back with a delay, in the end set aside.
+"""Messages for other workers: requeued with a delay, and set aside in the end.
 
-While a deployment is under way, workers of two versions or with two models share the
-queues. A message is never acknowledged away because the wrong one got it.
+During a deployment, workers of two versions or with two models share the queues. A wrong
+worker never acknowledges a message away. Example: an old worker gets a batch of a newer
+version; it requeues the message, and a new worker takes it a second later.
 """
 
 from __future__ import annotations
@@ -13,23 +14,27 @@ from celery.exceptions import Retry
 
 from embed_star.errors import RedisUnavailable
 from tasks.base import ServiceTask
+from tasks.worker.retry import DEFERRED, deferrals
 
 log = structlog.get_logger(__name__)
 
 DELAYS_S = (1, 2, 4, 8, 8, 8, 8, 8)
-"""Of each time that one message is put back. By their sum, the rows' locks are over and
-the message is of no use to anybody."""
+"""The delay of each requeue of one message. After all of them the rows' locks have ended,
+and the message is useless."""
+
+_REQUEUED = "put_back"
+"""The header that counts the requeues of a message."""
 
 
-def put_back(task: ServiceTask, reason: str) -> Retry | None:
-    """The message once more, for whoever takes it then; to be raised.
+def requeue(task: ServiceTask, reason: str) -> Retry | None:
+    """Requeue the message for another worker; raise the result.
 
-    None after the last time: it is set aside, and its rows are claimed anew once their
-    locks end. Costs the task no attempt.
+    Returns None after the last delay: the message is then a dead letter, and its rows are
+    claimed again once their locks end. A requeue does not count as an attempt of the task.
     """
     request = task.request
     headers = request.headers or {}
-    times = int(headers.get("put_back", 0))
+    times = int(headers.get(_REQUEUED, 0))
     if times == len(DELAYS_S):
         log.error("message_set_aside", reason=reason, times=times)
         with suppress(RedisUnavailable):
@@ -38,7 +43,7 @@ def put_back(task: ServiceTask, reason: str) -> Retry | None:
         return None
     if not times:
         log.error("message_put_back", reason=reason, retry_in_s=DELAYS_S[0])
-    counts = {"put_back": times + 1, "deferred": int(headers.get("deferred", 0)) + 1}
+    counts = {_REQUEUED: times + 1, DEFERRED: deferrals(task) + 1}
     retry: Retry = task.retry(
         throw=False,
         countdown=DELAYS_S[times],

@@ -1,9 +1,9 @@
-"""How a worker stops: no new task, what runs may finish, the rest is another worker's at once.
+"""The shutdown of a worker: it begins no task, running tasks may finish, the rest is requeued.
 
-Celery's own soft shutdown does not fit: it sleeps through the whole time-out, in a signal
-handler, and then cancels tasks, which threads cannot be. Its warm shutdown does, once the
-tasks' own waits and calls end in time: `Shutdown` sees to that, here in every process of the
-pool. Celery then acknowledges what has ended, and what has not goes back into its queue.
+Celery's soft shutdown does not fit: it sleeps through its whole time-out in a signal handler
+and then cancels tasks, and threads cannot be cancelled. Its warm shutdown does fit, as long
+as tasks end in time. `Shutdown` ends their waits and calls, in every process of the pool.
+Celery then acknowledges the tasks that have ended and requeues the others.
 """
 
 from __future__ import annotations
@@ -21,72 +21,73 @@ from celery import Celery, bootsteps, signals
 from celery.worker import state
 
 from embed_star.shutdown import END_S, Shutdown
-from tasks.base import ServiceTask
-from tasks.workarounds.redis_restart import Channel
+from tasks.base import state_of
+from tasks.transport import Channel
+from tasks.worker.signals import on
 
 log = structlog.get_logger(__name__)
 
 BEGIN, OVER = signal.SIGUSR2, signal.SIGALRM
-"""What a worker tells the children of its pool: to stop, and that the grace is over."""
+"""Signals of a worker to the children of its pool: shut down; the time for it is over."""
 
 CHILD_END_S = 1.0
-"""What a child of the pool sleeps at its end, in billiard 4.3."""
+"""A child of the pool sleeps this long at its end, in billiard 4.3."""
 
 _RESTORE_S = 0.5
 
 
 def connect(app: Celery) -> None:
-    """Make the workers of `app` stop so."""
-    app.steps["worker"].add(Stopping)
-    app.steps["consumer"].add(HandingBack)
+    """Shut the workers of `app` down in this way."""
+    app.steps["worker"].add(ShutdownStep)
+    app.steps["consumer"].add(RequeueStep)
 
     parent = os.getpid()
 
     def listen(**_: Any) -> None:
-        """In a child of the pool: its parent says when."""
+        """Wait for the parent's signals, in a child of the pool."""
         if os.getpid() == parent:
             return  # `-P solo`, which has none
-        services = ServiceTask.services_of(app)
-        # Blocked in all threads, and waited for in one of them: a handler would have to
-        # wait for the main thread, which is in the middle of a task.
+        services = state_of(app).services
+        # Blocked in all threads, and waited for in one of them: a handler runs in the main
+        # thread, which is in the middle of a task.
         signal.pthread_sigmask(signal.SIG_BLOCK, {BEGIN, OVER})
         services.grace.watch(on_over=services.cut_calls)
         threading.Thread(target=_obey, args=(services.grace,), daemon=True).start()
 
-    signals.worker_process_init.connect(listen, weak=False)
+    on(signals.worker_process_init, app, listen)
 
 
-def _obey(grace: Shutdown) -> None:
-    """Pass on what the parent says."""
+def _obey(shutdown: Shutdown) -> None:
+    """Pass the parent's signals on to the shutdown of this process."""
     while signal.sigwait({BEGIN, OVER}) == BEGIN:
-        grace.request()
-    if not grace.begun:
-        grace.request()
-    grace.request()
+        shutdown.request()
+    if not shutdown.begun:
+        shutdown.request()
+    shutdown.request()
 
 
-class Stopping(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """SIGTERM and SIGINT begin the shutdown; SIGQUIT, or a second one, ends the grace."""
+class ShutdownStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+    """SIGTERM and SIGINT begin the shutdown; SIGQUIT, or a second signal, ends its grace time."""
 
     requires = ("celery.worker.components:Pool",)
 
     def start(self, worker: Any) -> None:
         """Take the signals over from Celery, which has just set them."""
-        services = ServiceTask.services_of(worker.app)
-        grace, owner = services.grace, os.getpid()
+        services = state_of(worker.app).services
+        shutdown, owner = services.grace, os.getpid()
 
         def stop(number: int, _: FrameType | None) -> None:
             if os.getpid() != owner:
                 return  # a child of the pool, which has inherited this
             if number == signal.SIGQUIT:
-                grace.request()
-            grace.request()
+                shutdown.request()
+            shutdown.request()
             state.should_stop = os.EX_OK
 
         end_s = END_S + (CHILD_END_S if _children(worker) else 0.0)
 
         def over() -> None:
-            # By the kernel, should Python itself hang at its end. Its default is to kill.
+            # SIGALRM kills the process if Python itself hangs at its end.
             signal.setitimer(signal.ITIMER_REAL, end_s + 1.2 * _RESTORE_S)
             _tell(worker, OVER)
             services.cut_calls()
@@ -94,7 +95,7 @@ class Stopping(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, stop)
         signal.signal(BEGIN, signal.SIG_IGN)  # until a child listens
-        grace.watch(
+        shutdown.watch(
             on_begin=lambda: _tell(worker, BEGIN),
             on_over=over,
             on_end=lambda: _end(worker),
@@ -102,24 +103,24 @@ class Stopping(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no 
         )
 
 
-class HandingBack(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """Puts what the worker holds and has not begun back into the queues when it stops.
+class RequeueStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+    """Requeues at once the messages that the worker holds and has not begun.
 
-    Celery would do that only after the last task has ended.
+    Celery would requeue them only after the last task has ended.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def stop(self, consumer: Any) -> None:
         if state.should_stop is None or consumer.task_consumer is None:
-            return  # a lost connection, which is made again
+            return  # the connection is lost, and Celery makes another one
         try:
-            log.info("messages_handed_back", messages=_hand_back(consumer))
-        except consumer.connection_errors as error:  # after VISIBILITY_TIMEOUT_S, then
+            log.info("messages_handed_back", messages=_requeue_waiting(consumer))
+        except consumer.connection_errors as error:  # Redis does it after VISIBILITY_TIMEOUT_S
             log.warning("messages_not_handed_back", reason=str(error)[:160])
 
 
-def _hand_back(consumer: Any) -> int:
+def _requeue_waiting(consumer: Any) -> int:
     consumer.task_consumer.cancel()
     channel = consumer.task_consumer.channel
     if isinstance(channel, Channel):
@@ -132,7 +133,7 @@ def _hand_back(consumer: Any) -> int:
 
 
 def _not_begun(consumer: Any) -> Iterator[Any]:
-    """Requests that wait for their time, or for the worker's own rate limit."""
+    """The requests that wait for their ETA, or for the worker's own rate limit."""
     yield from list(state.scheduled_requests)
     for bucket in consumer.task_buckets.values():
         if bucket is not None:
@@ -140,7 +141,7 @@ def _not_begun(consumer: Any) -> Iterator[Any]:
 
 
 def _children(worker: Any) -> list[int]:
-    """Process ids of the pool; none of a pool of threads, or without a pool."""
+    """Process ids of the pool's children; a pool of threads has none."""
     return [pid for pid in worker.pool.info.get("processes", ()) if pid != os.getpid()]
 
 
@@ -151,7 +152,7 @@ def _tell(worker: Any, number: signal.Signals) -> None:
 
 
 def _end(worker: Any) -> None:
-    """Whatever hangs: hand back what is not acknowledged, and end."""
+    """End by force: requeue the unacknowledged messages, kill the children, exit."""
     log.error("shutdown_forced")
     restoring = threading.Thread(target=_restore, args=(worker,), daemon=True)
     restoring.start()

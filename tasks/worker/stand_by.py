@@ -1,7 +1,7 @@
-"""A worker whose space is retired takes no messages until it is active again.
+"""Stops a worker from taking messages while its embedding space is retired.
 
-Those in the queues are for workers with other settings, which would get them later for
-each time that this one puts them back.
+The messages in the queues are then for workers with other settings, and each requeue by
+this worker would delay them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from celery import Celery, signals
 
 from embed_star.errors import EmbedStarError
 from embed_star.store.tables.space_watch import EVERY_S
-from tasks.base import ServiceTask
+from tasks.base import state_of
+from tasks.worker.signals import on
 
 log = structlog.get_logger(__name__)
 
-STOPS_S = 5.0
+JOIN_S = 5.0
 
 
 def connect(app: Celery, queues: Sequence[str]) -> None:
-    """Watch over the workers of `app`: in the process that consumes, whatever its pool."""
+    """Watch the space of the workers of `app`, in the process that consumes `queues`."""
     stopped = threading.Event()
     threads: list[threading.Thread] = []
 
@@ -35,21 +36,24 @@ def connect(app: Celery, queues: Sequence[str]) -> None:
     def end(**_: Any) -> None:
         stopped.set()
         for thread in threads:
-            thread.join(STOPS_S)
+            thread.join(JOIN_S)
 
-    signals.worker_ready.connect(begin, weak=False)
-    signals.worker_shutting_down.connect(lambda **_: stopped.set(), weak=False)
-    signals.worker_shutdown.connect(end, weak=False)
+    on(signals.worker_ready, app, begin)
+    on(signals.worker_shutting_down, app, lambda **_: stopped.set())
+    on(signals.worker_shutdown, app, end)
 
 
 def _watch(app: Celery, consumer: Any, queues: Sequence[str], stopped: threading.Event) -> None:
-    """`consumer` is Celery's; it may be told what to do from its own thread only."""
+    """Deselect and select `queues` with the space's state.
+
+    Celery's `consumer` may be changed in its own thread only; `call_soon` does that.
+    """
     taken: list[str] = []
     while not stopped.wait(EVERY_S):
         try:
-            retired = ServiceTask.services_of(app).store.space_watch.is_retired(at_once=True)
+            retired = state_of(app).services.store.space_watch.is_retired(at_once=True)
         except EmbedStarError:
-            continue  # the tasks say so
+            continue  # the tasks log it
         if retired and not taken:
             taken = [name for name in queues if name in consumer.app.amqp.queues.consume_from]
             log.warning("takes_no_messages", queues=taken)
@@ -63,7 +67,7 @@ def _watch(app: Celery, consumer: Any, queues: Sequence[str], stopped: threading
 
 
 def _leave(consumer: Any, queue: str) -> None:
-    """Without a connection, the next one is made without the queue."""
+    """Stop consuming `queue`; while there is no connection, leave it out of the next one."""
     consumer.app.amqp.queues.deselect(queue)
     if consumer.task_consumer is not None:
         consumer.cancel_task_queue(queue)

@@ -11,7 +11,7 @@ import pytest
 import redis
 from kombu import Connection, Consumer, Queue
 
-from tasks.workarounds import redis_restart as broker
+from tasks import transport
 from tests.support.redis_with import redis_with
 
 QUEUE = Queue("work", routing_key="work")
@@ -54,7 +54,7 @@ class Taker:
 
     def __init__(self, port: int) -> None:
         options = {"visibility_timeout": VISIBLE_S, "unacked_restore_throttle": 1}
-        broker.cure()
+        transport.apply()
         self.connection = Connection(f"redis://127.0.0.1:{port}/0", transport_options=options)
         self.taken: list[Any] = []
         self.consumer = Consumer(

@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery
+from celery import Celery, signals
+from celery.utils.dispatch import Signal
 
+from embed_star.observe.health import Heartbeat
 from embed_star.settings import load_settings
+from tasks import queue_names
 from tasks.app import create_app
+from tasks.base import state_of
+from tasks.worker.scheduler import Scheduler
+from tasks.worker.signals import on
 from tests.support.command_line import run
 
 NAMES = {
@@ -27,8 +33,8 @@ NAMES = {
 IMPORT_ALL = """
 import importlib, json, pkgutil
 import beat_schedule, tasks
-for module in pkgutil.iter_modules(tasks.__path__):
-    importlib.import_module(f"tasks.{module.name}")
+for module in pkgutil.walk_packages(tasks.__path__, "tasks."):
+    importlib.import_module(module.name)
 from celery import _state, signals
 receivers = [s.name for s in vars(signals).values() if getattr(s, "receivers", None)]
 print(json.dumps([len(list(_state._get_active_apps())), receivers]))
@@ -84,6 +90,71 @@ def test_two_apps_of_one_process_share_nothing(app: Celery) -> None:
     with create_app(load_settings(_env_file=None, db_pass="x")) as other:
         assert other.tasks["embed_star.embed_batch"].rate_limit is None
     assert app.tasks["embed_star.embed_batch"].rate_limit == "10/s"
+
+
+class WorkController:
+    """Stands for Celery's worker: the sender of its signals."""
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+
+
+@pytest.fixture
+def other() -> Iterator[Celery]:
+    with create_app(load_settings(_env_file=None, db_pass="x", db_database="other")) as made:
+        yield made
+
+
+def test_each_app_of_a_process_has_its_own_services(app: Celery, other: Celery) -> None:
+    services = [one.tasks["embed_star.embed_batch"].services for one in (app, other)]
+    assert [one.settings.db_database for one in services] == ["stars", "other"]
+    assert [state_of(one).services for one in (app, other)] == services
+    assert state_of(app).listeners is not state_of(other).listeners
+
+
+def test_closing_the_services_of_one_app_leaves_those_of_another(
+    app: Celery, other: Celery
+) -> None:
+    before, kept = state_of(app).services, state_of(other).services
+    state_of(app).close_services()
+    assert state_of(app).services is not before
+    assert state_of(other).services is kept
+
+
+def test_each_app_of_a_process_has_its_own_beat(app: Celery, other: Celery) -> None:
+    for one in (app, other):
+        state_of(one).beat_heartbeat = Heartbeat(0.0, clock=iter((0.0, 1.0)).__next__)
+    Scheduler(app, lazy=True).tick()
+    assert state_of(app).beat_heartbeat.stuck()
+    assert state_of(other).beat_heartbeat.resting
+
+
+def test_a_signal_reaches_the_receivers_of_its_app_only(app: Celery, other: Celery) -> None:
+    heard: list[str] = []
+    signal = Signal(name="test")
+    on(signal, app, lambda **_: heard.append("app"))
+    on(signal, other, lambda **_: heard.append("other"))
+    signal.send(sender=other.tasks["embed_star.reconcile"])
+    with app:
+        app.set_current()
+        signal.send(sender="celery@host")  # as the child of a pool does
+    assert heard == ["other", "app"]
+
+
+def test_a_worker_that_ends_closes_the_services_of_its_app_only(app: Celery, other: Celery) -> None:
+    ended, kept = state_of(app).services, state_of(other).services
+    signals.worker_shutdown.send(sender=WorkController(app=app))
+    assert state_of(app).services is not ended
+    assert state_of(other).services is kept
+
+
+def test_each_app_of_a_process_asks_for_its_own_prefix(app: Celery, other: Celery) -> None:
+    stand_ins = [one.conf.broker_transport_options["global_keyprefix"] for one in (app, other)]
+    for one, name in ((app, "first"), (other, "second")):
+        state_of(one).services.installation = name
+    prefixes = [queue_names.known(stand_in) for stand_in in stand_ins]
+    assert ["first" in prefixes[0], "second" in prefixes[1]] == [True, True]
+    assert queue_names.known(prefixes[0]) == prefixes[0]
 
 
 def test_nothing_is_kept_as_a_result(app: Celery) -> None:

@@ -17,6 +17,7 @@ import redis
 from embed_star.devstack.processes import Child
 from embed_star.timings import SHUTDOWN_MARGIN_S
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines
+from tests.support.own_time import ends_within
 from tests.support.proxy import Proxy
 from tests.support.servers import eventually
 
@@ -57,13 +58,10 @@ def send(child: Child, *signals: signal.Signals) -> None:
         os.kill(child.pid, number)
 
 
-def await_end(child: Child, within_s: float) -> float:
-    """How long it took, in seconds; no longer than `within_s`."""
-    began = time.monotonic()
-    assert child.ended.wait(within_s), (
+def await_end(child: Child, within_s: float) -> None:
+    assert ends_within(child, within_s), (
         f"still there after {within_s:g} s:\n{child.output()[-4000:]}"
     )
-    return time.monotonic() - began
 
 
 def events(child: Child) -> list[str]:

@@ -183,7 +183,7 @@ class TestTheRate:
         assert breaker.state().phase is Phase.CLOSED
         assert fail(breaker) == [True]
 
-    def test_less_is_borne(self, breaker: Breaker) -> None:
+    def test_a_smaller_share_of_failures_is_borne(self, breaker: Breaker) -> None:
         for _ in range(20):
             assert succeed(breaker, 2) + fail(breaker) == [False] * 3
         assert breaker.state() == State(Phase.CLOSED, failures=1, requests=60, failed_requests=20)
@@ -359,7 +359,7 @@ class TestLateResults:
 
 
 class TestNeverOpen:
-    def test_says_what_its_name_says(self) -> None:
+    def test_stays_closed_whatever_fails(self) -> None:
         breaker = NeverOpen()
         for _ in range(100):
             assert not breaker.failed(admitted(breaker, probe=False), for_certain=True)

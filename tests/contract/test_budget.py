@@ -118,10 +118,12 @@ class TestTheLine:
         clock.now += 3600.0
         assert book(budget, 20).count(0.0) == 2
 
-    def test_no_limit_no_wait(self, make: MakeBudget) -> None:
+    def test_without_a_limit_nobody_waits(self, make: MakeBudget) -> None:
         assert set(book(make(Limits()), 500, tokens=300_000)) == {0.0}
 
-    def test_one_a_minute(self, make: MakeBudget, clock: Clock) -> None:
+    def test_one_call_a_minute_has_the_next_slot_after_a_minute(
+        self, make: MakeBudget, clock: Clock
+    ) -> None:
         budget = make(Limits(1))
         book(budget, 1)
         answer = budget.take(0)
@@ -147,12 +149,12 @@ class TestTheLine:
         assert isinstance(answer, Wait)
         assert answer.wait_s == pytest.approx(1.5 * 60 / 0.97 - BURST_S - MAX_WAIT_S / 2, abs=1e-4)
 
-    def test_several_requests_at_once(self, make: MakeBudget) -> None:
+    def test_a_call_of_several_requests_takes_as_many_slots(self, make: MakeBudget) -> None:
         budget = make(Limits(600))
         budget.take(0, requests=10)
         assert granted(budget.take(0)).delay_s == pytest.approx(10 * 60 / 582 - BURST_S, abs=1e-4)
 
-    def test_amounts_below_nothing_are_nothing(self, make: MakeBudget) -> None:
+    def test_negative_amounts_count_as_none(self, make: MakeBudget) -> None:
         budget = make(Limits(600, 600))
         budget.take(-(10**9), requests=-(10**9))
         assert budget.state().used_share == 0.0
@@ -221,7 +223,7 @@ class TestPause:
         assert min(delays) == pytest.approx(7.0, abs=1e-5)
         assert delays.count(min(delays)) == 2  # and no burst after it
 
-    def test_without_limits_too(self, make: MakeBudget, clock: Clock) -> None:
+    def test_a_pause_holds_without_limits_too(self, make: MakeBudget, clock: Clock) -> None:
         budget = make(Limits())
         budget.pause(21.0)
         assert isinstance(budget.take(0), Wait)
@@ -276,7 +278,7 @@ class TestReserve:
             (Limits(3000, reserve_share=0.0), 0),
         ],
     )
-    def test_none_where_one_call_is_too_much_of_it(
+    def test_there_is_none_where_one_call_is_too_much_of_it(
         self, make: MakeBudget, limits: Limits, tokens: int
     ) -> None:
         budget = make(limits)
@@ -385,7 +387,9 @@ class TestStrictProviders:
 
     @pytest.mark.parametrize("per_minute", [1, 3, 10, 60, 99, 100, 300, 1000, 3000])
     @pytest.mark.parametrize("threads", [3, 400])
-    def test_requests(self, clock: Clock, per_minute: int, threads: int) -> None:
+    def test_requests_keep_to_the_limit_in_any_window(
+        self, clock: Clock, per_minute: int, threads: int
+    ) -> None:
         budget = MemoryRateLimiter(Limits(per_minute), clock)
         # A thread makes a call in half a second or so: 3 of them cannot use up every limit.
         seconds = 330.0 if per_minute >= 10 else 1830.0
@@ -400,7 +404,7 @@ class TestStrictProviders:
             assert min(served) > 0  # nobody starves
 
     @pytest.mark.parametrize("per_minute", [10, 30, 100, 300, 1000, 3000])
-    def test_with_searches_out_of_turn_and_calls_never_made(
+    def test_searches_and_abandoned_calls_keep_to_the_limit_too(
         self, clock: Clock, per_minute: int
     ) -> None:
         budget = MemoryRateLimiter(Limits(per_minute), clock)
@@ -412,7 +416,7 @@ class TestStrictProviders:
         assert len(waits) > 5
         assert sum(waits) / len(waits) < min(2000 / per_minute, 2 * MAX_WAIT_S)
 
-    def test_redis(self, clock: Clock, redis_url: str) -> None:
+    def test_redis_keeps_to_the_limit_in_any_window(self, clock: Clock, redis_url: str) -> None:
         with connection.connect(redis_url, 5.0) as client:
             budget = RedisRateLimiter(client, "test:", "strict", Limits(1000), clock)
             begin = clock.now
@@ -424,7 +428,9 @@ class TestStrictProviders:
     @pytest.mark.parametrize(
         "actual", [lambda _: 1.0, lambda rng: rng.uniform(0.5, 1.0), lambda rng: rng.uniform(1, 2)]
     )
-    def test_tokens(self, clock: Clock, actual: Callable[[random.Random], float]) -> None:
+    def test_tokens_keep_to_the_limit_in_any_window(
+        self, clock: Clock, actual: Callable[[random.Random], float]
+    ) -> None:
         per_minute = 1_000_000
         budget = MemoryRateLimiter(Limits(3000, per_minute), clock)
         workers = Workers(100, tokens=2000, actual=actual)
@@ -461,7 +467,7 @@ class TestAdmit:
         admit(budget, 0, sleep=sleep)
         assert len(slept) == 1
 
-    def test_what_is_too_far_away_is_said_and_not_waited_for(self, make: MakeBudget) -> None:
+    def test_a_slot_too_far_away_is_refused_with_its_wait(self, make: MakeBudget) -> None:
         budget = make(Limits(600))
         budget.pause(60.0)
         with pytest.raises(ProviderThrottled) as caught:
@@ -488,7 +494,7 @@ class TestTheFleet:
             assert RedisRateLimiter(two, "test:", "a", limits, clock).state().paused_s == 20.0
             assert RedisRateLimiter(two, "test:", "b", limits, clock).state().paused_s == 0.0
 
-    def test_nothing_is_kept_for_ever(self, redis_url: str, clock: Clock) -> None:
+    def test_its_key_in_redis_ends_when_idle(self, redis_url: str, clock: Clock) -> None:
         with connection.connect(redis_url, 5.0) as client:
             budget = RedisRateLimiter(client, "test:", "a", Limits(600), clock)
             budget.take(0)
@@ -496,7 +502,7 @@ class TestTheFleet:
             budget.pause(1000.0)
             assert 1_100_000 < client.pttl("test:budget:a") <= 1_120_000
 
-    def test_four_processes_of_four_threads(self, redis_url: str) -> None:
+    def test_four_processes_share_one_limit_evenly(self, redis_url: str) -> None:
         """Slots booked in real time, by Redis' clock: evenly spaced, none left out."""
         context = multiprocessing.get_context("spawn")
         slots: Queue[list[float]] = context.Queue()
@@ -603,7 +609,9 @@ class TestWithoutRedis:
         (Limits(0, 7, 0.1), 0, Limits(0, 7, 0.1)),
     ],
 )
-def test_limits_shared_by_a_guess(limits: Limits, processes: int, each: Limits) -> None:
+def test_limits_can_be_divided_among_processes(
+    limits: Limits, processes: int, each: Limits
+) -> None:
     assert limits.shared_by(processes) == each
 
 
@@ -635,7 +643,7 @@ _limits = st.builds(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(limits=_limits, steps=st.lists(_step, max_size=40))
-def test_redis_does_the_same_sums(
+def test_redis_and_memory_give_the_same_slots(
     redis_url: str, limits: Limits, steps: Sequence[tuple[object, ...]]
 ) -> None:
     clock = Clock()

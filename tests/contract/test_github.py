@@ -141,7 +141,7 @@ def starred(stub: GitHubStub, clock: Clock) -> Callable[..., list[Any]]:
 Ask = Callable[..., list[Any]]
 
 
-def test_all_pages_in_order(stub: GitHubStub, starred: Ask) -> None:
+def test_every_page_is_read_in_order(stub: GitHubStub, starred: Ask) -> None:
     stub.answers = [
         Answer(REPOS[:2], headers=stub.next(2)),
         Answer(REPOS[2:4], headers={"Link": '</users/me/starred?page=3>; rel="next"'}),
@@ -356,7 +356,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable.lower(), raising=False)
 
 
-def test_nobody_listens(stub: GitHubStub, starred: Ask) -> None:
+def test_an_api_that_cannot_be_reached_is_told(stub: GitHubStub, starred: Ask) -> None:
     stub.close()
     with pytest.raises(TransientError, match=r"could not be reached \(ConnectionError\)"):
         starred()

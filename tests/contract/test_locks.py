@@ -12,7 +12,8 @@ from uuid import UUID
 
 import pytest
 
-from embed_star.claims.redis_locks import LockLayer, MemoryLocks, RedisLocks
+from embed_star.claims.memory import MemoryLocks, MemoryLockTable
+from embed_star.claims.redis_locks import LockLayer, RedisLocks
 from embed_star.coordination import client as connection
 from embed_star.models import Key, key_text
 from embed_star.services import Services
@@ -38,14 +39,15 @@ KEYS: list[Key] = [
 ]
 
 
-@pytest.fixture(params=["memory", "redis", "server", "embedded"])
+@pytest.fixture(params=["memory", "memory-table", "redis", "server", "embedded"])
 def layer(
     request: pytest.FixtureRequest,
     clean_environment: None,
 ) -> Iterator[LockLayer]:
-    if request.param == "memory":
+    if request.param in ("memory", "memory-table"):
         # Each look at the clock finds it 10 ms later.
-        yield MemoryLocks(itertools.count(0.0, 0.01).__next__)
+        clock = itertools.count(0.0, 0.01).__next__
+        yield MemoryLocks(clock) if request.param == "memory" else MemoryLockTable(clock)
     elif request.param == "redis":
         with connection.connect(request.getfixturevalue("redis_url"), 5.0) as client:
             yield RedisLocks(client, "test:")
@@ -85,12 +87,12 @@ class TestAcquire:
         layer.acquire(["a", "b"], "two", LONG_S)
         assert layer.extend(["a", "b"], "two", LONG_S) == [False, True]
 
-    def test_nothing_asked(self, layer: LockLayer) -> None:
+    def test_no_keys_are_no_error(self, layer: LockLayer) -> None:
         assert layer.acquire([], "one", LONG_S) == []
         assert layer.extend([], "one", LONG_S) == []
         layer.release([], "one")
 
-    def test_every_type_of_key(self, layer: LockLayer) -> None:
+    def test_every_type_of_key_can_be_locked(self, layer: LockLayer) -> None:
         for key in KEYS:
             assert layer.acquire([key], "one", LONG_S) == [True], key
             assert layer.acquire([key], "two", LONG_S) == [False], key
@@ -170,23 +172,23 @@ class TestTheEnd:
         eventually(lambda: layer.acquire(["a"], "two", LONG_S)[0], "the shortened lock ends")
 
 
-@pytest.mark.parametrize("layer", ["server", "embedded"], indirect=True)
+@pytest.mark.parametrize("layer", ["memory-table", "server", "embedded"], indirect=True)
 class TestTheTable:
-    """What only the layer in SurrealDB has."""
+    """What only the layer in SurrealDB and its twin have."""
 
     @pytest.fixture
-    def table(self, layer: LockLayer) -> LockTable:
-        assert isinstance(layer, LockTable)
+    def table(self, layer: LockLayer) -> LockTable | MemoryLockTable:
+        assert isinstance(layer, LockTable | MemoryLockTable)
         return layer
 
-    def test_held_asks_for_the_token_only(self, table: LockTable) -> None:
+    def test_held_asks_for_the_token_only(self, table: LockTable | MemoryLockTable) -> None:
         table.acquire(["a", "b"], "one", SHORT_S)
         table.acquire(["c"], "two", LONG_S)
         assert table.held(["c", "b", "a", "d"], "one") == [False, True, True, False]
         eventually(lambda: table.acquire(["a"], "two", LONG_S)[0], "a lock ends")
         assert table.held(["a", "b"], "one") == [False, True]
 
-    def test_sweep_clears_what_is_long_over(self, table: LockTable) -> None:
+    def test_sweep_clears_what_is_long_over(self, table: LockTable | MemoryLockTable) -> None:
         table.acquire([*KEYS], "one", 0.001)
         table.acquire(["live"], "two", LONG_S)
         assert table.sweep(LONG_S) == 0
@@ -202,5 +204,5 @@ class TestTheTable:
         assert table.held(["live"], "two") == [True]
 
 
-def test_key_text_is_what_tells_keys_apart() -> None:
+def test_different_keys_have_different_texts() -> None:
     assert len({key_text(key) for key in KEYS}) == len(KEYS)

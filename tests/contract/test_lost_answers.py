@@ -17,7 +17,7 @@ from embed_star.coordination import client as connection
 from embed_star.coordination.in_flight import InFlightLedger
 from embed_star.embed.poison import PoisonCounter
 from embed_star.errors import RedisUnavailable
-from embed_star.produce.producer import Lease
+from embed_star.produce.leadership import Leadership
 from tests.support.lost_answers import LostAnswers
 
 SCRIPT = b"EVALSHA"
@@ -55,12 +55,12 @@ def test_what_was_claimed_is_won(client: redis.Redis, proxy: LostAnswers) -> Non
 
 def test_whoever_took_the_lease_leads(client: redis.Redis, proxy: LostAnswers) -> None:
     leases = RedisLocks(client, "test:", "lease")
-    former = Lease(leases, "former", LONG_S)
+    former = Leadership(leases, "former", LONG_S)
     former.hold()
-    former.give_up()
+    former.resign()
     proxy.lose(b"answer:")  # of the taking, not of the extension before it
-    assert Lease(leases, "one", LONG_S).hold()
-    assert not Lease(leases, "other", LONG_S).hold()
+    assert Leadership(leases, "one", LONG_S).hold()
+    assert not Leadership(leases, "other", LONG_S).hold()
     assert proxy.lost == 1
 
 

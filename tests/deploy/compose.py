@@ -56,19 +56,19 @@ class LocalProject:
         self.ports = {name: free_port() for name in self.services}
         self.flower_port = free_port()
         self._lock = os.open(folder, os.O_RDONLY)
-        self._guardian = Reaper(self._lock)
+        self._reaper = Reaper(self._lock)
         self._children: list[Child] = []
 
     def close(self) -> None:
         stop_together([child for child in self._children if not child.ended.is_set()], 40.0)
-        self._guardian.close()
+        self._reaper.close()
         os.close(self._lock)
 
     def start(self, service: str, **env: str) -> Child:
         """Start a service's command."""
         command = Command(tuple(self.argv(service)), {**self.environment(service), **env})
         log = self.folder / f"{service}.log"
-        child = Child(service, command, log, self._guardian)
+        child = Child(service, command, log, self._reaper)
         self._children.append(child)
         return child
 

@@ -13,8 +13,9 @@ from types import ModuleType
 from typing import Any
 
 from embed_star.claims.redis_locks import RedisLocks
-from embed_star.produce.backlog import Backlog, Turn
-from embed_star.produce.producer import Producer
+from embed_star.produce.backlog import Backlog, Tick
+from embed_star.produce.notifier import Notifier
+from embed_star.produce.runs import RunStarter
 from embed_star.providers import openai_compatible
 from embed_star.store.client.connection import Connection
 from embed_star.store.client.pool import Database
@@ -32,16 +33,16 @@ def acknowledge_early() -> None:
 
 def settle_early() -> None:
     """The outbox record goes when its row is claimed, instead of with the vector's write."""
-    right = Backlog._claim
+    right = RunStarter._claim
 
-    def claim(backlog: Any, rows: Any, run_id: str) -> Any:
-        won = right(backlog, rows, run_id)
-        database = backlog._outbox._database
+    def claim(runs: Any, rows: Any, run_id: str) -> Any:
+        won = right(runs, rows, run_id)
+        database = runs._claims._records._database
         ids = [list(one) for row in won for one in row.outbox]
         database.query("DELETE embedding_outbox WHERE record::id(id) IN $ids", ids=ids)
         return won
 
-    _replace(Backlog, "_claim", claim)
+    _replace(RunStarter, "_claim", claim)
 
 
 def no_fence() -> None:
@@ -59,16 +60,16 @@ def trust_live() -> None:
         heard[0] = heard[0] or came
         return came
 
-    def look(backlog: Any) -> Turn:
+    def look(backlog: Any) -> Tick:
         if not heard[0]:
-            return Turn(0, 0)
+            return Tick(0, 0)
         heard[0] = False
         return dispatch(backlog)
 
     _replace(Connection, "next_notification", listen)
     _replace(Backlog, "dispatch", look)
     _replace(Backlog, "rewind", lambda *_: None)
-    _replace(Producer, "_hear_runs", lambda *_: None)
+    _replace(Notifier, "_listen_to_ledger", lambda *_: None)
 
 
 def pair_by_position() -> None:

@@ -15,14 +15,14 @@ from embed_star.services.store import target_of
 from embed_star.store.client.connection import Target
 from embed_star.store.client.pool import Pool
 from tests.conftest import DIMENSIONS, MakeSettings, MakeWorld
-from tests.support.running_producer import RHYTHM, Bell, Running, Start
+from tests.support.running_producer import TIMINGS, ObservedConnection, Running, Start
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.world import World
 
 MakePool = Callable[..., Pool]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[ScriptedProvider]:
     with ScriptedProvider("--dimensions", str(DIMENSIONS)) as server:
         yield server
@@ -78,8 +78,12 @@ def start() -> Iterator[Start]:
     running: list[Running] = []
     owners = itertools.count()
 
-    def begin(world: World, timings: ProducerTimings = RHYTHM, bell: Bell | None = None) -> Running:
-        running.append(Running(world, timings, f"producer {next(owners)}", bell))
+    def begin(
+        world: World,
+        timings: ProducerTimings = TIMINGS,
+        live: ObservedConnection | None = None,
+    ) -> Running:
+        running.append(Running(world, timings, f"producer {next(owners)}", live))
         return running[-1]
 
     yield begin

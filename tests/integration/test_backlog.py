@@ -1,4 +1,4 @@
-"""From pending rows to runs: what is claimed, how it is cut, and how much at a time."""
+"""From pending rows to runs: claims, batches, and flow control."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter
 import pytest
 
 from embed_star.models import Lane, key_text
-from embed_star.produce.backlog import Turn
+from embed_star.produce.backlog import Tick
 from tests.conftest import MakeWorld
 from tests.support.world import World
 
 
 class TestCutting:
-    def test_batches_by_rows_runs_by_batches(self, make_world: MakeWorld) -> None:
+    def test_batches_are_cut_by_rows_and_runs_by_batches(self, make_world: MakeWorld) -> None:
         world = make_world(batch_size=4, chord_batches=3)
         world.write_many(30)
         backlog, recorder = world.backlog()
@@ -22,7 +22,7 @@ class TestCutting:
         assert sizes == [[4, 4, 4], [4, 4, 4], [4, 2]]
         assert sorted(recorder.keys) == sorted(map(str, range(30)))
 
-    def test_batches_by_tokens(self, make_world: MakeWorld) -> None:
+    def test_batches_are_cut_by_tokens(self, make_world: MakeWorld) -> None:
         world = make_world(batch_size=100, batch_max_tokens=100)
         for key in range(6):
             world.write(key, full_name="x" * 120)
@@ -67,9 +67,9 @@ class TestCutting:
         assert world.provider.paid == {"a2": 1, "b": 1}
         world.assert_current()
 
-    def test_nothing_pending(self, world: World) -> None:
+    def test_an_empty_outbox_dispatches_nothing(self, world: World) -> None:
         backlog, recorder = world.backlog()
-        assert backlog.dispatch() == Turn(0, 0)
+        assert backlog.dispatch() == Tick(0, 0)
         assert recorder.runs == []
 
 
@@ -87,10 +87,10 @@ class TestLanes:
         world = make_world(batch_size=5, chord_batches=2, max_in_flight_rows=20)
         world.store.repos.upsert([(n, {"full_name": f"n{n}"}) for n in range(50)], lane=1)
         backlog, recorder = world.backlog()
-        assert backlog.dispatch() == Turn(20, 20)
-        assert backlog.dispatch() == Turn(0, 20)
+        assert backlog.dispatch() == Tick(20, 20)
+        assert backlog.dispatch() == Tick(0, 20)
         world.write("fresh", full_name="fresh")
-        assert backlog.dispatch() == Turn(1, 21, gather=True)
+        assert backlog.dispatch() == Tick(1, 21, gather=True)
         assert recorder.keys[-1] == '"fresh"'
 
     def test_fresh_rows_are_bounded_too(self, make_world: MakeWorld) -> None:
@@ -123,7 +123,9 @@ class TestInFlight:
         assert max(Counter(recorder.keys).values()) == 1
         world.assert_current()
 
-    def test_rows_waiting_are_bounded_until_the_pace_is_known(self, make_world: MakeWorld) -> None:
+    def test_rows_waiting_are_bounded_until_the_throughput_is_known(
+        self, make_world: MakeWorld
+    ) -> None:
         world = make_world(batch_size=2, chord_batches=2, max_in_flight_rows=1000)
         world.store.repos.upsert([(n, {"full_name": f"n{n}"}) for n in range(40)], lane=1)
         backlog, recorder = world.backlog()
@@ -136,11 +138,11 @@ class TestInFlight:
         world = make_world(batch_size=5, chord_batches=2, max_in_flight_rows=20)
         world.store.repos.upsert([(n, {"full_name": f"n{n}"}) for n in range(50)], lane=1)
         backlog, recorder = world.backlog()
-        assert backlog.dispatch() == Turn(20, 20)
+        assert backlog.dispatch() == Tick(20, 20)
         for number, batch in enumerate(recorder.batches):
             world.services.embedder.started(batch, str(number), rows=len(batch.rows))
         assert world.services.ledger.counts().queued == 0
-        assert backlog.dispatch() == Turn(0, 20)
+        assert backlog.dispatch() == Tick(0, 20)
 
     @pytest.mark.parametrize("lane", Lane)
     def test_a_limit_below_a_batch_does_not_stop_a_lane(

@@ -103,7 +103,9 @@ class TestRoundTrip:
         assert after.provider.paid == {"edited since": 1, "new since": 1}
         after.assert_current()
 
-    def test_twice_changes_nothing(self, saved: Path, world: World, make_world: MakeWorld) -> None:
+    def test_restoring_twice_changes_nothing(
+        self, saved: Path, world: World, make_world: MakeWorld
+    ) -> None:
         world.lose_state()
         after = make_world()
         restore(after, saved)
@@ -114,7 +116,9 @@ class TestRoundTrip:
         }
         assert after.vectors() == first
 
-    def test_rows_may_come_after_it(self, saved: Path, world: World, make_world: MakeWorld) -> None:
+    def test_rows_may_come_after_the_restore(
+        self, saved: Path, world: World, make_world: MakeWorld
+    ) -> None:
         """The backup first, the rows by an import that fires the event."""
         world.lose_state()
         world.query("REMOVE TABLE repo")
@@ -163,7 +167,7 @@ class TestRoundTrip:
         back.settle()
         assert back.provider.paid == {}
 
-    def test_an_empty_database(self, world: World, tmp_path: Path) -> None:
+    def test_an_empty_database_is_saved_and_restored(self, world: World, tmp_path: Path) -> None:
         manifest = save(world, tmp_path)
         assert [(one.records, one.files) for one in manifest.tables] == [(0, ()), (0, ())]
         assert restore(world, tmp_path) == {FAILURES: Restored(), world.table: Restored()}
@@ -392,7 +396,9 @@ class TestWhatIsRefused:
         assert world.vectors() == {}
 
 
-def test_a_database_of_another_space(saved: Path, make_world: MakeWorld, world: World) -> None:
+def test_a_backup_of_another_space_is_refused(
+    saved: Path, make_world: MakeWorld, world: World
+) -> None:
     other = make_world(embedding_model="another-model")
     with Services(other.settings) as services, pytest.raises(BackupError, match="another-model"):
         open_backup(saved, services.space, 99)

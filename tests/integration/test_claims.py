@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
-from embed_star.claims.redis_locks import MemoryLocks, RedisLocks
+from embed_star.claims.claims import Claims
+from embed_star.claims.memory import MemoryLocks
+from embed_star.claims.redis_locks import LockLayer, RedisLocks
 from embed_star.coordination import client as connection
 from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.models import Key, Lane, Status
-from embed_star.produce.backlog import OVERLAP_MS, Backlog
+from embed_star.produce.backlog import Backlog
+from embed_star.produce.lanes import OVERLAP_MS
 from embed_star.services import Services
 from embed_star.store.tables.locks import LockTable
 from embed_star.store.tables.outbox import ulid_of_ms
@@ -39,7 +42,7 @@ class TestNothingGoesTwice:
         assert backlog.dispatch().dispatched == 0
         assert len(recorder.runs) == 1
 
-    def test_two_backlogs_at_once(self, make_world: MakeWorld) -> None:
+    def test_two_backlogs_at_once_claim_each_row_once(self, make_world: MakeWorld) -> None:
         one, two = make_world(batch_size=7), make_world(batch_size=7)
         one.write_many(200)
         start = threading.Barrier(2)
@@ -60,7 +63,7 @@ class TestNothingGoesTwice:
         backlog.dispatch()
         assert sorted(dispatched + recorder.keys) == sorted(keys(*range(200)))
 
-    def test_redis_is_wiped_in_between(self, make_world: MakeWorld) -> None:
+    def test_a_redis_wiped_in_between_makes_no_second_run(self, make_world: MakeWorld) -> None:
         world = make_world(max_in_flight_rows=1000)
         world.write_many(20)
         backlog, recorder = world.backlog()
@@ -105,7 +108,7 @@ class TestNothingGoesTwice:
 
 class TestGivingBack:
     @pytest.mark.parametrize("error", [RedisUnavailable("gone"), RuntimeError("boom")], ids=repr)
-    def test_a_dispatch_that_fails(self, world: World, error: Exception) -> None:
+    def test_a_dispatch_that_fails_releases_its_rows(self, world: World, error: Exception) -> None:
         world.write_many(5)
         backlog, recorder = world.backlog()
         recorder.errors = [error]
@@ -116,7 +119,9 @@ class TestGivingBack:
         assert backlog.dispatch().dispatched == 5  # at once, from where it stood
         assert sorted(recorder.keys) == keys(*range(5))
 
-    def test_a_dispatch_that_failed_and_was_enqueued_all_the_same(self, world: World) -> None:
+    def test_a_dispatch_that_failed_and_was_enqueued_all_the_same_is_not_paid_twice(
+        self, world: World
+    ) -> None:
         world.write_many(3)
         backlog, recorder = world.backlog()
 
@@ -134,11 +139,11 @@ class TestGivingBack:
         assert max(world.provider.paid.values()) == 1
         world.assert_current()
 
-    def test_a_claim_that_loses_the_database(self, world: World) -> None:
+    def test_a_claim_that_loses_the_database_is_released_in_redis(self, world: World) -> None:
         world.write_many(3)
         lost = Services(world.settings.model_copy(update={"db_url": "ws://127.0.0.1:1"}))
         recorder = Recorder()
-        backlog = _backlog(world, recorder, lock_table=lost.store.locks)
+        backlog = _backlog(world, recorder, records=lost.store.locks)
         with pytest.raises(StoreUnavailable):
             backlog.dispatch()
         assert recorder.runs == []
@@ -153,7 +158,7 @@ class TestGivingBack:
         assert (recorder.runs, world.locks()) == ([], {})
 
     @pytest.mark.parametrize("layer", ["redis", "database"])
-    def test_a_claim_whose_answer_was_lost(self, world: World, layer: str) -> None:
+    def test_a_claim_whose_answer_was_lost_is_released(self, world: World, layer: str) -> None:
         """The rows are locked for a run that there is not: free at the next look."""
 
         class DeafTable(LockTable):
@@ -169,8 +174,8 @@ class TestGivingBack:
         ]
         services, recorder = world.services, Recorder()
         deaf = {
-            "redis": {"locks": DeafRedis(services.redis, services.redis_prefix)},
-            "database": {"lock_table": DeafTable(world.store.database)},
+            "redis": {"redis": DeafRedis(services.redis, services.redis_prefix)},
+            "database": {"records": DeafTable(world.store.database)},
         }[layer]
         backlog = _backlog(world, recorder, **deaf)
         world.write_many(5)
@@ -184,7 +189,7 @@ class TestRewind:
     def test_finds_rows_whose_locks_ended(self, make_world: MakeWorld) -> None:
         world = make_world()
         world.write_many(5)
-        short = _backlog(world, lost := Recorder(), lock_ttl_s=0.2)
+        short = _backlog(world, lost := Recorder(), ttl_s=0.2)
         assert short.dispatch().dispatched == 5  # and nobody works on it
         assert short.dispatch().dispatched == 0
         backlog, recorder = world.backlog()
@@ -247,16 +252,22 @@ def _unheard(answer: list[bool], lost: list[Exception]) -> list[bool]:
 
 
 def _backlog(world: World, recorder: Recorder, **changes: Any) -> Backlog:
-    """As `Services.backlog` makes it, with parts of it exchanged."""
+    """As `Services.backlog` makes it, with a layer of locks, the clock or the TTL exchanged."""
     backlog = world.services.backlog(recorder)
-    if "lock_ttl_s" in changes:
-        settings = world.settings.model_copy(update=changes)
-        return Services(settings).backlog(recorder)
-    for name, part in changes.items():
-        setattr(backlog, f"_{name}", part)
+    if wall_clock := changes.pop("wall_clock", None):
+        backlog._lanes._wall_clock = wall_clock
+    if changes:
+        services = world.services
+        defaults = {
+            "redis": services.locks,
+            "records": services.store.locks,
+            "ttl_s": services.claims.ttl_s,
+            "renew_before_s": services.claims.renew_before_s,
+        }
+        backlog._runs._claims = Claims(**(defaults | changes))
     return backlog
 
 
-def _with_locks(world: World, locks: RedisLocks) -> tuple[Backlog, Recorder]:
+def _with_locks(world: World, locks: LockLayer) -> tuple[Backlog, Recorder]:
     recorder = Recorder()
-    return _backlog(world, recorder, locks=locks), recorder
+    return _backlog(world, recorder, redis=locks), recorder

@@ -72,7 +72,7 @@ class TestOneRow:
         state = world.services.breaker.state()
         assert (state.phase, state.failures, state.failed_requests) == (Phase.CLOSED, 0, 0)
 
-    def test_of_a_garbled_answer(self, world: World) -> None:
+    def test_is_set_aside_for_a_garbled_answer(self, world: World) -> None:
         world.provider.during = crash_at("crash", ProviderProtocolError("no JSON"))
         world.write_many(5)
         world.write(3, full_name="crash")
@@ -80,7 +80,7 @@ class TestOneRow:
         assert world.failures()["3"]["reason"] == "garbles_answer"
         world.assert_current()
 
-    def test_after_which_the_provider_needs_a_moment(self, world: World) -> None:
+    def test_is_set_aside_though_the_provider_needs_a_moment_after_it(self, world: World) -> None:
         """Down for a call after each crash, as a process that is started again."""
         down = 0
 
@@ -112,7 +112,7 @@ class TestOneRow:
         assert world.services.redis.keys("*suspect*") == []
 
 
-def test_several_and_refused_ones_among_them(world: World) -> None:
+def test_crashing_and_refused_rows_of_one_batch_are_all_set_aside(world: World) -> None:
     world.provider.rejects = lambda text: "refused" in text
     world.write_many(40)
     for key, word in {3: "crash", 4: "refused", 17: "crash", 33: "refused", 34: "crash"}.items():

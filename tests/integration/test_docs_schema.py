@@ -116,7 +116,7 @@ def test_the_page_has_queries_and_tables() -> None:
 
 
 @pytest.mark.parametrize("sql", BLOCKS)
-def test_a_query_finds_something(engine: LocalServers, docs_world: World, sql: str) -> None:
+def test_every_query_of_the_page_works(engine: LocalServers, docs_world: World, sql: str) -> None:
     if "<|" in sql:
         docs_world.store.vectors.build_index()
         eventually(docs_world.store.vectors.has_index, "the index is built")
@@ -135,13 +135,13 @@ def test_the_page_says_what_is_written_otherwise_on_2() -> None:
         assert f"`{old}` for `{new}`" in " ".join(PAGE.split())
 
 
-def test_a_repo_with_its_vector(docs_world: World) -> None:
+def test_the_page_finds_a_repo_with_its_vector(docs_world: World) -> None:
     (found,) = query(docs_world, block("A repo with its vector"))
     assert found["repo"]["full_name"] == "celery/celery"
     assert len(found["vector"]) == docs_world.settings.dimensions
 
 
-def test_many_repos_with_their_vectors(docs_world: World) -> None:
+def test_the_page_finds_many_repos_with_their_vectors(docs_world: World) -> None:
     (found,) = query(docs_world, block("Many repos with their vectors"))
     vectors = {row["id"].id: row.get("vector") for row in found}
     assert {key for key, vector in vectors.items() if vector} == {
@@ -152,7 +152,7 @@ def test_many_repos_with_their_vectors(docs_world: World) -> None:
     assert {"no/text", "new/fresh"} < set(vectors)
 
 
-def test_what_is_most_like_it(docs_world: World) -> None:
+def test_the_page_finds_what_is_most_like_a_repo(docs_world: World) -> None:
     found = query(docs_world, block("What is most like it"))[-1]
     assert len(found) == 3
     assert found[0]["name"] == "celery/celery"
@@ -195,7 +195,9 @@ def test_a_viewer_reads_and_no_more(surreal: LocalServers, server_world: World) 
 
 
 @pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")  # within the SDK
-def test_record_users(surreal: LocalServers, server_world: World) -> None:
+def test_record_users_read_only_what_they_are_let(
+    surreal: LocalServers, server_world: World
+) -> None:
     """They see none of the tables, need no rights for the event, and may be let to read."""
     settings = server_world.settings
     with as_root(surreal, server_world) as root:
@@ -222,7 +224,7 @@ def test_record_users(surreal: LocalServers, server_world: World) -> None:
     assert "by/person" in [entry.key for entry in server_world.outbox(Lane.FRESH)]
 
 
-def test_surreal_import_and_reconcile(
+def test_a_reconcile_finds_what_surreal_import_wrote(
     surreal: LocalServers, server_world: World, tmp_path: Path
 ) -> None:
     file = tmp_path / "rows.surql"
@@ -279,7 +281,7 @@ def _reconcile(world: World) -> None:
         walk = reconciler.step(walk)
 
 
-def test_the_fields_of_the_tables(docs_world: World) -> None:
+def test_the_page_lists_the_fields_of_every_table(docs_world: World) -> None:
     """The fields that records have, and those documented: the same."""
     there: dict[str, set[str]] = defaultdict(set)
 

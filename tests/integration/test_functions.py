@@ -118,9 +118,7 @@ def test_migrate_says_what_to_allow_and_defines_nothing(start: Start, denied: st
     assert info["events"] == {}
 
 
-def test_the_doctor_says_it_when_it_comes_later(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_function_denied_later_is_named(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server is started anew with less: here, one more function is asked for."""
     settings = start(NEEDED)
     World(settings).close()

@@ -26,7 +26,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
-from embed_star.devstack.embedded import gateway as module
+from embed_star.devstack.embedded import gateway
+from embed_star.devstack.embedded.clients import MAX_FRAME_BYTES, MAX_STRANGERS
+from embed_star.devstack.embedded.engine import ENGINE_VERSION, Scope
 
 PASSWORD = "canary-password"
 CREDENTIALS = {"user": "embed_star", "pass": PASSWORD}
@@ -99,13 +101,13 @@ class Process:
 def command(*where: str, host: str = "127.0.0.1") -> list[str]:
     """The command line, from inside this checkout or an installation."""
     scope = ["--user", "embed_star", "--namespace", "gitstars", "--database", "stars"]
-    return [sys.executable, "-m", module.__name__, *where, "--host", host, *scope]
+    return [sys.executable, "-m", gateway.__name__, *where, "--host", host, *scope]
 
 
 def environment(password: str | None = PASSWORD) -> dict[str, str]:
     """This process's, with the password or without one."""
-    inherited = {k: v for k, v in os.environ.items() if k != module.PASSWORD_VARIABLE}
-    return inherited if password is None else {**inherited, module.PASSWORD_VARIABLE: password}
+    inherited = {k: v for k, v in os.environ.items() if k != gateway.PASSWORD_VARIABLE}
+    return inherited if password is None else {**inherited, gateway.PASSWORD_VARIABLE: password}
 
 
 @contextmanager
@@ -169,28 +171,28 @@ def refuse_to_start(
 
 class TestStart:
     @pytest.mark.parametrize("password", [None, ""])
-    def test_without_a_password(self, password: str | None) -> None:
+    def test_refuses_to_start_without_a_password(self, password: str | None) -> None:
         code, said = refuse_to_start("--memory", password=password)
         assert code == 2
-        assert module.PASSWORD_VARIABLE in said
+        assert gateway.PASSWORD_VARIABLE in said
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])  # noqa: S104  refused
-    def test_on_no_loopback_address(self, host: str) -> None:
+    def test_refuses_an_address_that_is_no_loopback(self, host: str) -> None:
         code, said = refuse_to_start("--memory", host=host)
         assert code == 2
         assert "loopback" in said
 
-    def test_on_a_directory_that_cannot_be(self, tmp_path: Path) -> None:
+    def test_refuses_a_path_that_is_no_directory(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         assert refuse_to_start("--path", str(tmp_path / "file"))[0] == 1
 
-    def test_on_a_directory_that_another_serves(self, tmp_path: Path) -> None:
+    def test_refuses_a_directory_that_another_serves(self, tmp_path: Path) -> None:
         with running(tmp_path / "log", "--path", str(tmp_path / "data")):
             code, said = refuse_to_start("--path", str(tmp_path / "data"))
         assert code == 1
         assert "another gateway" in said
 
-    def test_on_a_port_that_is_taken(self, shared: Process) -> None:
+    def test_refuses_a_port_that_is_taken(self, shared: Process) -> None:
         port = shared.url.rpartition(":")[2]
         assert refuse_to_start("--memory", "--port", port)[0] == 1
 
@@ -202,7 +204,7 @@ class TestStart:
         ):
             found = re.search(rb"surrealdb-core-(\d+\.\d+\.\d+)", content)
             assert found
-            assert found[1].decode() == module.ENGINE_VERSION
+            assert found[1].decode() == ENGINE_VERSION
 
 
 class TestSignIn:
@@ -211,7 +213,7 @@ class TestSignIn:
         with shared.client(signed_in=False) as stranger, pytest.raises(Refused, match="Sign in"):
             stranger.call(method, "RETURN 1", {})
 
-    def test_is_not_required_to_look_around(self, shared: Process) -> None:
+    def test_is_not_required_for_version_ping_and_use(self, shared: Process) -> None:
         with shared.client(signed_in=False) as stranger:
             assert stranger.call("version") == "surrealdb-2.3.10"
             stranger.call("ping")
@@ -235,7 +237,7 @@ class TestSignIn:
                 stranger.query("RETURN 1")
 
     @pytest.mark.parametrize("names", [("NS", "DB"), ("ns", "db")])
-    def test_with_the_database(self, shared: Process, names: tuple[str, str]) -> None:
+    def test_may_name_the_one_database(self, shared: Process, names: tuple[str, str]) -> None:
         with shared.client(signed_in=False) as client:
             where = dict(zip(names, ("gitstars", "stars"), strict=True))
             assert isinstance(client.call("signin", {**CREDENTIALS, **where}), str)
@@ -248,7 +250,7 @@ class TestSignIn:
         with pytest.raises(Refused, match="Sign in"):
             client.query("RETURN 1")
 
-    def test_by_token(self, shared: Process) -> None:
+    def test_works_by_token(self, shared: Process) -> None:
         with shared.client(signed_in=False) as first, shared.client(signed_in=False) as second:
             token = first.call("signin", CREDENTIALS)
             with pytest.raises(Refused, match="problem with authentication"):
@@ -256,9 +258,9 @@ class TestSignIn:
             second.call("authenticate", token)
             assert second.query("RETURN 1") == [1]
 
-    def test_takes_too_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "SIGN_IN_WITHIN_S", 0.05)
-        idle = module.Gateway(cast(Any, None), module.Scope("u", "p", "n", "d"))
+    def test_that_takes_too_long_ends_the_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gateway, "SIGN_IN_WITHIN_S", 0.05)
+        idle = gateway.Gateway(cast(Any, None), Scope("u", "p", "n", "d"))
 
         async def close_code() -> int | None:
             async with serve(
@@ -277,7 +279,7 @@ class TestSignIn:
 
 
 class TestWhatIsServed:
-    def test_the_one_database(self, client: Client) -> None:
+    def test_only_the_one_database_can_be_used(self, client: Client) -> None:
         client.call("use", "gitstars", "stars")
         for other in (("gitstars", "other"), ("other", "stars"), (None, None), ()):
             with pytest.raises(Refused, match="namespace gitstars, database stars"):
@@ -361,10 +363,12 @@ class TestWhatIsServed:
             "SELECT user, access, root FROM [{ user: 'DEFINE USER', ns: 1 }]",
         ],
     )
-    def test_words_that_are_no_statements(self, client: Client, text: str) -> None:
+    def test_words_within_texts_and_comments_are_no_statements(
+        self, client: Client, text: str
+    ) -> None:
         client.query(text)
 
-    def test_a_query_that_does_not_parse(self, client: Client) -> None:
+    def test_a_query_that_does_not_parse_is_an_error_of_its_own(self, client: Client) -> None:
         with pytest.raises(Refused, match="Parse error"):
             client.query("SELECT FROM WHERE")
         assert client.query("RETURN 1") == [1]
@@ -377,7 +381,9 @@ class TestWhatIsServed:
             {"id": 1, "method": "query", "params": ["RETURN 7"]},
         ],
     )
-    def test_any_order_of_keys(self, client: Client, frame: dict[str, Any]) -> None:
+    def test_a_request_s_keys_may_have_any_order(
+        self, client: Client, frame: dict[str, Any]
+    ) -> None:
         client.socket.send(cbor2.dumps(frame))
         answer = cbor2.loads(cast(bytes, client.socket.recv(PROMPT_S)))
         assert answer["id"] == frame["id"]
@@ -391,24 +397,24 @@ class TestWhatIsServed:
 
 
 class TestHandshake:
-    def test_another_path(self, shared: Process) -> None:
+    def test_another_path_is_refused(self, shared: Process) -> None:
         self._refused(404, lambda: connect(shared.url + "/sql", subprotocols=[CBOR]))
 
-    def test_without_the_subprotocol(self, shared: Process) -> None:
+    def test_a_client_without_the_subprotocol_is_refused(self, shared: Process) -> None:
         self._refused(400, lambda: connect(shared.url + "/rpc"))
 
-    def test_from_a_web_page(self, shared: Process) -> None:
+    def test_a_web_page_is_refused(self, shared: Process) -> None:
         page = Origin("http://evil.example")
         self._refused(403, lambda: connect(shared.url + "/rpc", subprotocols=[CBOR], origin=page))
 
-    def test_one_client_too_many(self, tmp_path: Path) -> None:
+    def test_one_client_too_many_is_refused(self, tmp_path: Path) -> None:
         with running(tmp_path / "log", "--memory") as process, ExitStack() as clients:
-            for _ in range(module.MAX_CLIENTS):
+            for _ in range(gateway.MAX_CLIENTS):
                 last = clients.enter_context(process.client())
             self._refused(503, lambda: connect(process.url + "/rpc", subprotocols=[CBOR]))
             last.call("ping")
 
-    def test_one_stranger_too_many(self, tmp_path: Path) -> None:
+    def test_one_stranger_too_many_is_refused(self, tmp_path: Path) -> None:
         """Also when they say nothing at all; who has signed in before is served on."""
         with (
             running(tmp_path / "log", "--memory") as process,
@@ -416,7 +422,7 @@ class TestHandshake:
             ExitStack() as strangers,
         ):
             host, _, port = process.url.removeprefix("ws://").rpartition(":")
-            for _ in range(module.MAX_STRANGERS):
+            for _ in range(MAX_STRANGERS):
                 last = socket.create_connection((host, int(port)))
                 strangers.enter_context(last)
             with pytest.raises((OSError, InvalidHandshake, EOFError)):
@@ -446,7 +452,7 @@ class TestBadClients:
             # Its envelope is sound, its variables are not: the engine says so.
             (b"\xa3bid\x01fmethodequeryfparams\x82hRETURN 1\xa1aa", 1007),
             ('{"id": 1, "method": "ping"}', 1003),
-            (bytes(module.MAX_FRAME_BYTES + 1), 1009),
+            (bytes(MAX_FRAME_BYTES + 1), 1009),
         ],
         ids=["empty", "break", "deep", "list", "no-method", "odd-id", "torn", "json", "huge"],
     )
@@ -491,7 +497,9 @@ class TestBadClients:
         with pytest.raises(ConnectionClosed):
             client.receive()
 
-    def test_leaving_before_the_answer(self, shared: Process, client: Client) -> None:
+    def test_a_client_that_leaves_early_has_its_query_finished(
+        self, shared: Process, client: Client
+    ) -> None:
         with shared.client() as leaver:
             leaver.send("query", "RETURN sleep(100ms); CREATE left:1", {})
             # It runs: whoever signs in now was seen by the gateway after it.
@@ -592,7 +600,9 @@ class TestTransactions:
 
 class TestStop:
     @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-    def test_by_signal(self, tmp_path: Path, signum: signal.Signals) -> None:
+    def test_a_signal_closes_every_connection_cleanly(
+        self, tmp_path: Path, signum: signal.Signals
+    ) -> None:
         with (
             running(tmp_path / "log", "--memory", host="::1") as process,
             process.client() as idle,

@@ -23,7 +23,7 @@ def proxy(target: Target) -> Iterator[Proxy]:
         yield proxy
 
 
-def through(proxy: Proxy, target: Target, timeout_s: float = 0.3) -> Target:
+def through(proxy: Proxy, target: Target, timeout_s: float = 1.0) -> Target:
     url = f"ws://127.0.0.1:{proxy.port}"
     return replace(target, url=url, timeout_s=timeout_s, connect_timeout_s=timeout_s)
 

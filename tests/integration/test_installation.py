@@ -28,7 +28,7 @@ class TestTheRecord:
         anew = make_world().services.installation
         assert anew != name
 
-    def test_eight_that_migrate_at_once_find_one(self, make_settings: MakeSettings) -> None:
+    def test_eight_migrates_at_once_make_one(self, make_settings: MakeSettings) -> None:
         made = [Services(make_settings()) for _ in range(8)]
 
         def migrate(services: Services) -> str:

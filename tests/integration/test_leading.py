@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from embed_star.errors import EmbedStarError, RedisUnavailable, StoreUnavailable
-from embed_star.produce.producer import LEASE_KEY
+from embed_star.produce.leadership import LEASE_KEY
 from tests.conftest import MakeWorld
-from tests.support.running_producer import NEVER_S, OFTEN_S, RHYTHM, Start
+from tests.support.running_producer import NEVER_S, OFTEN_S, TIMINGS, Start
 from tests.support.servers import PROMPT_S, eventually
 from tests.support.world import World
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExce
 
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)  # it is about Redis
 class TestLeading:
-    BRISK = replace(RHYTHM, poll_s=OFTEN_S, lease_s=1.0)
+    BRISK = replace(TIMINGS, poll_s=OFTEN_S, lease_s=1.0)
 
     def test_one_leads_and_another_takes_over_when_it_stops(
         self, make_world: MakeWorld, start: Start
@@ -50,14 +50,14 @@ class TestLeading:
         producer = start(world, self.BRISK)
         assert producer.arrivals.next() == "1"
 
-    def test_stopping_gives_the_lease_up_at_once(self, world: World, start: Start) -> None:
+    def test_stopping_releases_the_lease_at_once(self, world: World, start: Start) -> None:
         producer = start(world)
         assert producer.led.wait(PROMPT_S)
         producer.stop()
         assert world.services.leases.acquire([LEASE_KEY], "next", 1.0) == [True]
 
     def test_a_leader_that_polls_seldom_keeps_its_lease(self, world: World, start: Start) -> None:
-        producer = start(world, replace(RHYTHM, lease_s=0.6))
+        producer = start(world, replace(TIMINGS, lease_s=0.6))
         assert producer.led.wait(PROMPT_S)
         locks, name = world.services.leases, f'{world.services.redis_prefix}lease:"{LEASE_KEY}"'
         renewed = 0

@@ -42,7 +42,7 @@ def done(database: Database) -> list[int]:
 
 
 class TestApply:
-    def test_in_order_and_once(self, database: Database) -> None:
+    def test_each_is_applied_once_and_in_order(self, database: Database) -> None:
         applied: list[Migration] = []
         assert Migrator(database, [ONE, TWO]).apply(applied.append) == 2
         assert applied == [ONE, TWO]
@@ -180,12 +180,12 @@ class TestFiles:
         "names",
         [["0002_b.surql"], ["0001_a.surql", "0003_c.surql"], ["0001_a.surql", "0001_b.surql"]],
     )
-    def test_without_a_gap(self, tmp_path: Path, names: list[str]) -> None:
+    def test_a_gap_in_the_numbers_is_refused(self, tmp_path: Path, names: list[str]) -> None:
         with pytest.raises(SchemaError, match="without a gap"):
             read_migrations(self.write(tmp_path, *names))
 
     @pytest.mark.parametrize("name", ["1_a.surql", "0001-a.surql", "0001_A.surql", "x.surql"])
-    def test_with_proper_names(self, tmp_path: Path, name: str) -> None:
+    def test_a_name_of_another_form_is_refused(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(SchemaError, match=name):
             read_migrations(self.write(tmp_path, name))
 

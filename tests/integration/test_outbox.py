@@ -38,7 +38,7 @@ class TestPages:
         # After a time, as `ulid_of_ms` names it: its own records are still to come.
         assert [entry.id for entry in outbox.page(Lane.FRESH, B[:10], 1)] == [(0, B)]
 
-    def test_of_as_many_as_asked(self, world: World) -> None:
+    def test_hold_as_many_as_asked(self, world: World) -> None:
         for ulid in (A, B, C):
             put(world, 1, ulid)
         outbox = world.store.outbox
@@ -123,7 +123,7 @@ class TestAnnounce:
         found = [(entry.key, entry.size) for entry in world.outbox(Lane.BACKFILL)]
         assert sorted(found, key=repr) == [("a", 1), ("a", 4), (2, 3)]
 
-    def test_counts_and_the_oldest(self, world: World) -> None:
+    def test_records_are_counted_and_the_oldest_is_known(self, world: World) -> None:
         outbox = world.store.outbox
         assert outbox.counts() == {Lane.FRESH: 0, Lane.BACKFILL: 0}
         assert outbox.oldest_at_ms(Lane.FRESH) is None
@@ -136,12 +136,12 @@ class TestAnnounce:
 
 class TestUlids:
     @given(st.integers(0, 2**48 - 1), st.integers(0, 2**48 - 1))
-    def test_round_trip_in_order(self, one: int, other: int) -> None:
+    def test_times_come_back_and_keep_their_order(self, one: int, other: int) -> None:
         assert ulid_ms(ulid_of_ms(one)) == one
         assert (ulid_of_ms(one) < ulid_of_ms(other)) == (one < other)
         assert len(ulid_of_ms(one)) == 10
 
-    def test_of_the_specification(self) -> None:
+    def test_the_specification_s_example_is_read(self) -> None:
         assert ulid_ms("01ARYZ6S41TSV4RRFFQ69G5FAV") == 1469918176385
 
     def test_the_database_s_are_of_now(self, world: World) -> None:

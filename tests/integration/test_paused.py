@@ -20,7 +20,7 @@ from embed_star.errors import (
     ProviderUnavailable,
 )
 from embed_star.models import Status
-from embed_star.produce.backlog import Turn
+from embed_star.produce.backlog import Tick
 from embed_star.providers.base import Embeddings
 from embed_star.services.calling import thresholds_of
 from tests.conftest import MakeSettings, MakeWorld
@@ -115,7 +115,7 @@ class TestWhileOpen:
         world.write_many(5)
         open_it(world)
         backlog, recorder = world.backlog()
-        assert backlog.dispatch() == Turn(0, 0, 30.0)
+        assert backlog.dispatch() == Tick(0, 0, 30.0)
         assert recorder.runs == []
         assert world.locks() == {}
 
@@ -158,10 +158,10 @@ class TestTheWayBack:
     ) -> None:
         world.write_many(4)
         backlog, recorder = world.backlog()
-        backlog._wall_clock = lambda: time.time() + 3600.0  # nothing pending is recent
+        backlog._lanes._wall_clock = lambda: time.time() + 3600.0  # nothing pending is recent
         backlog.dispatch()
         open_it(world)
-        assert backlog.dispatch() == Turn(0, 4, 30.0)
+        assert backlog.dispatch() == Tick(0, 4, 30.0)
         for batch in recorder.batches:
             world.carry_out(batch)
         clock.now_s += 30.0
@@ -176,8 +176,8 @@ class TestTheWayBack:
         backlog, recorder = world.backlog()
         backlog.dispatch()
         clock.now_s += 30.0
-        assert backlog.dispatch() == Turn(2, 2, 0.0)
-        assert backlog.dispatch() == Turn(0, 2, 0.0)  # until a worker has begun it
+        assert backlog.dispatch() == Tick(2, 2, 0.0)
+        assert backlog.dispatch() == Tick(0, 2, 0.0)  # until a worker has begun it
         (batch,) = recorder.batches
         assert world.carry_out(batch) == {Status.EMBEDDED: 2}
         assert world.provider.calls[:2] == [(PROBE_TEXT,)] * 2
@@ -197,7 +197,7 @@ class TestTheWayBack:
         assert {one.status for one in world.embed(batch, final=False)} == {Status.DEFERRED}
         assert world.provider.calls == [(PROBE_TEXT,)]
         assert world.locks() == {}
-        assert world.backlog()[0].dispatch() == Turn(0, 2, 30.0)
+        assert world.backlog()[0].dispatch() == Tick(0, 2, 30.0)
 
     def test_a_row_that_breaks_the_provider_does_not_keep_it_paused(
         self, world: World, clock: Clock
@@ -233,7 +233,7 @@ class TestTheWayBack:
         world.services.calls.embed(["x"], lambda: seen.append(len(world.provider.calls)))
         assert seen == [0, 1, 2]
 
-    def test_whoever_else_asks_is_told(self, world: World) -> None:
+    def test_a_call_while_paused_is_refused(self, world: World) -> None:
         open_it(world)
         with pytest.raises(ProviderPaused, match="paused"):
             world.services.calls.embed(["x"])

@@ -117,7 +117,7 @@ class TestARow:
         assert world.provider.calls == []
         assert len(world.outbox()) == 1
 
-    def test_all_sorts_in_one_batch(self, world: World) -> None:
+    def test_of_every_sort_has_its_own_outcome_in_one_batch(self, world: World) -> None:
         world.provider.rejects = lambda text: "poison" in text
         world.write("unchanged", full_name="u")
         world.write("gone", full_name="g")
@@ -179,7 +179,7 @@ class TestAMessage:
         assert world.provider.calls == []
         assert (len(world.outbox()), world.vectors()) == (3, {})
 
-    def test_that_comes_after_its_locks_were_over(self, world: World) -> None:
+    def test_that_comes_after_its_locks_ended_renews_them(self, world: World) -> None:
         """As one does that a killed worker had taken: redelivery takes longer than a lock."""
         world.write_many(3)
         batch = world.claim()
@@ -192,11 +192,11 @@ class TestAMessage:
         assert world.save(batch, outcomes) == {EMBEDDED: 3}
         world.assert_current()
 
-    def test_with_rows_that_were_never_there(self, world: World) -> None:
+    def test_with_rows_that_were_never_claimed_loses_them(self, world: World) -> None:
         batch = Batch("run", "c", world.services.space.name, (Pending("x", ((0, "0" * 26),)),))
         assert world.carry_out(batch) == {LOST: 1}
 
-    def test_with_no_rows(self, world: World) -> None:
+    def test_with_no_rows_does_nothing(self, world: World) -> None:
         batch = Batch("run", "c", world.services.space.name, ())
         assert world.embed(batch) == []
         assert world.save(batch, []) == {}

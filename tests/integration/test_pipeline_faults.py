@@ -10,6 +10,7 @@ import pytest
 
 from embed_star.calling.breaker.breaker import NeverOpen
 from embed_star.calling.gateway import ProviderGateway
+from embed_star.claims.claims import Claims
 from embed_star.embed.bisection import Buyer
 from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import PoisonCounter
@@ -48,7 +49,9 @@ LASTING = [ProviderAuthError("401"), ProviderConfigError("404"), ProviderProtoco
 
 class TestAProviderAtFault:
     @pytest.mark.parametrize("error", TRANSIENT, ids=repr)
-    def test_for_a_while(self, world: World, error: EmbedStarError) -> None:
+    def test_for_a_while_defers_the_rows_and_keeps_their_locks(
+        self, world: World, error: EmbedStarError
+    ) -> None:
         world.write_many(3)
         batch = world.claim()
         world.provider.down = error
@@ -61,7 +64,7 @@ class TestAProviderAtFault:
         assert world.carry_out(batch) == {Status.EMBEDDED: 3}  # the locks were kept
         world.assert_current()
 
-    def test_that_asks_for_a_short_pause(self, world: World) -> None:
+    def test_that_asks_for_a_short_pause_is_retried_after_it(self, world: World) -> None:
         """Whichever attempt it is: a wait is no failure, and the locks outlast it."""
         world.write_many(3)
         batch = world.claim()
@@ -72,7 +75,7 @@ class TestAProviderAtFault:
         assert world.failures() == {}
         assert world.services.budget.state().paused_s > 2.0  # for everybody
 
-    def test_that_asks_for_a_long_one(self, world: World) -> None:
+    def test_that_asks_for_a_long_pause_defers_the_rows(self, world: World) -> None:
         world.write_many(3)
         batch = world.claim()
         world.provider.errors = [ProviderThrottled("429", 3600.0)]
@@ -84,7 +87,9 @@ class TestAProviderAtFault:
         assert backlog.dispatch().dispatched == 0  # until it is over
 
     @pytest.mark.parametrize("error", LASTING, ids=repr)
-    def test_until_somebody_does_something(self, world: World, error: EmbedStarError) -> None:
+    def test_for_good_defers_the_rows_without_a_retry(
+        self, world: World, error: EmbedStarError
+    ) -> None:
         world.write_many(3)
         batch = world.claim()
         world.provider.down = error
@@ -122,8 +127,9 @@ def make_embedder(
     services = world.services
     return Embedder(
         repos=services.store.repos,
-        locks=services.locks,
-        lock_table=lock_table,
+        claims=Claims(
+            services.locks, lock_table, ttl_s=45.0, renew_before_s=call_s + 1.0, clock=clock
+        ),
         ledger=services.ledger,
         cache=services.cache,
         buyer=Buyer(
@@ -143,10 +149,8 @@ def make_embedder(
             most_s=1000.0,
             clock=clock,
         ),
-        space=services.space,
         space_watch=services.store.space_watch,
-        limits=Limits(1000, call_s=call_s, lock_ttl_s=45.0, defer_max_s=30.0, redelivered_s=600.0),
-        clock=clock,
+        limits=Limits(1000, defer_max_s=30.0, redelivered_s=600.0),
     )
 
 
@@ -189,7 +193,7 @@ class TestLocksDuringCalls:
     def test_short_calls_need_no_extension(self, world: World, clock: Clock) -> None:
         assert self.embed(world, clock, 0.5) == [False] * 6
 
-    def test_long_ones_do(self, world: World, clock: Clock) -> None:
+    def test_long_calls_extend_the_locks_before_each(self, world: World, clock: Clock) -> None:
         assert self.embed(world, clock, 20.0) == [False] + [True] * 5
 
     def test_an_extension_is_good_for_the_calls_after_it(self, world: World, clock: Clock) -> None:
@@ -239,7 +243,7 @@ class TestLocksThatEndBeforeTheCall:
         assert found == [Status.LOST] * 3 + [Status.EMBEDDED]
         assert world.provider.calls == [(world.text_of(full_name="owner/name3"),)]
 
-    def test_none_is_left(self, world: World) -> None:
+    def test_without_a_lock_left_nothing_is_paid(self, world: World) -> None:
         world.write_many(2)
         assert self.embed(world, [0, 1], []) == [Status.LOST] * 2
         assert world.provider.calls == []
@@ -254,7 +258,7 @@ class TestLocksThatEndBeforeTheCall:
 
 
 class TestOutages:
-    def test_of_the_cache_before_paying(self, make_world: MakeWorld) -> None:
+    def test_of_the_cache_ends_a_batch_before_it_is_paid(self, make_world: MakeWorld) -> None:
         world = make_world()
         world.write_many(2)
         batch = world.claim()
@@ -265,7 +269,9 @@ class TestOutages:
         assert world.carry_out(batch) == {Status.EMBEDDED: 2}
         world.assert_current()
 
-    def test_of_the_cache_between_the_tasks(self, make_world: MakeWorld) -> None:
+    def test_of_the_cache_between_the_tasks_keeps_what_was_paid(
+        self, make_world: MakeWorld
+    ) -> None:
         world = make_world()
         world.write_many(2)
         batch = world.claim()
@@ -276,7 +282,7 @@ class TestOutages:
         assert world.save(batch, outcomes) == {Status.EMBEDDED: 2}
         world.assert_current()
 
-    def test_of_redis_after_the_write(self, make_world: MakeWorld) -> None:
+    def test_of_redis_after_the_write_costs_nothing(self, make_world: MakeWorld) -> None:
         world = make_world()
         world.write_many(2)
         batch = world.claim()
@@ -287,7 +293,7 @@ class TestOutages:
         assert cut_off.save(batch, outcomes) == {Status.EMBEDDED: 2}
         world.assert_current()
 
-    def test_of_the_database(self, make_world: MakeWorld) -> None:
+    def test_of_the_database_costs_nothing(self, make_world: MakeWorld) -> None:
         world = make_world()
         world.write_many(2)
         batch = world.claim()

@@ -43,7 +43,7 @@ class TestAPoisonRow:
             assert max(world.provider.paid.values(), default=1) == 1
         world.assert_current()
 
-    def test_several_are_all_found(self, world: World) -> None:
+    def test_among_several_is_found_like_the_others(self, world: World) -> None:
         world.write_many(9)
         for key in (0, 4, 8):
             world.write(key, full_name=f"poison {key}")
@@ -52,7 +52,7 @@ class TestAPoisonRow:
         assert set(world.failures()) == {"0", "4", "8"}
         world.assert_current()
 
-    def test_two_rows_of_the_same_refused_text(self, world: World) -> None:
+    def test_with_a_twin_of_the_same_text_takes_it_along(self, world: World) -> None:
         world.write("a", full_name="poison")
         world.write("b", full_name="poison")
         world.write("c", full_name="fine")

@@ -106,7 +106,7 @@ class TestErrors:
             assert again.query("RETURN 1") == [1]
         assert pool.stats().errors_total == 0
 
-    def test_any_other_exception_discards_it(self, make_pool: MakePool) -> None:
+    def test_any_other_exception_discards_the_connection(self, make_pool: MakePool) -> None:
         pool = make_pool()
         with pytest.raises(KeyboardInterrupt), pool.connection() as connection:
             raise KeyboardInterrupt
@@ -170,13 +170,13 @@ class TestErrors:
         assert type(made) is error
         assert "\n" not in str(made)
 
-    def test_version(self, make_pool: MakePool) -> None:
+    def test_the_server_s_version_is_read(self, make_pool: MakePool) -> None:
         assert Database(make_pool()).version >= (2, 3)
         assert parse_version("surrealdb-3.3.5+20260101.abc") == (3, 3, 5)
 
 
 class TestConflicts:
-    def test_all_come_through_in_the_end(self, make_pool: MakePool) -> None:
+    def test_conflicting_writes_all_come_through_in_the_end(self, make_pool: MakePool) -> None:
         database = Database(make_pool(size=8, wait_s=PROMPT_S), conflict_retries=50)
         database.query("CREATE counter:1 SET n = 0")
         start = threading.Barrier(8)

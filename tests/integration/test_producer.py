@@ -1,6 +1,6 @@
-"""What wakes the watching loop, on real servers.
+"""The notifications and the poll that wake the producer, on real servers.
 
-Where a test says NEVER_S, nothing but what it is about can have woken the producer.
+Where a test says NEVER_S, only the notification under test can have woken the producer.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from embed_star.errors import StoreUnavailable
 from embed_star.produce import producer as producer_module
-from embed_star.produce.backlog import Backlog, Turn
-from embed_star.produce.producer import Notifier
+from embed_star.produce.backlog import Backlog, Tick
+from embed_star.produce.live_query import LiveConnection
 from tests.conftest import MakeWorld
-from tests.support.running_producer import NEVER_S, OFTEN_S, RHYTHM, Bell, Start
+from tests.support.running_producer import NEVER_S, OFTEN_S, TIMINGS, ObservedConnection, Start
 from tests.support.servers import PROMPT_S, eventually
 from tests.support.world import World
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExce
 
 class TestWakes:
     def test_at_the_poll(self, world: World, start: Start) -> None:
-        producer = start(world, replace(RHYTHM, poll_s=OFTEN_S))
+        producer = start(world, replace(TIMINGS, poll_s=OFTEN_S))
         for key in range(3):
             world.write(key, full_name="x")
             assert producer.arrivals.next() == str(key)
@@ -75,7 +75,7 @@ class TestWakes:
     ) -> None:
         """They gather into one run, which takes one call."""
         monkeypatch.setattr(producer_module, "GATHER_S", 1.0)
-        producer = start(world, replace(RHYTHM, poll_s=0.001))
+        producer = start(world, replace(TIMINGS, poll_s=0.001))
         for key in (0, 1):  # the second finds that nobody has begun the first
             world.write(key, full_name="x")
             assert producer.arrivals.next() == str(key)
@@ -88,7 +88,7 @@ class TestWakes:
         self, world: World, start: Start, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(producer_module, "GATHER_S", NEVER_S)
-        producer = start(world, replace(RHYTHM, poll_s=OFTEN_S))
+        producer = start(world, replace(TIMINGS, poll_s=OFTEN_S))
         for key in (0, 1):
             world.write(key, full_name="x")
             assert producer.arrivals.next() == str(key)
@@ -100,16 +100,16 @@ class TestWakes:
     def test_to_find_rows_whose_locks_ended(self, world: World, start: Start) -> None:
         world.write(1, full_name="x")
         world.store.locks.acquire([1], "dead", 0.1)
-        producer = start(world, replace(RHYTHM, poll_s=OFTEN_S, rewind_s=OFTEN_S))
+        producer = start(world, replace(TIMINGS, poll_s=OFTEN_S, rewind_s=OFTEN_S))
         assert producer.arrivals.next() == "1"
 
 
 @pytest.mark.parametrize("engine", ["server"], indirect=True)
-class TestTheNotifier:
+class TestLiveQuery:
     def test_wakes_at_each_write(self, world: World, start: Start) -> None:
-        bell = Bell(world)
-        producer = start(world, bell=bell)
-        bell.listening.get(timeout=PROMPT_S)
+        live = ObservedConnection(world)
+        producer = start(world, live=live)
+        live.listening.get(timeout=PROMPT_S)
         for key in range(3):  # the first may have been seen at a look around; no other
             world.write(key, full_name="x")
             assert producer.arrivals.next() == str(key)
@@ -117,48 +117,48 @@ class TestTheNotifier:
     def test_wakes_for_what_was_written_before_it_listened(
         self, world: World, start: Start
     ) -> None:
-        class Late(Bell):
+        class Late(ObservedConnection):
             def listen(self, table: str) -> UUID:
                 world.write("before", full_name="x")
                 return super().listen(table)
 
-        producer = start(world, bell=Late(world))
+        producer = start(world, live=Late(world))
         assert producer.arrivals.next() == '"before"'
 
-    def test_is_hung_up_again_when_its_connection_is_lost(self, world: World, start: Start) -> None:
-        bell = Bell(world)
-        producer = start(world, bell=bell)
-        bell.listening.get(timeout=PROMPT_S)
-        assert bell.connection
-        bell.connection.close()
+    def test_begins_again_when_its_connection_is_lost(self, world: World, start: Start) -> None:
+        live = ObservedConnection(world)
+        producer = start(world, live=live)
+        live.listening.get(timeout=PROMPT_S)
+        assert live.connection
+        live.connection.close()
         world.write("missed", full_name="x")
-        bell.listening.get(timeout=PROMPT_S)
+        live.listening.get(timeout=PROMPT_S)
         assert producer.arrivals.next() == '"missed"'
         world.write("heard", full_name="x")
         assert producer.arrivals.next() == '"heard"'
 
     def test_is_silent_while_much_is_under_way(self, world: World, start: Start) -> None:
-        bell = Bell(world)
-        producer = start(world, replace(RHYTHM, quiet_rows=0), bell)
-        first = bell.listening.get(timeout=PROMPT_S)
+        live = ObservedConnection(world)
+        producer = start(world, replace(TIMINGS, quiet_rows=0), live)
+        first = live.listening.get(timeout=PROMPT_S)
         world.write("a", full_name="x")
         assert producer.arrivals.next() == '"a"'
-        assert bell.ended.get(timeout=PROMPT_S) == first
+        assert live.ended.get(timeout=PROMPT_S) == first
         world.carry_out(producer.arrivals.batches[0])  # its end rings
-        assert bell.listening.get(timeout=PROMPT_S) != first
+        assert live.listening.get(timeout=PROMPT_S) != first
 
-    def test_that_cannot_be_had_is_asked_for_again(self, world: World, start: Start) -> None:
-        bell = Bell(world)
+    def test_that_cannot_be_opened_is_tried_again(self, world: World, start: Start) -> None:
+        live = ObservedConnection(world)
         refusals = [StoreUnavailable("not yet")]
 
-        class Refusing(Bell):
-            def open(self) -> Notifier:
+        class Refusing(ObservedConnection):
+            def open(self) -> LiveConnection:
                 if refusals:
                     raise refusals.pop()
-                return bell.open()
+                return live.open()
 
-        producer = start(world, bell=Refusing(world))
-        bell.listening.get(timeout=PROMPT_S)
+        producer = start(world, live=Refusing(world))
+        live.listening.get(timeout=PROMPT_S)
         world.write(1, full_name="x")
         assert producer.arrivals.next() == "1"
 
@@ -166,14 +166,14 @@ class TestTheNotifier:
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 class TestWithoutLiveQueries:
     def test_the_gateway_s_rows_are_found_by_polling(self, world: World, start: Start) -> None:
-        bell = Bell(world)
-        producer = start(world, replace(RHYTHM, poll_s=OFTEN_S), bell)
+        live = ObservedConnection(world)
+        producer = start(world, replace(TIMINGS, poll_s=OFTEN_S), live)
         for key in range(3):
             world.write(key, full_name="x")
             assert producer.arrivals.next() == str(key)
-        assert bell.listening.empty()
-        assert bell.connection
-        eventually(lambda: bell.connection is not None and bell.connection.broken, "it gives up")
+        assert live.listening.empty()
+        assert live.connection
+        eventually(lambda: live.connection is not None and live.connection.broken, "it gives up")
 
 
 class TestAnErrorThatNobodyExpected:
@@ -183,7 +183,7 @@ class TestAnErrorThatNobodyExpected:
         dispatch = Backlog.dispatch
         bugs = [ZeroDivisionError("text of a row"), OverflowError("text of a row")]
 
-        def with_bugs(self: Backlog) -> Turn:
+        def with_bugs(self: Backlog) -> Tick:
             if bugs:
                 raise bugs.pop()
             return dispatch(self)
@@ -198,17 +198,17 @@ class TestAnErrorThatNobodyExpected:
         assert all(one["place"].startswith("test_producer.py:") for one in named)
         assert "text of a row" not in str(logs)
 
-    def test_at_the_doorbell_does_not_end_listening(self, world: World, start: Start) -> None:
-        class Broken(Bell):
+    def test_in_the_live_query_does_not_end_listening(self, world: World, start: Start) -> None:
+        class Broken(ObservedConnection):
             bugs = 2
 
-            def open(self) -> Notifier:
+            def open(self) -> LiveConnection:
                 if self.bugs:
                     self.bugs -= 1
                     raise ZeroDivisionError
                 return super().open()
 
-        bell = Broken(world)
-        producer = start(world, bell=bell)
+        live = Broken(world)
+        producer = start(world, live=live)
         assert producer.led.wait(PROMPT_S)
-        eventually(lambda: bell.bugs == 0, "the notifier is opened again")
+        eventually(lambda: live.bugs == 0, "the connection is opened again")

@@ -89,7 +89,7 @@ class TestFinds:
         new.assert_current()
         assert len(old.vectors()) == 3  # they stay until somebody decides
 
-    def test_an_empty_text(self, world: World) -> None:
+    def test_an_empty_text_once(self, world: World) -> None:
         with world.unannounced():
             world.write(1, full_name="")
         assert walk(world).found == 1
@@ -107,7 +107,7 @@ class TestFinds:
     def test_nothing_in_an_empty_database(self, world: World) -> None:
         assert walk(world).checked == 0
 
-    def test_what_is_pending_already_without_paying_twice(self, world: World) -> None:
+    def test_pending_rows_are_not_paid_twice(self, world: World) -> None:
         world.write_many(3)
         assert walk(world).found == 3
         assert len(world.outbox()) == 6
@@ -280,7 +280,7 @@ class TestTheWalk:
         assert max(world.provider.paid.values()) == 1
         world.assert_current()
 
-    def test_when_it_is_due(self, world: World) -> None:
+    def test_is_due_until_one_is_complete(self, world: World) -> None:
         reconciler = world.services.reconciler
         assert reconciler.due(3600.0)  # there never was one
         progress = reconciler.begin()
@@ -292,7 +292,7 @@ class TestTheWalk:
         reconciler.begin()
         assert reconciler.due(3600.0)
 
-    def test_makes_way_when_the_lane_is_full(
+    def test_pauses_when_the_lane_is_full(
         self, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(reconcile, "ENOUGH_ROWS", 3)

@@ -18,7 +18,7 @@ from tests.support.world import World
 
 
 class TestLoad:
-    def test_in_order_with_what_is_missing(self, world: World) -> None:
+    def test_answers_in_the_order_asked_with_gaps_for_missing_rows(self, world: World) -> None:
         world.write("a", full_name="a", language="C")
         world.write("b", full_name="b", topics=["x"])
         states = world.store.repos.load(["b", "missing", "a"], "token")
@@ -68,7 +68,7 @@ class TestLoad:
         (state,) = world.store.repos.load([1], "t")
         assert state.failed_hash is None
 
-    def test_no_keys(self, world: World) -> None:
+    def test_without_keys_loads_nothing(self, world: World) -> None:
         assert world.store.repos.load([], "t") == []
 
 

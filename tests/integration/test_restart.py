@@ -46,7 +46,9 @@ def answers(database: Database) -> bool:
         return False
 
 
-def test_a_restart_in_place(servers: LocalServers, target: Target) -> None:
+def test_a_restarted_server_costs_each_connection_one_query_at_most(
+    servers: LocalServers, target: Target
+) -> None:
     database = Database(Pool(target, size=3))
     database.query("CREATE thing:1 SET n = 7")
     with database.pool.connection(), database.pool.connection(), database.pool.connection():

@@ -9,7 +9,9 @@ import pytest
 
 from embed_star.errors import AnotherSpace, SpaceRetired
 from embed_star.models import Batch, Outcome, Status
-from embed_star.produce.producer import LEASE_KEY, Lease, Producer, ProducerTimings
+from embed_star.produce.leadership import LEASE_KEY, Leadership
+from embed_star.produce.notifier import Notifier
+from embed_star.produce.producer import Producer, ProducerTimings
 from embed_star.store.tables.vectors import BulkWrite
 from tests.conftest import MakeWorld
 from tests.support.world import World
@@ -69,17 +71,16 @@ class TestTheOldFleet:
         backlog, _ = old.backlog()
         producer = Producer(
             backlog=backlog,
-            lease=Lease(old.services.leases, "old", 60.0),
-            ledger=old.services.ledger,
+            leadership=Leadership(old.services.leases, "old", 60.0),
+            notifier=Notifier(old.services.ledger, None, poll_s=0.05),
             timings=ProducerTimings(0.05, 60.0, 10.0, 100),
-            open_notifier=None,
         )
-        producer._turn()
+        producer.tick()
         assert producer.leading
         assert not old.services.leases.acquire([LEASE_KEY], "new", 60.0)[0]
         migrate(make_world)
         noticed(old)
-        producer._turn()
+        producer.tick()
         assert not producer.leading
         assert old.services.leases.acquire([LEASE_KEY], "new", 60.0)[0]
 

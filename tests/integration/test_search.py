@@ -66,7 +66,7 @@ class TestExact:
         assert hit.repo["stargazers_count"] == 6
         assert query.shape == (DIMENSIONS,)
 
-    def test_filters(self, filled: World) -> None:
+    def test_filters_by_language_and_stars(self, filled: World) -> None:
         query = vector_for("a question", DIMENSIONS)
         search = filled.store.vectors.search
         python = [n for n in range(40) if n % 4 in (0, 2)]
@@ -98,7 +98,7 @@ class TestExact:
         assert len(filled.store.vectors.search(query, 99, language="rust")) >= 9
         assert 2 not in keys(filled.store.vectors.search(query, 99, min_stars=0))
 
-    def test_an_empty_table(self, world: World) -> None:
+    def test_an_empty_table_finds_nothing(self, world: World) -> None:
         assert world.store.vectors.search(vector_for("x", DIMENSIONS), 5) == []
         assert world.store.vectors.count() == 0
         assert world.store.vectors.keys_page(None, 5) == []

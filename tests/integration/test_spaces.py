@@ -79,7 +79,7 @@ class TestEnsure:
         old.store.check()
         assert len(old.vectors()) == 1
 
-    def test_many_at_once(self, world: World) -> None:
+    def test_many_at_once_make_one_space(self, world: World) -> None:
         world.query("DELETE embedding_space")
         with ThreadPoolExecutor(4) as threads:
             made = list(
@@ -103,7 +103,7 @@ class TestEnsure:
                 services.store.check()
 
     @pytest.mark.parametrize("field", ["select", "value", "none", "true", "function", "in", "let"])
-    def test_fields_named_like_keywords(self, make_world: MakeWorld, field: str) -> None:
+    def test_fields_may_be_named_like_keywords(self, make_world: MakeWorld, field: str) -> None:
         world = make_world(text_fields=f"full_name,{field},owner.{field}")
         world.query(f"CREATE repo:1 SET `{field}` = 'said', owner = {{ `{field}`: 'too' }}")
         world.settle()
@@ -216,7 +216,9 @@ class TestDropping:
             new.store.spaces.drop(old.services.space.name)
         assert len(old.vectors()) == 2
 
-    def test_the_list(self, old: World, make_world: MakeWorld) -> None:
+    def test_the_list_shows_state_and_vectors_of_each(
+        self, old: World, make_world: MakeWorld
+    ) -> None:
         new = make_world(embedding_model="another")
         printed = embed_star("space", "list", "--json", env=new.environment).assert_worked()
         listed = [(one["name"], one["state"], one["vectors"]) for one in json.loads(printed)]
@@ -288,7 +290,7 @@ class TestTheEvent:
         world.settle()
         world.assert_current()
 
-    def test_nested_fields_of_whatever_is_there(self, make_world: MakeWorld) -> None:
+    def test_reads_nested_fields_of_any_value(self, make_world: MakeWorld) -> None:
         world = make_world(text_fields="full_name,owner.login,a.b.c.d")
         values: list[Any] = [None, 1, "x", ["a"], {"login": "me"}, [{"login": "me"}]]
         for key, value in enumerate(values):
@@ -304,7 +306,7 @@ class TestTheEvent:
         reason="OPEN: TEXT_FIELDS=owner.login, and owner a link into a table that is not there: "
         "on 3.x following it fails the event, and the user's write with it",
     )
-    def test_a_link_into_nowhere(self, make_world: MakeWorld) -> None:
+    def test_takes_a_link_into_nowhere(self, make_world: MakeWorld) -> None:
         world = make_world(text_fields="full_name,owner.login")
         world.query("CREATE repo:1 SET full_name = 'x', owner = nobody:1")
         assert len(world.outbox()) == 1

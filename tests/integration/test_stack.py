@@ -1,4 +1,4 @@
-"""The local stack: real servers and processes; stand-ins for embed_star's own parts."""
+"""The local stack: real servers and processes; stand-ins for embed_star's own programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from surrealdb import Surreal
 from embed_star.devstack.database import Engine, choose_server
 from embed_star.devstack.datadir import DataDir
 from embed_star.devstack.processes import Child, await_ready
-from embed_star.devstack.programs import Part, standard_parts, stop_order
+from embed_star.devstack.programs import Program, standard_programs, stop_order
 from embed_star.devstack.redis_server import find_redis_server, impatient_client
 from embed_star.devstack.servers import LocalServers, ServerOptions
 from embed_star.devstack.stack import LocalStack
@@ -59,15 +59,15 @@ import sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 import embed_star.devstack.stack as stack
 from embed_star.cli.main import main
-from embed_star.devstack.programs import Part
-parts = {{name: Part(tuple(argv)) for name, argv in {parts!r}.items()}}
-stack.standard_parts = lambda *_args, **_options: parts
+from embed_star.devstack.programs import Program
+programs = {{name: Program(tuple(argv)) for name, argv in {programs!r}.items()}}
+stack.standard_programs = lambda *_args, **_options: programs
 main(["up", "--data-dir", {data_dir!r}, "--database-engine", "embedded"])
 """
 
 
-def stand_in(name: str, diary: Path, manner: str = "polite") -> Part:
-    return Part((sys.executable, "-c", STAND_IN, name, str(diary), manner))
+def stand_in(name: str, diary: Path, manner: str = "polite") -> Program:
+    return Program((sys.executable, "-c", STAND_IN, name, str(diary), manner))
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def diary(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def parts(diary: Path) -> dict[str, Part]:
+def programs(diary: Path) -> dict[str, Program]:
     return {name: stand_in(name, diary) for name in ("worker1", "beat", "producer")}
 
 
@@ -237,7 +237,7 @@ def test_the_bundled_redis_server_serves(data_dir: Path, tmp_path: Path) -> None
         assert client.config_get("appendonly") == {"appendonly": "yes"}
 
 
-def test_which_database_is_chosen(tmp_path: Path) -> None:
+def test_the_database_is_chosen_by_what_is_there(tmp_path: Path) -> None:
     program, data = tmp_path / "bin" / "surreal", DataDir(tmp_path / "data")
     program.parent.mkdir()
     program.touch(mode=0o755)
@@ -263,10 +263,10 @@ def test_which_database_is_chosen(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def stack(data_dir: Path, parts: dict[str, Part]) -> Iterator[LocalStack]:
-    with LocalStack(data_dir, engine="embedded", parts=parts) as running:
+def stack(data_dir: Path, programs: dict[str, Program]) -> Iterator[LocalStack]:
+    with LocalStack(data_dir, engine="embedded", programs=programs) as running:
         running.wait_ready(PROMPT_S)
-        for name in parts:
+        for name in programs:
             await_up(running.processes[name])
         yield running
 
@@ -300,9 +300,9 @@ def test_other_terminals_find_it(stack: LocalStack, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_second_one_is_refused_and_harms_nothing(
-    stack: LocalStack, parts: dict[str, Part]
+    stack: LocalStack, programs: dict[str, Program]
 ) -> None:
-    second = LocalStack(stack.servers.data.path, engine="embedded", parts=parts)
+    second = LocalStack(stack.servers.data.path, engine="embedded", programs=programs)
     with pytest.raises(EmbedStarError, match="another embed-star uses"):
         second.start()
     assert stack.servers.data.local_env.exists()
@@ -318,7 +318,7 @@ def test_when_a_server_dies_everything_stops(stack: LocalStack, name: str) -> No
     assert_nothing_left(*left)
 
 
-def test_a_part_that_dies_is_started_again(stack: LocalStack) -> None:
+def test_a_program_that_dies_is_restarted(stack: LocalStack) -> None:
     first = stack.processes["producer"]
     os.kill(first.pid, signal.SIGKILL)
     eventually(lambda: stack.processes["producer"] is not first, "the producer is started again")
@@ -326,13 +326,13 @@ def test_a_part_that_dies_is_started_again(stack: LocalStack) -> None:
     assert first.log.read_text().split() == ["up", "up"]
 
 
-def test_a_part_that_keeps_dying_stops_everything(
-    data_dir: Path, tmp_path: Path, parts: dict[str, Part]
+def test_a_program_that_keeps_dying_stops_everything(
+    data_dir: Path, tmp_path: Path, programs: dict[str, Program]
 ) -> None:
     starts = tmp_path / "starts"
-    parts["worker1"] = Part(("/bin/sh", "-c", f'echo start >>"{starts}"; exit 3'))
+    programs["worker1"] = Program(("/bin/sh", "-c", f'echo start >>"{starts}"; exit 3'))
     policy = RestartPolicy(backoff_s=(0.01, 0.01, 0.01))
-    with LocalStack(data_dir, engine="embedded", parts=parts, policy=policy) as stack:
+    with LocalStack(data_dir, engine="embedded", programs=programs, policy=policy) as stack:
         left = footprint(stack)
         with pytest.raises(EmbedStarError, match=r"worker1 ended .*exit code 3.*worker1\.log"):
             stack.wait()
@@ -355,11 +355,11 @@ def test_the_schema_is_made_by_root_and_by_nobody_else(
     find_surreal()
     report = 'echo "$0" "$@" root=$ROOT_DB_USER url=$DB_URL; exec sleep 60'
     once = report.replace("exec sleep 60", "exit 0")
-    parts = {
-        "migrate": Part(("/bin/sh", "-c", once, "migrate")),
-        "worker1": Part(("/bin/sh", "-c", report, "worker")),
+    programs = {
+        "migrate": Program(("/bin/sh", "-c", once, "migrate")),
+        "worker1": Program(("/bin/sh", "-c", report, "worker")),
     }
-    with LocalStack(data_dir, engine="server", parts=parts) as stack:
+    with LocalStack(data_dir, engine="server", programs=programs) as stack:
         url = stack.environment["DB_URL"]
         worker = stack.processes["worker1"]
         assert await_ready(worker, worker.output, PROMPT_S) is not None
@@ -371,12 +371,14 @@ def test_the_schema_is_made_by_root_and_by_nobody_else(
 
 def test_another_model_is_not_taken_without_a_word(data_dir: Path) -> None:
     """All rows are embedded anew with it, which may cost money."""
-    parts = {"migrate": standard_parts(workers=0)["migrate"]}
+    programs = {"migrate": standard_programs(workers=0)["migrate"]}
     said: list[list[str]] = []
     for provider in ("local", "ollama"):
         said.append([])
         env = {"EMBEDDING_PROVIDER": provider}
-        with LocalStack(data_dir, engine="embedded", env=env, parts=parts, report=said[-1].append):
+        with LocalStack(
+            data_dir, engine="embedded", env=env, programs=programs, report=said[-1].append
+        ):
             pass
     first, second = (" ".join(lines) for lines in said)
     assert "schema up to date" in first
@@ -385,10 +387,10 @@ def test_another_model_is_not_taken_without_a_word(data_dir: Path) -> None:
 
 
 def test_migrations_that_fail_say_why_and_leave_nothing(
-    data_dir: Path, parts: dict[str, Part]
+    data_dir: Path, programs: dict[str, Program]
 ) -> None:
-    parts["migrate"] = Part(("/bin/sh", "-c", "echo 'embed-star: no such table'; exit 1"))
-    stack = LocalStack(data_dir, engine="embedded", parts=parts)
+    programs["migrate"] = Program(("/bin/sh", "-c", "echo 'embed-star: no such table'; exit 1"))
+    stack = LocalStack(data_dir, engine="embedded", programs=programs)
     with pytest.raises(EmbedStarError, match="migrations failed: no such table;"):
         stack.start()
     assert_nothing_left(*footprint(stack))
@@ -401,10 +403,10 @@ def test_a_celery_worker_is_ready_when_it_listens(data_dir: Path, tmp_path: Path
         "app.conf.broker_transport_options = {'global_keyprefix': 'some:'}\n"
     )
     celery = (sys.executable, "-m", "celery", "-A", "little_app", "worker", "--without-mingle")
-    part = Part((*celery, "-P", "threads", "-l", "ERROR", "-n", "worker1@%h"), node="worker1")
+    program = Program((*celery, "-P", "threads", "-l", "ERROR", "-n", "worker1@%h"), node="worker1")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     env = {"PYTHONPATH": path}
-    with LocalStack(data_dir, engine="embedded", parts={"worker1": part}, env=env) as stack:
+    with LocalStack(data_dir, engine="embedded", programs={"worker1": program}, env=env) as stack:
         with pytest.raises(EmbedStarError, match="not ready within 0 s: worker1"):
             stack.wait_ready(0)
         stack.wait_ready(PROMPT_S)
@@ -415,12 +417,12 @@ def test_a_celery_worker_is_ready_when_it_listens(data_dir: Path, tmp_path: Path
             )
 
 
-def test_addresses_of_the_person_are_replaced(
-    data_dir: Path, parts: dict[str, Part], monkeypatch: pytest.MonkeyPatch
+def test_addresses_in_the_user_s_settings_are_replaced(
+    data_dir: Path, programs: dict[str, Program], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.setenv("DB_URL", "ws://db.example:8000")
-    assert LocalStack(data_dir, parts=parts).overridden == ["db_url"]
+    assert LocalStack(data_dir, programs=programs).overridden == ["db_url"]
 
 
 def test_workers_stop_last() -> None:
@@ -431,17 +433,17 @@ def test_workers_stop_last() -> None:
 # The whole process
 
 
-Up = Callable[[dict[str, Part]], "subprocess.Popen[str]"]
+Up = Callable[[dict[str, Program]], "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def up(data_dir: Path) -> Iterator[Up]:
-    """Runs `embed-star up` with these parts, in a process of its own."""
+    """Runs `embed-star up` with these programs, in a process of its own."""
     running: list[subprocess.Popen[str]] = []
 
-    def run(parts: dict[str, Part]) -> subprocess.Popen[str]:
-        commands = {name: part.argv for name, part in parts.items()}
-        script = UP.format(parts=commands, data_dir=str(data_dir))
+    def run(programs: dict[str, Program]) -> subprocess.Popen[str]:
+        commands = {name: program.argv for name, program in programs.items()}
+        script = UP.format(programs=commands, data_dir=str(data_dir))
         process = subprocess.Popen(
             [sys.executable, "-u", "-c", script],
             stdout=subprocess.PIPE,
@@ -473,9 +475,9 @@ def descendants(pid: int) -> list[int]:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_up_cleanly(
-    up: Up, parts: dict[str, Part], signum: int, data_dir: Path
+    up: Up, programs: dict[str, Program], signum: int, data_dir: Path
 ) -> None:
-    process = up(parts)
+    process = up(programs)
     pids = descendants(process.pid)
     assert len(pids) == 6
     process.send_signal(signum)
@@ -486,9 +488,9 @@ def test_a_signal_stops_up_cleanly(
 
 
 def test_a_second_signal_waits_for_nobody(
-    up: Up, parts: dict[str, Part], diary: Path, data_dir: Path
+    up: Up, programs: dict[str, Program], diary: Path, data_dir: Path
 ) -> None:
-    process = up({**parts, "worker1": stand_in("worker1", diary, "deaf")})
+    process = up({**programs, "worker1": stand_in("worker1", diary, "deaf")})
     pids = descendants(process.pid)
     eventually(lambda: "up" in (data_dir / "logs/worker1.log").read_text(), "the worker is up")
     process.send_signal(signal.SIGINT)
@@ -500,9 +502,9 @@ def test_a_second_signal_waits_for_nobody(
 
 
 def test_a_terminal_that_is_gone_keeps_nothing_alive(
-    up: Up, parts: dict[str, Part], data_dir: Path
+    up: Up, programs: dict[str, Program], data_dir: Path
 ) -> None:
-    process = up(parts)
+    process = up(programs)
     pids = descendants(process.pid)
     assert process.stdout is not None
     process.stdout.close()
@@ -511,8 +513,8 @@ def test_a_terminal_that_is_gone_keeps_nothing_alive(
     assert_nothing_left(pids, [], data_dir)
 
 
-def test_up_fails_with_one_sentence(up: Up, parts: dict[str, Part], data_dir: Path) -> None:
-    process = up(parts)
+def test_up_fails_with_one_sentence(up: Up, programs: dict[str, Program], data_dir: Path) -> None:
+    process = up(programs)
     pids = descendants(process.pid)
     command_lines = subprocess.run(["ps", "-A", "-o", "pid=,comm="], capture_output=True, text=True)
     (server,) = [
@@ -528,8 +530,10 @@ def test_up_fails_with_one_sentence(up: Up, parts: dict[str, Part], data_dir: Pa
     assert_nothing_left(pids, [], data_dir)
 
 
-def test_a_killed_parent_leaves_no_child(up: Up, parts: dict[str, Part], data_dir: Path) -> None:
-    process = up(parts)
+def test_a_killed_parent_leaves_no_child(
+    up: Up, programs: dict[str, Program], data_dir: Path
+) -> None:
+    process = up(programs)
     pids = descendants(process.pid)
     assert len(pids) == 6
     process.kill()

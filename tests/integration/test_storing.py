@@ -76,13 +76,13 @@ class TestStoring:
         assert world.save(batch, outcomes) == {EMBEDDED: 2}
         world.assert_current()
 
-    def test_more_rows_than_one_transaction_takes(self, make_world: MakeWorld) -> None:
+    def test_more_rows_than_one_transaction_takes_are_stored(self, make_world: MakeWorld) -> None:
         world = make_world(batch_size=300)
         world.write_many(250)
         assert world.carry_out(world.claim()) == {EMBEDDED: 250}
         world.assert_current()
 
-    def test_the_run_is_over_then(self, world: World) -> None:
+    def test_a_stored_run_is_over_and_its_locks_are_free(self, world: World) -> None:
         world.write_many(3)
         batch = world.claim()
         runs = world.services.ledger
@@ -115,7 +115,7 @@ class TestACopyOfAMessage:
         (name,) = cast("list[bytes]", world.services.redis.keys("*:runs:started:*"))
         assert 119 <= cast("int", world.services.redis.ttl(name)) <= 120
 
-    def test_a_call_that_is_sent_again_is_none(self, world: World) -> None:
+    def test_is_not_seen_in_a_command_that_redis_got_twice(self, world: World) -> None:
         """As the client does when the answer is lost."""
         world.write(1, full_name="x")
         batch, redis = world.claim(), world.services.redis
@@ -145,7 +145,7 @@ class TestACopyOfAMessage:
 class TestEditedInFlight:
     """Promise W: whatever comes in between, the newest text wins in the end."""
 
-    def test_while_the_provider_is_asked(self, world: World) -> None:
+    def test_an_edit_during_the_call_is_embedded_next(self, world: World) -> None:
         world.write(1, full_name="old")
         batch = world.claim()
         world.provider.during = lambda _: world.write(1, full_name="new")
@@ -158,7 +158,7 @@ class TestEditedInFlight:
         assert world.provider.paid == {"old": 1, "new": 1}
         world.assert_current()
 
-    def test_between_the_two_tasks(self, world: World) -> None:
+    def test_an_edit_between_the_two_tasks_is_embedded_next(self, world: World) -> None:
         world.write(1, full_name="old")
         batch = world.claim()
         outcomes = world.embed(batch)
@@ -167,7 +167,7 @@ class TestEditedInFlight:
         world.settle()
         world.assert_current()
 
-    def test_by_a_run_that_came_after(self, world: World) -> None:
+    def test_a_later_run_s_vector_is_not_overwritten(self, world: World) -> None:
         world.write(1, full_name="old")
         late = world.claim()
         outcomes = world.embed(late)
@@ -177,7 +177,7 @@ class TestEditedInFlight:
         assert world.save(late, outcomes) == {LOST: 1}
         world.assert_current()
 
-    def test_deleted_while_the_provider_is_asked(self, world: World) -> None:
+    def test_a_row_deleted_during_the_call_leaves_no_vector(self, world: World) -> None:
         world.write(1, full_name="x")
         batch = world.claim()
         world.provider.during = lambda _: world.delete(1)
@@ -186,7 +186,7 @@ class TestEditedInFlight:
         assert world.vectors() == {}
         world.assert_current()
 
-    def test_deleted_and_made_again(self, world: World) -> None:
+    def test_a_row_deleted_and_made_again_is_embedded_anew(self, world: World) -> None:
         world.write(1, full_name="x")
         batch = world.claim()
         outcomes = world.embed(batch)

@@ -61,7 +61,7 @@ class TestApply:
         stored = np.array(world.vectors()['"a"']["vector"], dtype=np.float32)
         assert stored.tobytes() == values.tobytes()
 
-    def test_nothing_to_write_but_records_and_locks(self, world: World) -> None:
+    def test_without_vectors_removes_records_and_locks(self, world: World) -> None:
         write = replace(held(world), vectors=[])
         world.store.vectors.apply(write)
         assert snapshot(world) == ({}, {}, [], {})
@@ -102,7 +102,7 @@ class TestApply:
         assert set(world.failures()) == {'"b"'}
         assert set(world.vectors()) == {'"a"'}
 
-    def test_of_two_hundred_rows_at_once(self, world: World) -> None:
+    def test_writes_two_hundred_rows_at_once(self, world: World) -> None:
         keys = world.write_many(200)
         assert all(world.store.locks.acquire(keys, RUN, 60.0))
         world.store.vectors.apply(

@@ -14,7 +14,7 @@ import pytest
 
 from embed_star.devstack.processes import Child
 from embed_star.devstack.servers import free_port
-from embed_star.produce.producer import LEASE_KEY
+from embed_star.produce.leadership import LEASE_KEY
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.client.connection import Connection
 from tests.support.fleet import Fleet, Tenant
@@ -24,7 +24,7 @@ from tests.support.servers import eventually, find_surreal, is_listening
 PAGES = sorted(path.stem for path in FOLDER.glob("*.md") if path.stem != "README")
 SETTINGS = {"BREAKER_OPEN_S": "2", "MONITORING_HOST": "127.0.0.1", "SWEEP_INTERVAL_S": "2"}
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 OpenBook = Callable[..., "Case"]
 

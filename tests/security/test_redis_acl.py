@@ -262,6 +262,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         ("embed_star:CHANGE_ME@", "WRONGPASS|invalid username-password"),
         (f"default:{PASSWORD}@", "WRONGPASS|invalid username-password"),
     ],
+    ids=["nobody", "no name", "the password", "the example's", "default"],
 )
 def test_strangers_are_refused(login: str, says: str, locked: int) -> None:
     with (

@@ -76,7 +76,7 @@ class Tenant:
 
     def start(self, name: str, *argv: str, **env: str) -> Child:
         command = Command(argv, {**self.inherited(), **env})
-        reaper = self.servers.guardian
+        reaper = self.servers.reaper
         child = Child(name, command, self.servers.data.log(name), reaper)
         self._children.append(child)
         return child

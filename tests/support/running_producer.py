@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from embed_star.models import Batch, Lane, key_text
-from embed_star.produce.producer import Lease, Notifier, Producer, ProducerTimings
+from embed_star.produce.leadership import Leadership
+from embed_star.produce.live_query import LiveConnection
+from embed_star.produce.notifier import Notifier
+from embed_star.produce.producer import Producer, ProducerTimings
 from embed_star.services.store import target_of
 from embed_star.store.client.connection import Connection
 from tests.support.servers import PROMPT_S
@@ -16,7 +19,7 @@ from tests.support.world import Recorder, World
 
 NEVER_S = 3600.0
 OFTEN_S = 0.05
-RHYTHM = ProducerTimings(poll_s=NEVER_S, lease_s=NEVER_S, rewind_s=NEVER_S, quiet_rows=1000)
+TIMINGS = ProducerTimings(poll_s=NEVER_S, lease_s=NEVER_S, rewind_s=NEVER_S, quiet_rows=1000)
 
 
 class Arrivals(Recorder):
@@ -36,7 +39,7 @@ class Arrivals(Recorder):
         return self._keys.get(timeout=PROMPT_S)
 
 
-class Bell:
+class ObservedConnection:
     """A real connection, and events for what is done with it."""
 
     def __init__(self, world: World) -> None:
@@ -45,7 +48,7 @@ class Bell:
         self.listening: queue.Queue[UUID] = queue.Queue()
         self.ended: queue.Queue[UUID] = queue.Queue()
 
-    def open(self) -> Notifier:
+    def open(self) -> LiveConnection:
         self.connection = Connection(target_of(self._world.settings))
         return self
 
@@ -73,16 +76,17 @@ class Running:
     """A producer in a thread."""
 
     def __init__(
-        self, world: World, timings: ProducerTimings, owner: str, bell: Bell | None
+        self, world: World, timings: ProducerTimings, owner: str, live: ObservedConnection | None
     ) -> None:
         self.arrivals = Arrivals()
         self.led = threading.Event()
         self.producer = Producer(
             backlog=world.services.backlog(self.arrivals),
-            lease=Lease(world.services.leases, owner, timings.lease_s),
-            ledger=world.services.ledger,
+            leadership=Leadership(world.services.leases, owner, timings.lease_s),
+            notifier=Notifier(
+                world.services.ledger, live.open if live else None, poll_s=timings.poll_s
+            ),
             timings=timings,
-            open_notifier=bell.open if bell else None,
             on_lead=self.led.set,
         )
         self._failed: list[BaseException] = []

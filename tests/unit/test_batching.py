@@ -28,13 +28,17 @@ from embed_star.embed.batching import batches, halves
         ([1, 2, 3], 1, 10, [[1], [2], [3]]),
     ],
 )
-def test_table(costs: list[int], max_rows: int, max_cost: int, expected: list[list[int]]) -> None:
+def test_batches_end_at_the_limit_of_rows_or_of_cost(
+    costs: list[int], max_rows: int, max_cost: int, expected: list[list[int]]
+) -> None:
     made = batches(costs, max_rows=max_rows, max_cost=max_cost, cost=lambda cost: cost)
     assert list(made) == expected
 
 
 @given(st.lists(st.integers(0, 50)), st.integers(1, 10), st.integers(1, 60))
-def test_properties(costs: list[int], max_rows: int, max_cost: int) -> None:
+def test_batches_keep_every_item_and_are_as_full_as_the_limits_allow(
+    costs: list[int], max_rows: int, max_cost: int
+) -> None:
     items = list(enumerate(costs))
     made = list(batches(items, max_rows=max_rows, max_cost=max_cost, cost=lambda item: item[1]))
     assert [item for batch in made for item in batch] == items
@@ -52,7 +56,7 @@ def test_an_endless_input_is_cut_as_it_comes() -> None:
 
 
 @given(st.lists(st.integers(), min_size=2))
-def test_halves(items: list[int]) -> None:
+def test_halves_keep_the_order_and_differ_by_one_at_most(items: list[int]) -> None:
     left, right = halves(items)
     assert [*left, *right] == items
     assert left

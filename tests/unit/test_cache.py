@@ -57,7 +57,7 @@ class TestOverRedis:
         assert found["b"].tobytes() == odd.tobytes()
         assert found["a"].dtype == np.float32
 
-    def test_nothing_asked_and_nothing_kept(self, client: redis.Redis) -> None:
+    def test_no_texts_ask_nothing_of_redis(self, client: redis.Redis) -> None:
         cache(client).put_many({})
         assert cache(client).get_many([]) == {}
         assert client.dbsize() == 0
@@ -67,7 +67,7 @@ class TestOverRedis:
         assert cache(client, "two").get_many(["a"]) == {}
         assert cache(client, "on").get_many(["e:a"]) == {}
 
-    def test_an_entry_ends(self, client: redis.Redis) -> None:
+    def test_an_entry_has_an_end(self, client: redis.Redis) -> None:
         cache(client, ttl_s=60.0).put_many({"a": vector(1)})
         (key,) = client.keys()
         assert 0 < client.pttl(key) <= 60_000
@@ -93,7 +93,7 @@ class TestOverRedis:
         client.set(key, damage(client.get(key)))
         assert set(cache(client).get_many(["a", "b"])) == {"b"}
 
-    def test_of_another_length_is_a_miss(self, client: redis.Redis) -> None:
+    def test_a_vector_of_another_length_is_a_miss(self, client: redis.Redis) -> None:
         cache(client, dimensions=3).put_many({"a": vector(1, 3)})
         assert cache(client, dimensions=4).get_many(["a"]) == {}
 
@@ -112,13 +112,13 @@ class TestInTheProcess:
         client.flushall()
         assert set(other.get_many(["a"])) == {"a"}
 
-    def test_a_few_entries_only(self, client: redis.Redis) -> None:
+    def test_the_oldest_entries_make_room(self, client: redis.Redis) -> None:
         one = cache(client, local_entries=2)
         one.put_many({str(n): vector(n) for n in range(5)})
         client.flushall()
         assert set(one.get_many(map(str, range(5)))) == {"3", "4"}
 
-    def test_none_when_told_so(self, client: redis.Redis) -> None:
+    def test_it_holds_nothing_when_told_so(self, client: redis.Redis) -> None:
         one = cache(client, local_entries=0)
         one.put_many({"a": vector(1)})
         client.flushall()
@@ -137,7 +137,7 @@ class TestInTheProcess:
             one.put_many({name: vector(1) for name in "abcd"})
             assert len(one.get_many("abcd")) == 4
 
-    def test_many_threads(self, client: redis.Redis) -> None:
+    def test_threads_find_what_they_kept(self, client: redis.Redis) -> None:
         one = cache(client, local_entries=50)
         start = threading.Barrier(4)
 

@@ -34,7 +34,9 @@ from embed_star.providers.catalogue import (
         ("", 8000),
     ],
 )
-def test_is_what_the_model_reads_or_the_setting(model: str, tokens: int) -> None:
+def test_a_text_is_as_long_as_the_model_reads_or_as_the_setting_says(
+    model: str, tokens: int
+) -> None:
     assert text_tokens(model, 8000) == tokens
     assert text_tokens(model, 100) == 100
 

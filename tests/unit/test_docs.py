@@ -205,7 +205,7 @@ def test_every_make_target_is_documented(documented: Code) -> None:
         "```surql\nSELECT * FROM embed-star nonsense\n```",
     ],
 )
-def test_of_this_test_what_is_right(markdown: str) -> None:
+def test_a_right_document_has_no_faults(markdown: str) -> None:
     assert faults(markdown, Path(__file__)) == []
 
 
@@ -225,5 +225,5 @@ def test_of_this_test_what_is_right(markdown: str) -> None:
         ("[a](#none)", "no heading: #none"),
     ],
 )
-def test_of_this_test_what_is_wrong(markdown: str, fault: str) -> None:
+def test_a_wrong_document_s_fault_is_named(markdown: str, fault: str) -> None:
     assert faults(markdown, Path(__file__)) == [fault]

@@ -13,7 +13,7 @@ CHECKOUT = Path(__file__).parents[2]
 CASES = {one.number for one in FAULTS}
 
 
-def test_all_are_there() -> None:
+def test_the_catalogue_has_every_fault_and_every_case() -> None:
     assert list(TABLE) == list(range(1, 52))
     assert set(TABLE) >= CASES
 
@@ -25,7 +25,7 @@ def test_each_has_a_case_or_a_reason(number: int) -> None:
 
 
 @pytest.mark.parametrize("node", [node for row in TABLE.values() for node in row.tests])
-def test_what_is_pointed_to_exists(node: str) -> None:
+def test_every_test_that_it_points_to_exists(node: str) -> None:
     path, *names = node.split("::")
     scope: ast.Module | ast.ClassDef | ast.FunctionDef = ast.parse((CHECKOUT / path).read_text())
     for name in names:

@@ -64,7 +64,7 @@ def lines(count: int) -> str:
     return "".join(f'{{"full_name":"Own/R{n}","id":{n}}}\n' for n in range(count))
 
 
-def test_pages_lane_and_summary(sink: MemorySink) -> None:
+def test_a_file_is_written_in_pages_and_summed_up(sink: MemorySink) -> None:
     Path("stars.jsonl").write_text(lines(1234))
     result = run("stars.jsonl")
     assert result.exit_code == 0, result.output
@@ -145,7 +145,7 @@ def test_json_holds_the_bad_lines(sink: MemorySink) -> None:
 
 
 @pytest.mark.parametrize("args", [(), ("file", "--starred", "me")])
-def test_one_source_and_only_one(sink: MemorySink, args: tuple[str, ...]) -> None:
+def test_exactly_one_source_must_be_named(sink: MemorySink, args: tuple[str, ...]) -> None:
     result = run(*args)
     assert result.exit_code == 2
     assert "give either FILE (- is standard input) or --starred USER" in result.stderr
@@ -183,7 +183,7 @@ def test_settings_are_told_before_anything_is_read(
     assert not sink.opened
 
 
-def test_a_database_that_goes_away_halfway(sink: MemorySink) -> None:
+def test_an_outage_halfway_says_what_was_written(sink: MemorySink) -> None:
     sink.fails_at_page = 1
     result = run("-", stdin=lines(1200))
     assert isinstance(result.exception, StoreUnavailable)
@@ -214,7 +214,7 @@ def test_an_interrupt_says_what_is_written_and_may_be_run_again(
     assert len(sink.repos) == 1200
 
 
-def test_the_examples_are_good(sink: MemorySink) -> None:
+def test_the_examples_have_no_bad_row(sink: MemorySink) -> None:
     examples = Path(__file__).parents[2] / "examples" / "repos.jsonl"
     result = run(str(examples), "--json")
     summary = json.loads(result.stdout)

@@ -95,7 +95,9 @@ def test_fields_are_kept_as_they_are_and_the_key_is_lower_case() -> None:
         ({"starred_at": "2024", "repo": {"full_name": "x/y"}}, "x/y"),
     ],
 )
-def test_full_name(value: dict[str, Any], full_name: str) -> None:
+def test_the_full_name_is_put_together_from_what_is_there(
+    value: dict[str, Any], full_name: str
+) -> None:
     repo = normalise(value)
     assert (repo.key, repo.fields["full_name"]) == (full_name.lower(), full_name)
 
@@ -138,12 +140,12 @@ def test_an_exported_row_keeps_its_github_id() -> None:
         ({"full_name": "a/b", "x": {1, 2}}, "x is a set, which JSON does not have"),
     ],
 )
-def test_refused_with_the_field_named(value: object, reason: str) -> None:
+def test_a_bad_value_is_refused_with_its_field(value: object, reason: str) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)):
         normalise(value)
 
 
-def test_the_edges_of_what_is_accepted() -> None:
+def test_the_largest_accepted_values_are_kept() -> None:
     value = {"full_name": "a/b", "n": 2**63 - 1, "m": -(2**63), "x": nested(31), "é": "😀"}
     assert normalise(value).fields == value
 
@@ -180,12 +182,12 @@ def test_the_first_line_may_be_the_bad_one() -> None:
         (b'{"full_name":"a/b"}}', "not JSON: Extra data"),
     ],
 )
-def test_bad_line(line: bytes, reason: str) -> None:
+def test_a_bad_line_is_told_with_its_reason(line: bytes, reason: str) -> None:
     ((number, said),) = bad(b'{"full_name":"x/y"}\n' + line + b"\n")
     assert (number, reason in said) == (2, True), said
 
 
-def test_byte_order_mark_and_line_ends() -> None:
+def test_byte_order_marks_and_line_ends_do_not_matter() -> None:
     data = b'\xef\xbb\xbf{"full_name":"a/b"}\r\n{"full_name":"c/d","t":"x\xe2\x80\xa8y"}\r\n'
     assert keys(data) == ["a/b", "c/d"]
 
@@ -205,7 +207,7 @@ def test_byte_order_mark_and_line_ends() -> None:
         '[{"full_name":"a/b","d":"}]{\\"["},{"full_name":"c/d","owner":{"login":"{"}}]',
     ],
 )
-def test_forms_of_arrays(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_form_of_array_is_read(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert keys(data) == ["a/b", "c/d"]
     assert not bad(data)
     for chunk in (7, 16):  # so that chunks end at many places
@@ -245,7 +247,9 @@ def test_nothing_in_an_array_is_no_fault() -> None:
         ('[{"full_name":"a/b"}}, {"full_name":"c/d"}]', ["a/b", "c/d"], [(1, "row 2: a row must")]),
     ],
 )
-def test_bad_rows_of_arrays(data: str, good: list[str], faults: list[tuple[int, str]]) -> None:
+def test_bad_rows_of_arrays_are_told_with_their_lines(
+    data: str, good: list[str], faults: list[tuple[int, str]]
+) -> None:
     assert keys(data) == good
     said = bad(data)
     assert [line for line, _ in said] == [line for line, _ in faults]
@@ -257,7 +261,7 @@ def test_bad_rows_of_arrays(data: str, good: list[str], faults: list[tuple[int, 
 # CSV
 
 
-def test_csv_types_and_nesting() -> None:
+def test_csv_columns_become_typed_and_nested_fields() -> None:
     header = "id,full_name,owner.login,owner.id,owner.site_admin,stargazers_count,size,archived"
     data = f"{header},description,topics,pushed_at\n7,A/B,A,9,false,12,3.0,True,,a;b,2024-01-01\n"
     assert fields(data) == {
@@ -285,7 +289,7 @@ def test_csv_types_and_nesting() -> None:
         ("[]", []),
     ],
 )
-def test_csv_topics(cell: str, topics: list[str]) -> None:
+def test_topics_of_a_csv_cell_are_split(cell: str, topics: list[str]) -> None:
     assert fields(f"full_name,topics\na/b,{cell}\n")["topics"] == topics
 
 
@@ -300,7 +304,7 @@ def test_csv_topics(cell: str, topics: list[str]) -> None:
         b"name,owner.login,x\nb,a,1\n",
     ],
 )
-def test_csv_dialects(data: bytes) -> None:
+def test_every_dialect_of_csv_is_read(data: bytes) -> None:
     assert (keys(data), fields(data)["x"]) == (["a/b"], "1")
 
 
@@ -369,13 +373,13 @@ def test_an_endless_row_is_refused(
         (b"full_name,owner,owner.login\n", "has a column owner beside owner.login"),
     ],
 )
-def test_no_such_file(data: bytes, why: str) -> None:
+def test_a_file_of_something_else_is_refused_with_the_reason(data: bytes, why: str) -> None:
     with pytest.raises(InputFileError, match=why) as error:
         read_rows(io.BytesIO(data), name="stars")
     assert str(error.value).startswith("stars ")
 
 
-def test_a_stream_that_cannot_be_read() -> None:
+def test_a_stream_that_cannot_be_read_is_one_sentence() -> None:
     class Broken(io.RawIOBase):
         def read(self, size: int = -1) -> bytes:
             raise OSError(5, "Input/output error")

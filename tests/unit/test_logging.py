@@ -87,7 +87,7 @@ def test_ids_that_are_bound_are_in_every_line(stderr: Written) -> None:
     assert [line.get("run_id") for line in lines(stderr)] == ["r1", "r1", None]
 
 
-def test_the_level(stderr: Written) -> None:
+def test_lines_below_the_level_are_left_out(stderr: Written) -> None:
     configure("WARNING", "json")
     structlog.get_logger("x").info("quiet")
     structlog.get_logger("x").warning("loud")

@@ -56,7 +56,7 @@ REDIS = RedisFacts(
     runs=RunCounts(40, 25, 1000, 1.5),
     run_began_at_s=NOW_S - 1.5,
     breaker=breaker.State(Phase.CLOSED),
-    budget=budget.State(),
+    rate_limit=budget.State(),
     queues={"embed": QueueState(4, NOW_S - 2), "store": QueueState(0, None)},
     unacked=3,
 )
@@ -92,7 +92,9 @@ def outcome(status: Status, *ages_s: float, lane: Lane = Lane.FRESH) -> Outcome:
 
 
 class TestWorker:
-    def test_a_call_that_went_well(self, registry: CollectorRegistry, worker: Emit) -> None:
+    def test_counts_a_call_its_tokens_and_its_cost(
+        self, registry: CollectorRegistry, worker: Emit
+    ) -> None:
         worker(ProviderCalled("ok", texts=10, seconds=0.2, tokens=4_000_000))
         assert value(registry, "provider_requests_total", **MODEL, outcome="ok") == 1
         assert value(registry, "provider_tokens_total", **MODEL) == 4_000_000
@@ -102,7 +104,7 @@ class TestWorker:
         assert value(registry, "embeddings_total", **MODEL) == 0  # not judged yet
 
     @pytest.mark.parametrize("fault", FAULTS)
-    def test_a_call_that_did_not(
+    def test_counts_a_failed_call_by_its_fault(
         self, registry: CollectorRegistry, worker: Emit, fault: str
     ) -> None:
         worker(ProviderCalled(fault, texts=10, seconds=0.2))
@@ -112,19 +114,21 @@ class TestWorker:
         assert value(registry, "rate_limits_total", provider="openai") == throttled
         assert value(registry, "provider_tokens_total", **MODEL) == 0
 
-    def test_vectors_judged(self, registry: CollectorRegistry, worker: Emit) -> None:
+    def test_counts_vectors_by_verdict(self, registry: CollectorRegistry, worker: Emit) -> None:
         worker(VectorsJudged(7, Counter(zeros=2, constant=1)))
         assert value(registry, "embeddings_total", **MODEL) == 7
         assert value(registry, "embedding_validations_total", result="ok") == 7
         assert value(registry, "embedding_validations_total", result="zeros") == 2
         assert value(registry, "embeddings_errors_total", type="invalid") == 3
 
-    def test_the_cache(self, registry: CollectorRegistry, worker: Emit) -> None:
+    def test_counts_cache_hits_and_misses(self, registry: CollectorRegistry, worker: Emit) -> None:
         worker(CacheRead(hits=3, misses=4))
         assert value(registry, "cache_hits_total") == 3
         assert value(registry, "cache_misses_total") == 4
 
-    def test_rows(self, registry: CollectorRegistry, worker: Emit) -> None:
+    def test_counts_rows_and_their_freshness(
+        self, registry: CollectorRegistry, worker: Emit
+    ) -> None:
         worker(
             RowsWritten(
                 [
@@ -155,12 +159,12 @@ class TestWorker:
         assert value(registry, "freshness_seconds_sum", lane="fresh") == pytest.approx(40.0)
         assert value(registry, "freshness_seconds_bucket", lane="backfill", le="0.25") == 1
 
-    def test_retries(self, registry: CollectorRegistry, worker: Emit) -> None:
+    def test_counts_retries_by_task(self, registry: CollectorRegistry, worker: Emit) -> None:
         worker(TaskPutOff("embed_star.embed_batch"))
         assert value(registry, "retry_attempts_total", task="embed_star.embed_batch") == 1
 
 
-def test_dispatching(registry: CollectorRegistry) -> None:
+def test_dispatched_and_contended_rows_are_counted(registry: CollectorRegistry) -> None:
     metrics = DispatchMetrics(registry)
     metrics(RunDispatched("a", Lane.BACKFILL, 12, 2, 0, 0.1, 0.1))
     metrics(RowsContended("surrealdb", 3))
@@ -169,7 +173,7 @@ def test_dispatching(registry: CollectorRegistry) -> None:
     assert value(registry, "lock_contention_total", layer="surrealdb") == 3
 
 
-def test_the_pool(registry: CollectorRegistry) -> None:
+def test_counters_of_the_pool_never_go_back(registry: CollectorRegistry) -> None:
     pool = PoolMetrics(registry)
     pool.sync(PoolStats(active=2, idle=1, waiting=3, created_total=5, errors_total=1))
     pool.sync(PoolStats(active=1, idle=2, created_total=6, errors_total=1))
@@ -187,7 +191,7 @@ class TestFleet:
         registry.register(fleet_gauges())
         return registry
 
-    def test_values(self, collected: CollectorRegistry) -> None:
+    def test_has_the_values_of_database_and_redis(self, collected: CollectorRegistry) -> None:
         assert value(collected, "repos_pending", lane="backfill") == 70
         assert value(collected, "oldest_pending_seconds", lane="fresh") == 3
         assert value(collected, "oldest_pending_seconds", lane="backfill") == 0
@@ -199,7 +203,7 @@ class TestFleet:
         assert value(collected, "scaling_backlog_rows") == 85
         assert value(collected, "source_up", source="redis") == 1
 
-    def test_without_redis(self, registry: CollectorRegistry) -> None:
+    def test_without_redis_has_what_the_database_says(self, registry: CollectorRegistry) -> None:
         def away() -> RedisFacts:
             raise RedisUnavailable("Redis is away")
 
@@ -217,9 +221,9 @@ class TestFleet:
         [
             {"breaker": breaker.State(Phase.OPEN, 3.0)},
             {"breaker": breaker.State(Phase.HALF_OPEN)},
-            {"budget": budget.State(paused_s=1.0)},
-            {"budget": budget.State(used_share=0.95)},
-            {"budget": budget.State(queue_s=2.0)},
+            {"rate_limit": budget.State(paused_s=1.0)},
+            {"rate_limit": budget.State(used_share=0.95)},
+            {"rate_limit": budget.State(queue_s=2.0)},
         ],
     )
     def test_more_workers_are_no_help_where_the_provider_is_the_limit(
@@ -266,7 +270,7 @@ def test_a_listener_that_fails_costs_nobody_anything() -> None:
     assert heard == [CacheRead(1, 2)]
 
 
-def test_without_a_place_for_the_childrens_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_temporary_directory_names_tmpdir(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
     with pytest.raises(ConfigError, match="TMPDIR"):
         SharedFiles()

@@ -85,7 +85,7 @@ def over_the_wire(value: Any) -> Any:
 
 class TestKeys:
     @given(keys)
-    def test_round_trip(self, key: Any) -> None:
+    def test_come_back_from_a_message_as_they_went(self, key: Any) -> None:
         assert key_from_json(over_the_wire(key_to_json(key))) == key
 
     @given(keys, keys)
@@ -95,7 +95,7 @@ class TestKeys:
         assert (key_text(one) == key_text(other)) == same
         assert key_text(one) == key_text(key_from_json(json.loads(key_text(one))))
 
-    def test_that_look_alike(self) -> None:
+    def test_that_look_alike_have_different_texts(self) -> None:
         a_uuid = UUID(int=1)
         alike = [1, "1", [1], ["1"], {"1": 1}, a_uuid, str(a_uuid), {"uuid": str(a_uuid)}, [], {}]
         alike += [[1.0], [True], ["true"], [None], [NULL], ["NULL"], ["NONE"], [{"null": True}]]
@@ -125,7 +125,7 @@ class TestKeys:
         ],
         ids=repr,
     )
-    def test_no_keys(self, value: Any) -> None:
+    def test_anything_that_is_no_key_is_refused(self, value: Any) -> None:
         with pytest.raises(ValueError, match=r".+"):
             key_from_json(value)
 
@@ -138,7 +138,7 @@ class TestKeys:
         ],
         ids=repr,
     )
-    def test_that_no_message_can_carry(self, part: Any) -> None:
+    def test_that_no_message_can_carry_are_refused(self, part: Any) -> None:
         assert not is_usable([part])
         assert not is_usable({"a": [part]})
         with pytest.raises(TypeError):
@@ -147,10 +147,10 @@ class TestKeys:
 
 class TestBatch:
     @given(batches)
-    def test_round_trip(self, batch: Batch) -> None:
+    def test_comes_back_from_a_message_as_it_went(self, batch: Batch) -> None:
         assert Batch.from_json(over_the_wire(batch.to_json())) == batch
 
-    def test_says_ids_only(self) -> None:
+    def test_carries_ids_only(self) -> None:
         batch = Batch("run", "c", "space", (Pending("a", ((0, "0" * 26),), size=123),))
         assert batch.to_json() == {
             "v": 1,
@@ -188,7 +188,7 @@ class TestBatch:
 
 class TestOutcome:
     @given(outcomes)
-    def test_round_trip(self, outcome: Outcome) -> None:
+    def test_comes_back_from_a_message_as_it_went(self, outcome: Outcome) -> None:
         wire = over_the_wire(outcome.to_json())
         assert Outcome.from_json(wire) == replace(outcome, row=replace(outcome.row, size=0))
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from embed_star.errors import ConfigError
 from embed_star.observe import server as observe_server
-from embed_star.observe.health import Answer, Heartbeat, Readiness, liveness
+from embed_star.observe.health import Heartbeat, ProbeResult, Readiness, liveness
 from embed_star.observe.server import CONNECTIONS, MonitoringServer
 from tests.support.metrics_page import get
 
@@ -24,12 +24,12 @@ class Process:
         self.missing: dict[str, str] = {}
         self.bug: Exception | None = None
 
-    def live(self) -> Answer:
+    def live(self) -> ProbeResult:
         if self.bug:
             raise self.bug
         return liveness(lambda: self.stuck)
 
-    def ready(self) -> Answer:
+    def ready(self) -> ProbeResult:
         return Readiness({"redis": lambda: self.missing}).answer()
 
 
@@ -49,13 +49,13 @@ def port(process: Process) -> Iterator[int]:
     server.close()
 
 
-def test_metrics(port: int) -> None:
+def test_metrics_are_served(port: int) -> None:
     status, body = get(port, "/metrics")
     assert status == 200
     assert "seen_total 7.0" in body
 
 
-def test_probes_when_all_is_well(port: int) -> None:
+def test_probes_answer_200_when_all_is_well(port: int) -> None:
     assert get(port, "/livez") == (200, '{"live": true}\n')
     assert get(port, "/readyz") == (200, '{"ready": true}\n')
 
@@ -127,14 +127,14 @@ def test_a_client_that_drips_is_cut_off_by_those_that_come_later(port: int) -> N
         one.close()
 
 
-def test_silence_ends(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_client_is_cut_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observe_server._Handler, "timeout", 0.1)
     with socket.create_connection(("127.0.0.1", port), timeout=3) as silent:
         assert silent.recv(1) == b""
 
 
 @pytest.mark.parametrize("junk", [b"\x16\x03\x01\x02\x00" * 50, b"GET\r\n\r\n", b"A" * 100_000])
-def test_junk_does_no_harm(port: int, junk: bytes) -> None:
+def test_a_malformed_request_does_no_harm(port: int, junk: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=3) as client:
         client.sendall(junk)
     assert get(port, "/livez")[0] == 200
@@ -146,13 +146,13 @@ def test_a_port_that_is_taken_is_said_in_one_sentence(port: int, process: Proces
         other.bind("127.0.0.1", port)
 
 
-def test_an_address_that_is_not_ours(process: Process) -> None:
+def test_an_address_that_is_not_ours_is_one_sentence(process: Process) -> None:
     other = MonitoringServer(CollectorRegistry(), live=process.live, ready=process.ready)
     with pytest.raises(ConfigError, match="MONITORING_HOST, MONITORING_PORT: cannot listen on"):
         other.bind("203.0.113.1", 1)
 
 
-class TestPulse:
+class TestHeartbeat:
     def test_a_loop_that_stands_still_is_stuck(self) -> None:
         now = [0.0]
         heartbeat = Heartbeat(30.0, clock=lambda: now[0])

@@ -180,7 +180,7 @@ def test_what_is_no_vector_is_a_protocol_error(items: list[Any]) -> None:
         ("/models/bge-m3", "bge-m3"),
     ],
 )
-def test_spellings_of_one_model(asked: str, answered: str) -> None:
+def test_spellings_of_one_model_are_the_same(asked: str, answered: str) -> None:
     assert same_model(asked, answered)
 
 
@@ -198,7 +198,7 @@ def test_spellings_of_one_model(asked: str, answered: str) -> None:
         ("bge-m3", "m3"),
     ],
 )
-def test_different_models(asked: str, answered: str) -> None:
+def test_different_models_are_told_apart(asked: str, answered: str) -> None:
     assert not same_model(asked, answered)
 
 
@@ -216,5 +216,5 @@ def test_an_answer_may_have_no_name(answered: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "count"), [(0, 0), (7, 7), (-1, None), (True, None), ("7", None), (7.5, None)]
 )
-def test_counts(value: Any, count: int | None) -> None:
+def test_a_count_is_a_whole_number_or_unknown(value: Any, count: int | None) -> None:
     assert count_of(value) == count

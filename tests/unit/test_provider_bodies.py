@@ -72,7 +72,9 @@ NESTED = json.dumps(
         ),
     ],
 )
-def test_an_error_inside_a_success(answer: Any, status: int, kind: type[EmbedStarError]) -> None:
+def test_an_error_inside_a_success_is_found(
+    answer: Any, status: int, kind: type[EmbedStarError]
+) -> None:
     refusal = Refusal.inside(answer)
     assert refusal is not None
     assert refusal.status == status
@@ -97,7 +99,7 @@ def test_an_error_inside_a_success(answer: Any, status: int, kind: type[EmbedSta
         None,
     ],
 )
-def test_what_is_no_error(answer: Any) -> None:
+def test_a_success_is_no_error(answer: Any) -> None:
     assert Refusal.inside(answer) is None
 
 
@@ -122,7 +124,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_anything_at_all(answer: Any) -> None:
+def test_any_body_is_read_without_a_crash(answer: Any) -> None:
     for refusal in (Refusal.inside(answer), Refusal.of(500, json.dumps(answer).encode())):
         if refusal is not None:
             assert isinstance(error_for(refusal, ENDPOINT), EmbedStarError)

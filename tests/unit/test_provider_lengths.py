@@ -212,7 +212,7 @@ TOO_LONG: list[tuple[str, int, Any]] = [
 @pytest.mark.parametrize(
     ("status", "body"), [row[1:] for row in TOO_LONG], ids=[row[0] for row in TOO_LONG]
 )
-def test_a_text_that_is_too_long(status: int, body: Any) -> None:
+def test_a_text_that_is_too_long_is_told_from_other_refusals(status: int, body: Any) -> None:
     error = refused(status, body)
     assert type(error) is InputTooLong
     assert "TEXT_MAX_TOKENS" in str(error)

@@ -59,7 +59,7 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
         ("Sun, 06 Nov 99999 08:49:47 GMT", None),
     ],
 )
-def test_retry_after(value: str | None, seconds: float | None) -> None:
+def test_retry_after_is_read_and_capped(value: str | None, seconds: float | None) -> None:
     assert retry_after_s(value, DATE) == seconds
 
 
@@ -123,7 +123,9 @@ def refused(status: int, body: Any) -> EmbedStarError:
         (418, {"error": None}, ProviderUnavailable, "HTTP 418"),
     ],
 )
-def test_statuses_and_bodies(status: int, body: Any, kind: type, words: str) -> None:
+def test_status_and_body_decide_which_error_it_is(
+    status: int, body: Any, kind: type, words: str
+) -> None:
     error = refused(status, body)
     assert type(error) is kind
     assert words in str(error)
@@ -159,7 +161,7 @@ def test_a_refusals_words_are_not_in_its_repr() -> None:
         ("too much", "context_length_exceeded"),
     ],
 )
-def test_a_text_that_is_too_long(message: str, code: str) -> None:
+def test_a_text_that_is_too_long_names_the_setting(message: str, code: str) -> None:
     body = json.dumps({"error": {"message": message, "code": code}}).encode()
     error = error_for(Refusal.of(400, body), ENDPOINT)
     assert isinstance(error, InputTooLong)

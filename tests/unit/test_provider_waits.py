@@ -83,7 +83,7 @@ DATE_S = 784111777
         ({"retry-after-ms": "9" * 18}, RETRY_AFTER_MAX_S),
     ],
 )
-def test_headers(headers: dict[str, str], wait_s: float | None) -> None:
+def test_the_wait_is_found_in_the_headers(headers: dict[str, str], wait_s: float | None) -> None:
     found = asked_wait_s({"Date": DATE, **headers})
     assert found == (None if wait_s is None else pytest.approx(wait_s))
 
@@ -121,7 +121,7 @@ def google(delay: Any) -> dict[str, Any]:
         ({"error": {"message": "later, perhaps"}}, None),
     ],
 )
-def test_bodies(body: Any, wait_s: float | None) -> None:
+def test_the_wait_is_found_in_the_body(body: Any, wait_s: float | None) -> None:
     refusal = Refusal.of(429, json.dumps(body).encode())
     found = asked_wait_s({"date": DATE, **refusal.headers}, refusal.wait_s, refusal.words)
     assert found == (None if wait_s is None else pytest.approx(wait_s))
@@ -133,7 +133,7 @@ def test_the_longest_of_all_counts() -> None:
 
 
 @given(st.text(), st.text(), st.text())
-def test_anything_at_all(after: str, reset: str, words: str) -> None:
+def test_any_words_give_a_wait_within_bounds(after: str, reset: str, words: str) -> None:
     headers = {"retry-after": after, "retry-after-ms": reset, "x-ratelimit-reset": reset}
     wait_s = asked_wait_s(headers, None, words)
     assert wait_s is None or 0.0 <= wait_s <= RETRY_AFTER_MAX_S

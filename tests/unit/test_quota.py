@@ -75,11 +75,13 @@ def together(remaining: str, reset: str) -> dict[str, str]:
         (together("00", "٣"), None),
     ],
 )
-def test_what_is_exhausted(headers: dict[str, str], pause_s: float | None) -> None:
+def test_an_exhausted_limit_pauses_until_its_reset(
+    headers: dict[str, str], pause_s: float | None
+) -> None:
     assert quota_pause(headers) == (None if pause_s is None else pytest.approx(pause_s))
 
 
 @given(st.text(), st.text())
-def test_anything_at_all(remaining: str, reset: str) -> None:
+def test_any_headers_give_a_pause_within_bounds(remaining: str, reset: str) -> None:
     pause_s = quota_pause(together(remaining, reset) | openai(remaining, reset))
     assert pause_s is None or 0.0 < pause_s <= QUOTA_PAUSE_MAX_S

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from embed_star.errors import StoreUnavailable
-from embed_star.observe.sampler import KEPT_S, WORTH, Reader
+from embed_star.observe.sampler import KEPT_S, WORTH, Sampler
 
 FRESH_S = 5.0
 LATE_S = 10.0
@@ -24,7 +24,7 @@ class Source:
         self.error: Exception | None = None
         self.go_on = threading.Event()
         self.go_on.set()
-        self.reader: Reader[int] = Reader(
+        self.reader: Sampler[int] = Sampler(
             self.read, fresh_s=FRESH_S, late_s=LATE_S, clock=lambda: self.now
         )
 
@@ -53,7 +53,7 @@ def test_is_read_again_only_when_it_is_no_longer_fresh(source: Source) -> None:
     assert source.get() == 2
 
 
-def test_what_was_dear_is_kept_longer(source: Source) -> None:
+def test_a_value_that_took_long_is_kept_longer(source: Source) -> None:
     source.takes_s = 2.0
     assert source.get() == 1
     source.now += 2.0 * WORTH - 0.1

@@ -31,7 +31,7 @@ def test_each_code_in_the_sources_has_words_and_a_place_in_the_docs() -> None:
 
 
 @pytest.mark.parametrize("code", [*REASONS, "of_a_newer_version"])
-def test_words_are_halves_of_sentences(code: str) -> None:
+def test_a_reason_s_words_complete_a_sentence(code: str) -> None:
     for words in reason_of(code):
         assert words
         assert not words[0].isupper() or words[1].isupper()

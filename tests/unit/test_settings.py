@@ -11,6 +11,7 @@ import pytest
 from embed_star import services, timings
 from embed_star.calling import validation
 from embed_star.errors import ConfigError
+from embed_star.produce import vector_index
 from embed_star.providers.catalogue import PROVIDERS
 from embed_star.providers.http import deadline
 from embed_star.services import backends, calling
@@ -24,7 +25,6 @@ from embed_star.settings import (
     retired_names,
 )
 from embed_star.timings import LOCK_MARGIN_S
-from tasks import maintenance
 
 CANARY = "sk-canary-41d7"
 
@@ -263,7 +263,7 @@ class TestSecretFiles:
         (secrets / "DB_PASS").symlink_to("..data/DB_PASS")
         assert load_settings().db_pass.get_secret_value() == "linked"
 
-    def test_come_last(
+    def test_are_read_after_all_other_sources(
         self, secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("db_pass", "db_user", "db_database"):
@@ -379,7 +379,7 @@ class TestRetired:
             ("VALIDATE_MAGNITUDE_MIN", validation.MAGNITUDE_MIN),
             ("VALIDATE_MAGNITUDE_MAX", validation.MAGNITUDE_MAX),
             ("VALIDATE_ZERO_RATIO_MAX", validation.ZERO_RATIO_MAX),
-            ("HNSW_MIN_ROWS", maintenance.HNSW_MIN_ROWS),
+            ("HNSW_MIN_ROWS", vector_index.MIN_ROWS),
             ("LIVENESS_TIMEOUT_S", timings.LIVENESS_TIMEOUT_S),
             ("TOGETHER_BASE_URL", PROVIDERS["together"].address),
         ],

@@ -79,13 +79,13 @@ class TestRender:
         ],
         ids=repr,
     )
-    def test_of_one_value(self, value: Any, text: str) -> None:
+    def test_a_value_is_shown_by_its_kind(self, value: Any, text: str) -> None:
         assert render([value], MANY) == text
 
     def test_a_line_for_each_value_that_says_something(self) -> None:
         assert render(["a", None, "", ["b", "c"], "d"], MANY) == "a\nb, c\nd"
 
-    def test_nothing_at_all(self) -> None:
+    def test_values_that_say_nothing_make_an_empty_text(self) -> None:
         assert render([], MANY) == ""
         assert render([None, "", [], {}], MANY) == ""
 
@@ -93,7 +93,9 @@ class TestRender:
         assert render(["a", "b"], MANY) != render([["a", "b"]], MANY)
 
     @given(st.lists(anything, max_size=5), st.integers(1, 50))
-    def test_takes_anything(self, values: list[Any], max_tokens: int) -> None:
+    def test_any_value_makes_a_text_within_the_limit(
+        self, values: list[Any], max_tokens: int
+    ) -> None:
         text = render(values, max_tokens)
         assert render(values, max_tokens) == text
         assert len(text.encode()) <= max_tokens * BYTES_PER_TOKEN

@@ -42,7 +42,7 @@ def judge(*rows: list[float], validator: Validator | None = None) -> list[str]:
         ([7.0, 7.0, 1.0, 0.5], ""),
     ],
 )
-def test_reasons(vector: list[float], reason: str) -> None:
+def test_a_bad_vector_is_refused_with_its_reason(vector: list[float], reason: str) -> None:
     assert judge(vector) == [reason]
 
 
@@ -60,7 +60,7 @@ def test_one_dimension_is_not_called_constant() -> None:
     assert judge([0.5], [-1.0], [0.0], [math.nan]) == ["", "", "zeros", "not_finite"]
 
 
-def test_no_rows() -> None:
+def test_no_vectors_need_no_verdict() -> None:
     assert Validator().judge(np.empty((0, 4), dtype=np.float32)) == []
 
 

@@ -1,9 +1,9 @@
 """The embedded engine behind a small WebSocket server, so that several processes share it.
 
-The SDK's engine serves one process for a path and has a single implicit session, which is
-that of a user with the role EDITOR on the one database. This process owns it and speaks
-SurrealDB's RPC (CBOR) on ws://127.0.0.1:PORT/rpc: it checks the password itself and hands
-`query` frames to the engine byte for byte.
+The SDK's engine serves one process for a path, and has a single session: that of a user with
+the role EDITOR on one database. The gateway owns the engine and speaks SurrealDB's RPC (CBOR)
+on ws://127.0.0.1:PORT/rpc. It checks the password itself, and passes `query` frames to the
+engine unchanged.
 
     python -m embed_star.devstack.embedded.gateway \
         --path DIR --user NAME --namespace NS --database DB
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
 import hmac
 import ipaddress
 import logging
@@ -26,21 +25,22 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cbor2
-from surrealdb._surrealdb_ext import AsyncEmbeddedDB
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
-from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from embed_star.devstack.embedded.clients import (
+    MAX_STRANGER_FRAME_BYTES,
+    Client,
+)
+from embed_star.devstack.embedded.engine import ENGINE_VERSION, Engine, Scope, lock_directory
 from embed_star.devstack.embedded.rpc import (
-    FAILED,
     INVALID_PARAMS,
     NOT_ALLOWED,
     NOT_SERVED,
@@ -50,22 +50,12 @@ from embed_star.devstack.embedded.rpc import (
     check_query,
     read_request,
 )
-from embed_star.errors import ConfigError, EmbedStarError, StoreUnavailable
-from embed_star.store.bootstrap import user_sql
-from embed_star.store.client.quoting import quoted
+from embed_star.errors import ConfigError, EmbedStarError
 
 log = logging.getLogger(__name__)
 
 PASSWORD_VARIABLE = "EMBED_STAR_GATEWAY_PASS"  # noqa: S105  the variable's name, no password
-ENGINE_VERSION = "2.3.10"
-"""surrealdb-core inside the SDK's wheel. Asked, the engine says the wheel's own version."""
-MAX_FRAME_BYTES = 64 * 2**20
-MAX_STRANGER_FRAME_BYTES = 4096
-"""Of who has not signed in: a frame is decoded before anything is known of its sender, and
-16 MiB of CBOR made 1.2 GB of Python."""
 MAX_CLIENTS = 128
-MAX_STRANGERS = 64
-"""Connections not signed in, from the moment when they are there."""
 SIGN_IN_WITHIN_S = 10.0
 DRAIN_S = 10.0
 CLOSE_S = 2.0
@@ -73,58 +63,15 @@ CLOSE_S = 2.0
 _NONE = cbor2.CBORTag(6, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whom the gateway serves, and the one database that it serves."""
-
-    user: str
-    password: str
-    namespace: str
-    database: str
-
-
-class Client(ServerConnection):
-    """One connection. Who has not signed in is one of few, and sends little."""
-
-    def __init__(self, strangers: set[Client], protocol: ServerProtocol, *more: Any, **named: Any):
-        super().__init__(protocol, *more, **named)
-        self._strangers = strangers
-        self.signed_in = False
-
-    @property
-    def signed_in(self) -> bool:
-        return self not in self._strangers
-
-    @signed_in.setter
-    def signed_in(self, signed_in: bool) -> None:
-        (self._strangers.discard if signed_in else self._strangers.add)(self)
-        most = MAX_FRAME_BYTES if signed_in else MAX_STRANGER_FRAME_BYTES
-        self.protocol.max_message_size = most
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if len(self._strangers) > MAX_STRANGERS:
-            self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._strangers.discard(self)
-        super().connection_lost(exc)
-
-
 class Gateway:
     """Answers the clients of one engine."""
 
-    def __init__(self, engine: AsyncEmbeddedDB, scope: Scope) -> None:
+    def __init__(self, engine: Engine, scope: Scope) -> None:
         self._engine = engine
         self._scope = scope
         self._strangers: set[Client] = set()
         # The SDK's `authenticate` insists on the shape of a JWT.
         self._token = ".".join(secrets.token_urlsafe(24) for _ in range(3))
-        # One query at a time: engine 2.3.10 does run frames concurrently, and then loses
-        # writes. 800 increments of one field by 8 clients: 397 said OK, the field said 361.
-        # 4 CREATEs of one id at once: two said OK in 37 of 200 rounds, which would hand one
-        # lock to two owners. Behind this lock: 2,000 of 2,000, one winner in 300 of 300.
-        self._one_at_a_time = asyncio.Lock()
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -135,7 +82,7 @@ class Gateway:
         return Client(self._strangers, *arguments, **named)
 
     def admit(self, client: ServerConnection, request: HttpRequest) -> HttpResponse | None:
-        """Refuse, before the handshake, another path, one too many, and anyone while stopping."""
+        """Refuse another path, one client too many, and any client while stopping."""
         if request.path != "/rpc":
             return client.respond(404, "SurrealDB's RPC is served at /rpc\n")
         if self._stopping or len(client.server.connections) >= MAX_CLIENTS:
@@ -143,7 +90,7 @@ class Gateway:
         return None
 
     async def serve(self, client: ServerConnection) -> None:
-        """Answer one client, in order, until it leaves. Its faults end its connection only."""
+        """Answer one client, in order, until it leaves. An error ends only its connection."""
         assert isinstance(client, Client)  # noqa: S101  for mypy: `make_client` made it
         try:
             await self._converse(client)
@@ -188,14 +135,14 @@ class Gateway:
         try:
             if request.method == "query" and client.signed_in:
                 check_query(request.params)
-                return await self._forward(frame)
+                return await self._engine.execute(frame)
             return cbor2.dumps({"id": request.id, "result": self._own_result(request, client)})
         except RpcError as error:
             fault = {"code": error.code, "message": str(error)}
             return cbor2.dumps({"id": request.id, "error": fault})
 
     def _own_result(self, request: RpcRequest, client: Client) -> Any:
-        """What the gateway answers without the engine."""
+        """The result of a method that the gateway serves without the engine."""
         match request.method:
             case "ping":
                 return _NONE
@@ -212,18 +159,6 @@ class Gateway:
         if not client.signed_in:
             raise RpcError(NOT_ALLOWED, "Sign in first")
         raise RpcError(NOT_SERVED, "Method not served by the embedded engine's gateway")
-
-    async def _forward(self, frame: bytes) -> bytes:
-        async with self._one_at_a_time:
-            try:
-                return await self._engine.execute(frame)
-            except ValueError:  # CBOR: what came, or what would go back
-                if not _is_cbor(frame):
-                    raise MalformedFrame from None
-                # A regex or a closure in the answer, which only that query has to answer for.
-                raise RpcError(FAILED, "There is no CBOR for a value of the answer") from None
-            except RuntimeError as error:  # a parse error, or parameters that do not fit
-                raise RpcError(FAILED, str(error)) from None
 
     def _check_use(self, params: Sequence[Any]) -> None:
         served = [self._scope.namespace, self._scope.database]
@@ -250,7 +185,7 @@ class Gateway:
             self._check_use([namespace, given.get("DB", given.get("db", scope.database))])
 
     async def drain(self) -> None:
-        """Let the requests under way finish, for DRAIN_S at most; begin no others."""
+        """Accept no more requests, and wait up to DRAIN_S for those under way."""
         self._stopping = True
         try:
             async with asyncio.timeout(DRAIN_S):
@@ -259,63 +194,20 @@ class Gateway:
             log.warning("a request outlasted %g s and is cut off: nothing of it stays", DRAIN_S)
 
 
-def _is_cbor(frame: bytes) -> bool:
-    try:
-        cbor2.loads(frame, tag_hook=lambda tag, _: tag.tag)
-    except (cbor2.CBORError, ValueError, TypeError):
-        return False
-    return True
-
-
 def _same(given: object, expected: str) -> bool:
     text = given if isinstance(given, str) else ""
     return hmac.compare_digest(text.encode(), expected.encode())
 
 
-async def open_engine(path: Path | None, scope: Scope) -> AsyncEmbeddedDB:
-    """The engine on `path` (None: in memory), its session that of an EDITOR of the database.
-
-    What that role may not do, the engine refuses: users, other databases, and all that is
-    above them, however the statement is written.
-    """
-    user, password = scope.user, secrets.token_hex(32)  # nobody signs in with it but this
-    define = (
-        f"DEFINE NAMESPACE IF NOT EXISTS {quoted(scope.namespace)};"
-        f"DEFINE DATABASE IF NOT EXISTS {quoted(scope.database)};"
-        f"{user_sql(user, password)}"
-    )
-    where = {"NS": scope.namespace, "DB": scope.database}
-
-    async def ask(method: str, *params: Any) -> Any:
-        frame = cbor2.dumps({"id": 0, "method": method, "params": params})
-        answer: dict[str, Any] = cbor2.loads(await engine.execute(frame))
-        return answer["result"]
-
-    try:
-        engine = AsyncEmbeddedDB("mem://" if path is None else f"surrealkv://{path}")
-        await engine.connect()
-        await ask("use", scope.namespace, scope.database)
-        made = [statement["status"] for statement in await ask("query", define)]
-        if set(made) == {"OK"}:
-            await ask("signin", {**where, "user": user, "pass": password})
-    except (RuntimeError, ValueError, LookupError) as error:
-        raise StoreUnavailable(f"the embedded engine does not open {path}: {error}") from None
-    if set(made) != {"OK"}:
-        raise StoreUnavailable(
-            f"the embedded engine does not define {scope.namespace}/{scope.database}"
-        )
-    return engine
-
-
 async def run(options: argparse.Namespace, scope: Scope) -> None:
-    """Serve until SIGTERM or SIGINT; OSError when the address cannot be bound."""
+    """Serve until SIGTERM or SIGINT. Raises OSError when the address cannot be bound."""
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     # At DEBUG the library logs frames, passwords included; at ERROR, strangers' handshakes.
     library_log = log.getChild("websockets")
     library_log.setLevel(logging.CRITICAL)
-    gateway = Gateway(await open_engine(options.path, scope), scope)
+    gateway = Gateway(await Engine.open(options.path, scope), scope)
     server = await serve(
         gateway.serve,
         options.host,
@@ -364,18 +256,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _own_directory(path: Path) -> None:
-    """Lock `path` until this process ends: the engine itself would let a second one in."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StoreUnavailable(f"another gateway serves {path} already") from None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until told to stop; the exit code."""
+    """Run until SIGTERM or SIGINT; the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s gateway: %(message)s")
     try:
         options = _arguments(argv)
@@ -384,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f"{PASSWORD_VARIABLE} must hold the gateway's password")
         if options.path is not None:
             options.path = options.path.resolve()
-            _own_directory(options.path)
+            lock_directory(options.path)
         scope = Scope(options.user, password, options.namespace, options.database)
         asyncio.run(run(options, scope))
     except (EmbedStarError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The RPC envelope as the gateway reads it: cheaply, and only what it serves."""
+"""Reads the RPC envelope of a request, and refuses requests that the gateway does not serve."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HINTS = {
 
 
 class RpcError(Exception):
-    """What the client is told instead of a result."""
+    """The error that a client gets instead of a result."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -35,12 +35,12 @@ class RpcError(Exception):
 
 
 class MalformedFrame(Exception):
-    """The frame is no RPC request; its client is sent away."""
+    """The frame is no RPC request. The gateway closes its connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class RpcRequest:
-    """An envelope. For a peeked query `params` holds its text only."""
+    """An envelope. Of a peeked query, `params` holds only the text."""
 
     id: int | str
     method: str
@@ -48,7 +48,7 @@ class RpcRequest:
 
 
 def _peek_query(frame: bytes) -> RpcRequest | None:
-    """The envelope of a query, its variables left undecoded; None when it must be decoded.
+    """The envelope of a query, without decoding its variables; None when it must be decoded.
 
     2 µs against 2.3 ms for 100 rows of 768 floats. The map must have exactly the keys
     id, method, params in this order, as every SDK sends them: nothing can follow the
@@ -69,7 +69,7 @@ def _peek_query(frame: bytes) -> RpcRequest | None:
 
 
 def read_request(frame: bytes) -> RpcRequest:
-    """Raise MalformedFrame for anything but a map with an id (int or str) and a method."""
+    """The request in a frame. Raises MalformedFrame unless it has an id and a method."""
     try:
         request = _peek_query(frame)
         if request is not None:
@@ -85,11 +85,11 @@ def read_request(frame: bytes) -> RpcRequest:
 
 
 def check_query(params: Sequence[Any]) -> None:
-    """Raise RpcError for statements that the engine would accept and not honour.
+    """Raise RpcError for statements that the engine accepts but does not honour.
 
-    LIVE SELECT never notifies, and after USE every statement is refused. This looks at words
-    and is no more than a courtesy: what the session may do decides the engine, by its role.
-    Words in strings, comments and quoted names do not count.
+    LIVE SELECT never notifies, and after USE the engine refuses every statement. This is a
+    hint for users and no protection: the engine decides by its role what a session may do.
+    The check ignores words in strings, comments and quoted names.
     """
     if not params or not isinstance(params[0], str):
         raise RpcError(INVALID_PARAMS, "Expected query to be string")

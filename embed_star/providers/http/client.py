@@ -1,4 +1,4 @@
-"""The one place where HTTP to providers happens: JSON in, JSON out, or an error of ours.
+"""HTTP to providers, in this one place: JSON in, JSON out, or an error of our tree.
 
 One pooled session for each provider. Every call has a deadline for the whole of it and
 a cap on the size of the answer, follows no redirect (the key would go along) and tries
@@ -36,7 +36,7 @@ from embed_star.providers.ssrf import check_base_url
 
 CHUNK_BYTES = 65_536
 REFUSAL_BYTES = 65_536
-"""What is read of an error's body; it only helps to tell kinds of errors apart."""
+"""Bytes read of an error's body: enough to tell kinds of errors apart."""
 
 Explain = Callable[[Refusal], EmbedStarError | None]
 """A provider's own reading of a refusal; None leaves it to `error_for`."""
@@ -47,15 +47,15 @@ class Answer(NamedTuple):
 
     body: dict[str, Any]
     quota_pause_s: float | None
-    """By its headers; see `guards.quota`."""
+    """By its headers; see `rate_limit_headers`."""
 
 
 class Refused(NamedTuple):
-    """An answer that is an error, by its status or inside a success."""
+    """An error response: by its status, or an error body inside a success."""
 
     refusal: Refusal
     error: EmbedStarError
-    """What it means: to be raised where nothing else can be asked."""
+    """The error to raise unless the provider can be asked in another way."""
 
 
 class JsonClient:
@@ -99,7 +99,7 @@ class JsonClient:
         self._session.close()
 
     def deadline(self) -> Deadline:
-        """A deadline that begins now, for calls that share one."""
+        """A deadline that begins now and that several calls may share."""
         return Deadline.of(self._limits, patient=self._was_silent)
 
     def post(
@@ -118,7 +118,7 @@ class JsonClient:
     def exchange(
         self, path: str, payload: Mapping[str, Any], deadline: Deadline | None = None
     ) -> Answer | Refused:
-        """As `post`, but an answer that is an error is returned."""
+        """As `post`, but return an error response instead of raising."""
         deadline = deadline or self.deadline()
         body = _encode(payload, self.endpoint)
         try:

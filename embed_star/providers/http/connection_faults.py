@@ -1,4 +1,4 @@
-"""What is wrong on this side of an HTTP call: its proxy, its certificates.
+"""Faults on our side of an HTTP call: its proxy, its certificates.
 
 Requests reads them from the environment, so the variables are named here. Sentences hold
 no address: a proxy's may have a password.
@@ -25,7 +25,7 @@ def is_proxied(url: str) -> bool:
 
 
 def lasting_fault(error: Exception, url: str) -> str:
-    """What an operator has to change before a call to `url` can work, "" if nothing is known.
+    """What the operator must change before calls to `url` can work, "" if nothing is known.
 
     A whole sentence; `error` is what requests, or something below it, raised.
     """
@@ -62,7 +62,7 @@ def refused_by_proxy(status: int, url: str) -> str:
 
 
 def proxy_trouble(error: Exception, url: str) -> str:
-    """What went wrong with a proxy and may pass, as the end of a sentence; "" if nothing did."""
+    """A passing fault of a proxy, as the end of a sentence; "" if there was none."""
     if isinstance(error, requests.exceptions.ProxyError):
         status = tunnel_status(error)
         return (
@@ -77,7 +77,7 @@ def proxy_trouble(error: Exception, url: str) -> str:
 
 
 def tunnel_status(error: Exception) -> int:
-    """What a proxy answered instead of connecting, 0 if it did not."""
+    """The status with which a proxy refused to connect, 0 if it did not refuse."""
     found = _TUNNEL_STATUS.search(str(error))
     return int(found[1]) if found else 0
 

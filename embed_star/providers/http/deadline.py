@@ -47,7 +47,7 @@ class Limits:
 
     connect_s: float
     read_s: float
-    """Longest silence, of the server or of a connection that takes no more."""
+    """Longest silence of the server, and longest wait until a connection takes more bytes."""
     total_s: float
     response_bytes: int
     """Largest answer, counted after decompression."""
@@ -74,7 +74,7 @@ class Deadline:
 
     @classmethod
     def of(cls, limits: Limits, *, patient: bool = False) -> Deadline:
-        """The deadline of a call that begins now; a `patient` one is all silence if need be."""
+        """The deadline of a call that begins now; a `patient` call may be silent until it ends."""
         silence_s = limits.total_s if patient else limits.read_s
         return cls(time.monotonic() + limits.total_s, silence_s)
 
@@ -83,7 +83,7 @@ class Deadline:
         return max(0.0, self.ends_at - time.monotonic())
 
     def apply(self, sock: Any) -> None:
-        """Let the next operation on `sock` take what is left. Raises TimeoutError if nothing."""
+        """Limit the next operation on `sock` to the time left. Raises TimeoutError when none is."""
         left = self.remaining_s()
         if not left:
             raise TimeoutError("the deadline of the call has passed")
@@ -91,7 +91,7 @@ class Deadline:
         sock.settimeout(min(self.silence_s, left))
 
     def cut(self) -> None:
-        """Let the deadline be now, for an operation under way in another thread, too."""
+        """End the call now, also an operation under way in another thread."""
         self.was_cut, self.ends_at = True, 0.0
         if isinstance(self._sock, socket.socket):
             with suppress(OSError):
@@ -141,7 +141,7 @@ class _File(io.RawIOBase):
 
 
 class _Socket:
-    """What `HTTPResponse` asks of a socket: a file to read."""
+    """The part of a socket that `HTTPResponse` uses: a file to read."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -182,7 +182,7 @@ class _TLSConnection(HTTPSConnection):
 
 
 def _checked(sock: socket.socket) -> socket.socket:
-    """`sock`, unless a harmless name led to an address that is refused."""
+    """`sock`, unless an allowed name resolved to a refused address."""
     if is_refused(str(sock.getpeername()[0])):
         sock.close()
         raise ProviderConfigError(

@@ -1,4 +1,4 @@
-"""Reading what a refusal says: any of the usual shapes of an error body, also inside a 200.
+"""Error bodies in any of their usual shapes, also inside a 200.
 
 Nothing of it is repeated: it may hold the text of a row or a part of the key.
 """
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 INSIDE_200 = 200
-"""The status of an error inside a success that names none, and whose words say nothing."""
+"""The status of an error inside a success when neither a number nor words tell it."""
 
 WORDS_MAX = 8192
-"""Characters of an error's prose that are looked at."""
+"""Characters of an error's message that are searched."""
 
 _PLAIN_WORD = re.compile(r"[a-z]{2,20}([_.-][a-z]{2,20}){0,5}")
 _DEPTH_MAX = 4  # of errors within errors: a gateway's, the next one's, the server's
@@ -49,7 +49,7 @@ _STATUS_PROSE = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer that is not a success. Its words are for comparing only."""
+    """An error response. Its words are compared, never shown."""
 
     status: int
     code: str = ""
@@ -57,13 +57,13 @@ class Refusal:
     param: str = ""
     message: str = field(default="", repr=False)
     words: str = field(default="", repr=False)
-    """All of its prose, the message first; a row's text may be echoed in it."""
+    """All of its messages, the main one first. They may echo a row's text."""
     is_json: bool = False
     has_body: bool = True
     wait_s: float | None = None
-    """What the body asks to wait, in seconds."""
+    """The wait that the body asks for, in seconds."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Those that a gateway passes on inside the body."""
+    """Headers that a gateway passes on inside the body."""
 
     @property
     def said(self) -> str:
@@ -84,7 +84,7 @@ class Refusal:
 
     @classmethod
     def inside(cls, answer: Any) -> Refusal | None:
-        """The error inside the JSON of a success; None where there is none, or vectors too."""
+        """The error inside the JSON of a success; None when there is none, or vectors too."""
         whole = answer[0] if isinstance(answer, list) and answer else answer
         if not isinstance(whole, dict) or _has_vectors(whole) or not _speaks_of_error(whole):
             return None
@@ -127,7 +127,7 @@ def _chain(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def _parsed(text: Any) -> dict[str, Any] | None:
-    """The object that a string is as a whole: one that it merely holds may be a row's."""
+    """The JSON object that the whole string is. An object within a string may be a row's."""
     if not isinstance(text, str) or not text.lstrip().startswith("{"):
         return None
     try:
@@ -138,7 +138,7 @@ def _parsed(text: Any) -> dict[str, Any] | None:
 
 
 def _first_word(chain: list[dict[str, Any]], *keys: str) -> str:
-    """The innermost value of `keys` that is a word, in small letters."""
+    """The innermost value of `keys` that is a word, in lower case."""
     for one in reversed(chain):
         for key in keys:
             value = one.get(key)

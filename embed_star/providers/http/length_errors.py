@@ -1,4 +1,4 @@
-"""Whether a refusal says that a text, or the whole request, is too long: by words and codes.
+"""Tells by words and codes whether a refusal means that a text or the request is too long.
 
 Tried wordings: OpenAI, Azure, Groq, vLLM, SGLang, llama.cpp, LM Studio, Ollama, TEI, Infinity,
 LiteLLM, Together, Mistral, Cohere, Voyage, Jina, Gemini, Bedrock, watsonx, DashScope,
@@ -55,7 +55,7 @@ _REQUEST_TOO_LARGE = re.compile(rf"\b(request|message|{_INPUT}).{{0,60}}{_TOO_MU
 
 
 def has_too_many_texts(refusal: Refusal) -> bool:
-    """Whether it counts the texts of a call, and none of them need be too long."""
+    """Whether the refusal is about the number of texts, not about their length."""
     words = _words(refusal)
     return bool(_TOO_MANY_TEXTS.search(words)) and "token" not in words.lower()
 
@@ -73,7 +73,7 @@ def is_too_long(refusal: Refusal) -> bool:
 
 
 def beyond_limit(refusal: Refusal) -> int | None:
-    """The tokens that a rate limit has, when a request asks for more than that at once.
+    """The limit in tokens, when one request asks for more than a rate limit ever allows.
 
     Waiting does not cure it. 0 when it does not say how many; None for an ordinary 429.
     """

@@ -1,4 +1,4 @@
-"""What a provider's headers say about the quota that is left."""
+"""Rate-limit headers: the quota that is left, and when it is renewed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 QUOTA_PAUSE_MAX_S = 3600.0
-"""A longer reset is a daily quota, a point in time (GitHub's) or a mistake: a 429 will tell."""
+"""Longer resets are ignored: a daily quota, a point in time (GitHub's) or a mistake."""
 
 # Remaining and reset. OpenAI and its like count requests and tokens apart, and reset is when
 # the bucket is full again; Together has one pair, and reset is the end of its window.
@@ -33,7 +33,7 @@ _NOTHING = re.compile(r"0{1,9}(?:\.0{1,9})?")
 
 
 def quota_pause(headers: Mapping[str, str]) -> float | None:
-    """Seconds until an exhausted quota is there again; None while every quota lasts.
+    """Seconds until an exhausted quota is renewed; None while every quota lasts.
 
     Names are taken in any case. Of several exhausted quotas the longest counts. A pair that
     is incomplete, unreadable, negative, over at once or longer than `QUOTA_PAUSE_MAX_S` is
@@ -51,7 +51,7 @@ def quota_pause(headers: Mapping[str, str]) -> float | None:
 
 
 def resets(headers: Mapping[str, str], *, used_up: bool) -> list[str]:
-    """The resets of the limits that a 429 may be for; names of headers in small letters.
+    """The resets of the limits that may have caused a 429; header names in lower case.
 
     With `used_up`, those of which nothing is left, or of which that is not said; else those
     of tokens, or for all, of which less may have been left than the request needed.

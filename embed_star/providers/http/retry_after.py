@@ -1,4 +1,4 @@
-"""How long a provider that answers 429 asks to wait: all the ways in which they say it."""
+"""The wait that a 429 asks for, in all the forms that providers use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from email.utils import parsedate_to_datetime
 from embed_star.providers.http.rate_limit_headers import duration_s, resets
 
 RETRY_AFTER_MAX_S = 3600.0
-"""A longer wait is asked for by mistake, or is worth a new try each hour all the same."""
+"""A longer wait is a mistake, or worth a new try each hour all the same."""
 
 _EPOCH_MIN = 100_000_000
-"""From here on a number is a point in time: in seconds, and a thousand times that in ms."""
+"""Larger numbers are points in time: in seconds, or in ms from a thousand times this on."""
 _SECONDS = re.compile(r"\d{1,18}(\.\d{1,9})?")
 _PROSE = re.compile(
     r"\b(?:again|retry|wait)\b.{0,12}?\b(?:in|after|for)\W{1,2}"
@@ -25,7 +25,7 @@ _PROSE = re.compile(
 def asked_wait_s(
     headers: Mapping[str, str], body_wait_s: float | None = None, words: str = ""
 ) -> float | None:
-    """Seconds to wait, 0 to `RETRY_AFTER_MAX_S`; None where nobody says.
+    """Seconds to wait, 0 to `RETRY_AFTER_MAX_S`; None when the answer names no wait.
 
     The longest of Retry-After, its like in milliseconds, what the body says, and the
     resets of the limits that are used up. Where nothing of this says it, other resets
@@ -67,7 +67,7 @@ def retry_after_s(value: str | None, date: str | None = None) -> float | None:
 
 
 def _reset_s(value: str, date: str | None) -> float | None:
-    """Seconds in a reset: a duration, a number of seconds, or a point in time; None if over."""
+    """Seconds in a reset: a duration, a number of seconds, or a point in time; None if past."""
     seconds = duration_s(value)
     if seconds is None and _SECONDS.fullmatch(value):
         seconds = float(value)  # longer than a duration is: a point in time

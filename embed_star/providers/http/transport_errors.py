@@ -1,4 +1,4 @@
-"""What a call that got no whole answer means: errors of requests and below to our tree.
+"""Calls without a whole answer: errors of requests and below, mapped to our error tree.
 
 The foreign error is dropped, its words too: they may repeat addresses with a password.
 """
@@ -34,13 +34,13 @@ FOREIGN = (
     http.client.HTTPException,
     OSError,
 )
-"""Everything that requests raises, and what slips through it."""
+"""Everything that requests raises, and errors of layers below that it lets through."""
 
 
 def failure(
     error: Exception, endpoint: Endpoint, limits: Limits, deadline: Deadline
 ) -> EmbedStarError:
-    """The error that `error`, one of `FOREIGN`, is for a call to `endpoint`."""
+    """The error of our tree for `error`, one of `FOREIGN`, in a call to `endpoint`."""
     if deadline.was_cut:
         return ShuttingDown(f"the call to {endpoint.provider} was cut off")
     if sentence := lasting_fault(error, endpoint.base_url):
@@ -56,7 +56,7 @@ def failure(
 
 
 def answer_of_proxy(refusal: Refusal, endpoint: Endpoint) -> EmbedStarError | None:
-    """The error that `refusal` is if a proxy gave it, None if the provider did.
+    """The error of our tree if a proxy sent `refusal`, None if the provider did.
 
     Over plain HTTP the proxy's answers look like the provider's, but for being no JSON.
     """
@@ -74,14 +74,14 @@ def answer_of_proxy(refusal: Refusal, endpoint: Endpoint) -> EmbedStarError | No
 
 
 def is_silence(error: Exception) -> bool:
-    """Whether the server took the call and said nothing, or nothing more, for too long."""
+    """Whether the server accepted the call and then was silent for too long."""
     return (
         isinstance(error, requests.Timeout) and not isinstance(error, requests.ConnectTimeout)
     ) or wraps(error, urllib3.exceptions.ReadTimeoutError)
 
 
 def _lateness(error: Exception, endpoint: Endpoint, limits: Limits, deadline: Deadline) -> str:
-    """Which time ran out, as the end of a sentence; empty if none did."""
+    """The time-out that ended the call, as the end of a sentence; empty if none did."""
     if not deadline.remaining_s() or (is_silence(error) and deadline.silence_s > limits.read_s):
         return (
             f"did not finish within PROVIDER_TOTAL_TIMEOUT_S = {limits.total_s:g} s; if its model "
@@ -101,7 +101,7 @@ def _lateness(error: Exception, endpoint: Endpoint, limits: Limits, deadline: De
 
 
 def _trouble(error: Exception, endpoint: Endpoint) -> str:
-    """What happened to the connection, as the end of a sentence."""
+    """The connection's fault, as the end of a sentence."""
     if isinstance(error, requests.exceptions.SSLError):
         return (
             "offers no trusted TLS connection; check "

@@ -1,4 +1,4 @@
-"""CBOR as SurrealDB speaks it: the SDK's own value types over the C-speed `cbor2`.
+"""CBOR as SurrealDB speaks it: the SDK's value types over the fast `cbor2`.
 
 The SDK's encoder is pure Python: 144 µs for a vector of 768, against 12 µs for the
 bytes that `VectorBytes` builds with numpy.
@@ -33,7 +33,7 @@ _new_record = RecordID.__new__
 
 
 def record(table: str, key: Any) -> RecordID:
-    """`RecordID(table, key)`, without the import that its constructor does at each call:
+    """`RecordID(table, key)`, without its constructor, which imports a module at each call:
     a tenth of a worker's time."""
     made = _new_record(RecordID)
     made.table_name = table
@@ -46,14 +46,14 @@ _NULL = cbor2.CBORSimpleValue(22)  # an open bound; None would be sent as NONE
 
 @dataclass(frozen=True, slots=True)
 class KeysAfter:
-    """The records of `table` whose keys come after `key`; bound as a value, never as text."""
+    """The records of `table` with keys after `key`, as a value for a query's parameter."""
 
     table: str
     key: Any
 
 
 class VectorBytes:
-    """A vector encoded as a CBOR array of float32, ready to be copied into a frame."""
+    """A vector encoded as a CBOR array of float32, to be copied into a frame."""
 
     __slots__ = ("raw",)
 
@@ -133,18 +133,19 @@ _DECODERS: dict[int, Callable[[Any], Any]] = {
 _LOSSY = frozenset(
     {constants.TAG_DATETIME_COMPACT, constants.TAG_DURATION, constants.TAG_DURATION_COMPACT}
 )
-"""What may lose its nanoseconds: inside a key it stays `Opaque`, or the key would be another."""
+"""Tags that lose nanoseconds in Python. Inside a key they stay `Opaque`, so that the key stays
+the same."""
 
 _RECORD_ID, _NONE = constants.TAG_RECORD_ID, constants.TAG_NONE
 _SIMPLE = frozenset({str, int})
 _NOTHING = Opaque(_NONE, 0)
-"""NONE within something tagged, where cbor2 makes None of NULL, until `_part` has seen it."""
+"""Stands for NONE inside a tagged value until `_part` replaces it: cbor2 makes None of NULL."""
 
 
 def decode_tag(tag: cbor2.CBORTag, inside: bool) -> Any:
     """The value of one of SurrealDB's tags: the `tag_hook` of a decoder. Never raises.
 
-    `inside` is cbor2's `immutable`: whether it stands within something tagged, such as a key.
+    `inside` is cbor2's `immutable`: whether the value is part of a tagged one, such as a key.
     """
     number = tag.tag
     if number == _NONE:
@@ -164,7 +165,7 @@ def decode_tag(tag: cbor2.CBORTag, inside: bool) -> Any:
 
 
 def _part(value: Any) -> Any:
-    """What is within something tagged, with NONE as None and NULL as NULL."""
+    """The inner value of a tagged one, with NONE as None and NULL as NULL."""
     if type(value) in _SIMPLE:
         return value
     if value is None:
@@ -188,22 +189,22 @@ def _opaque(number: int) -> Callable[[Any, bool], Opaque]:
 
 
 _FOREIGN = (0, 1, 4, 5, 25, 28, 29, 30, 35, 36, 100, 256, 258, 260, 261, 1004, 43000)
-"""Tags that cbor2 would decode by itself: into types that nobody here knows, or not at all."""
+"""Tags that cbor2 would decode itself, into types that no code here expects, or refuse."""
 
 OPAQUE_TAGS = {number: _opaque(number) for number in _FOREIGN}
-"""The `semantic_decoders` of a decoder."""
+"""For the argument `semantic_decoders` of a decoder."""
 
 
 def encode(value: Any) -> bytes:
-    """One frame. Raises TypeError for a value SurrealDB has no type for."""
+    """One frame. Raises TypeError for a value that has no type in SurrealDB."""
     return cbor2.dumps(value, default=_encode_other, encoders=_ENCODERS)
 
 
 def decode(frame: bytes) -> Any:
-    """The value of a frame. Records come as `RecordID`, NONE and NULL as None (within keys,
-    NULL as `values.NULL`), and what Python cannot hold as `values.Opaque`.
+    """The value of a frame.
 
-    Raises StoreError when it is no CBOR.
+    Records become `RecordID`. NONE and NULL become None, but NULL inside a key `values.NULL`.
+    Values that Python cannot hold become `values.Opaque`. Raises StoreError for invalid CBOR.
     """
     try:
         return cbor2.loads(frame, tag_hook=decode_tag, semantic_decoders=OPAQUE_TAGS)
@@ -214,12 +215,12 @@ def decode(frame: bytes) -> Any:
 
 
 def encode_key(key: Key) -> bytes:
-    """A record's key, of whatever type, as bytes that `decode_key` reads; equal for equal keys."""
+    """A record's key of any type as bytes for `decode_key`. Equal keys have equal bytes."""
     return encode(record("", key))
 
 
 def decode_key(encoded: bytes) -> Key:
-    """What `encode_key` was given. Raises StoreError when it is something else."""
+    """The key that `encode_key` encoded. Raises StoreError for other bytes."""
     decoded = decode(encoded)
     if not isinstance(decoded, RecordID):
         raise StoreError("not a record's key")

@@ -1,8 +1,8 @@
 """One WebSocket to SurrealDB: signed in, one query at a time, every status checked.
 
-Not the SDK's connection: that one looks at the first statement only (on 3.x that is
-BEGIN, so a failed transaction passes in silence), has no receive time-out, and is off
-by one answer for ever after an interrupted receive.
+The SDK's own connection would not do. It checks the first statement only, which is BEGIN
+on 3.x, so a failed transaction goes unnoticed. It has no receive time-out. After an
+interrupted receive, it gives each caller the answer of the call before.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from embed_star.errors import (
 from embed_star.store.client import codec
 
 FENCE = "embed_star: fence lost"
-"""What our transactions THROW when a lock is no longer the run's."""
+"""Our transactions THROW this when the run does not hold one of its locks any more."""
 
 RETIRED = "embed_star: space retired"
-"""What they THROW when the space is no longer the active one."""
+"""Our transactions THROW this when the space is no longer the active one."""
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 NO_RIGHT = (
@@ -52,7 +52,7 @@ _NOT_THE_CAUSE = ("was not executed", "Cannot COMMIT: the transaction was aborte
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where and as whom to connect. `root` signs in above the database, to bootstrap."""
+    """The server, the user and the database. `root` signs in above the database, to bootstrap."""
 
     url: str
     user: str
@@ -65,11 +65,11 @@ class Target:
 
 
 class Connection:
-    """Connects, signs in and selects the database when made.
+    """An open connection: its constructor connects, signs in and selects the database.
 
-    Raises StoreUnavailable when the server does not answer in time and StoreAuthError
-    when it refuses the user. After any exception the connection is `broken`: an answer
-    may still be under way in it, so it must be closed and never used again.
+    Raises StoreUnavailable when the server does not answer in time, and StoreAuthError
+    when it refuses the user. A connection that is `broken` must be closed and not used
+    again: an answer may still arrive on it.
     """
 
     def __init__(self, target: Target) -> None:
@@ -90,11 +90,11 @@ class Connection:
     def query(
         self, sql: str, params: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
     ) -> list[Any]:
-        """Run `sql` and return the result of each of its statements.
+        """Run `sql`; the result of each of its statements.
 
-        Raises the error of the statement that failed, and StoreUnavailable when the
-        answer does not come within `timeout_s` (default: the target's); whether the
-        server did the work is then unknown.
+        Raises the error of the statement that failed. Raises StoreUnavailable when no
+        answer comes within `timeout_s` (default: the target's); it is then unknown whether
+        the server did the work.
         """
         answers = self._call("query", [sql, params or {}], timeout_s or self.target.timeout_s)
         if not _are_statements(answers):
@@ -106,9 +106,9 @@ class Connection:
         return [one["result"] for one in answers]
 
     def listen(self, table: str) -> UUID:
-        """Start a live query over what is created in `table`, and return its id.
+        """Start a live query for new records in `table`; its id.
 
-        `next_notification` waits for what it says. Raises StoreError where the server
+        `next_notification` waits for its notifications. Raises StoreError when the server
         has no live queries.
         """
         # `table` is one of our constants. The rows themselves are not sent along.
@@ -118,7 +118,7 @@ class Connection:
         return live_id
 
     def unlisten(self, live_id: UUID) -> None:
-        """End a live query; what it has sent already may still arrive."""
+        """End a live query. Notifications that it has sent may still arrive."""
         self._call("kill", [live_id], self.target.timeout_s)
 
     def next_notification(self, timeout_s: float) -> bool:
@@ -133,7 +133,7 @@ class Connection:
         return True
 
     def close(self) -> None:
-        """Close the socket, without waiting for the server. May be called twice."""
+        """Close the socket without waiting for the server. A second call changes nothing."""
         self.broken = True
         # A half-open peer would keep the closing handshake waiting.
         with contextlib.suppress(OSError):
@@ -163,10 +163,10 @@ class Connection:
             ) from error
 
     def _limit_sending(self) -> None:
-        """Let the system end a send that the peer takes nothing of.
+        """Set a time-out for sending, which the library does not have.
 
-        The library sends without a time-out, so that a frame larger than the socket's
-        buffers would wait for a half-open server for ever.
+        Without it, a frame larger than the socket's buffers would wait for ever for a
+        half-open server.
         """
         seconds, rest = divmod(self.target.timeout_s, 1)
         self._socket.socket.setsockopt(
@@ -211,7 +211,7 @@ class Connection:
         return answer["result"]
 
     def _answer(self, number: int, deadline: float) -> Mapping[str, Any]:
-        """The answer to call `number`. Raises StoreError when what comes is no answer."""
+        """The answer to call `number`. Raises StoreError for a frame that is no answer."""
         while True:
             frame = self._socket.recv(timeout=max(0.0, deadline - time.monotonic()))
             answer = codec.decode(_bytes(frame))
@@ -258,14 +258,14 @@ def _rpc_error(error: Any) -> Exception:
 
 
 def _shortened(message: str) -> str:
-    """One line, of a long message the beginning and the end: it may hold a row's text, and
-    say only after that which field is wrong."""
+    """One line: of a long message, its beginning and its end. The message may quote a row's
+    text and name the wrong field only after it."""
     line = " ".join(message.split())
     return line if len(line) <= 300 else f"{line[:100]} … {line[-200:]}"
 
 
 def error_of(message: str) -> Exception:
-    """The error of our tree for a message of SurrealDB's (2.3 and 3.x say the same)."""
+    """Our error for a message of SurrealDB. Server 2.3 and 3.x use the same words."""
     line = _shortened(message)
     if FENCE in message:
         return FenceLost("a lock of this run is no longer this run's")

@@ -1,7 +1,7 @@
-"""The functions of SurrealDB that embed_star calls, and whether the server lets it.
+"""The functions of SurrealDB that embed_star calls, and whether the server allows them.
 
-A server that was started with `--deny-all` or `--deny-funcs` refuses what is on no list of its
-operator's. In the event that would fail the user's own writes, so it is tried beforehand.
+A server with `--deny-all` or `--deny-funcs` refuses every function that its operator does not
+allow. A refused function in the event would fail the user's own writes, so all are tried first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TRIALS: Mapping[str, str] = {
     "type::thing": "type::thing('embedding_space', 1)",
     "vector::similarity::cosine": "vector::similarity::cosine([1], [1])",
 }
-"""A call of each function that a query or the event has, which changes nothing."""
+"""For each function that a query or the event calls, a call that changes nothing."""
 
 _ONLY_ON = {
     "record::exists": 2,
@@ -42,19 +42,19 @@ _ONLY_ON = {
 
 
 def functions_in(sql: str) -> set[str]:
-    """The functions that a statement calls."""
+    """The names of the functions that a statement calls."""
     return set(_CALL.findall(sql))
 
 
 def needed(version: tuple[int, ...]) -> list[str]:
-    """All functions that embed_star calls on such a server, by name."""
+    """The functions that embed_star calls on a server of this version, sorted."""
     return sorted(name for name in _TRIALS if _ONLY_ON.get(name, version[0]) == version[0])
 
 
 def check_functions(database: Database, event: str) -> None:
-    """Raise SchemaError, saying what to allow, unless the server runs all that is needed.
+    """Raise SchemaError, saying what to allow, unless the server runs all needed functions.
 
-    `event` is the statement that defines the event: those of its functions come first.
+    `event` is the statement that defines the event; the error names its functions first.
     """
     names = needed(database.version)
     if not _runs(database, *names):

@@ -1,4 +1,4 @@
-"""A bounded pool of connections, and the query call that everything else uses."""
+"""A bounded pool of connections, and the queries over it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class PoolStats:
 
 
 class Pool:
-    """At most `size` connections, made when needed, used by one caller at a time.
+    """At most `size` connections, opened when needed, each used by one caller at a time.
 
-    A connection that saw an exception is discarded, since an answer may still be under
-    way in it (unless the exception is the server's whole answer). One older than
-    `max_age_s` is replaced, which also renews its sign-in. Thread-safe.
-    `connection()` raises PoolTimeout when none is free within `wait_s`.
+    A connection is discarded after an exception, since an answer may still arrive on it,
+    unless the exception is the server's complete answer. One older than `max_age_s` is
+    replaced, which also renews its sign-in. `connection()` raises PoolTimeout when none is
+    free within `wait_s`. Thread-safe.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Pool:
     def connection(self, *, fresh: bool = False) -> Iterator[Connection]:
         """Borrow a connection for the length of a `with`.
 
-        A `fresh` one has just signed in, and the idle ones are closed, since they may be
+        A `fresh` one has just signed in. The idle ones are closed then, since they may be
         as old as the one that was refused.
         """
         connection = self._acquire(fresh)
@@ -84,7 +84,7 @@ class Pool:
         self._release(connection, discard=connection.broken)
 
     def check(self) -> bool:
-        """Whether a query gets through; a failure is counted."""
+        """Whether a query succeeds now; counts a failure."""
         try:
             with self.connection() as connection:
                 connection.query("RETURN 1")
@@ -94,7 +94,7 @@ class Pool:
         return True
 
     def recycle(self) -> None:
-        """Close the idle connections, so that the next callers sign in afresh."""
+        """Close the idle connections, so that the next callers sign in again."""
         with self._changed:
             idle, self._idle = self._idle, []
             self._add(recycled_total=len(idle))
@@ -102,7 +102,7 @@ class Pool:
             connection.close()
 
     def close(self) -> None:
-        """Close the idle connections; those in use are closed when they come back."""
+        """Close the idle connections; those in use are closed when they are returned."""
         with self._changed:
             self._closed = True
         self.recycle()
@@ -172,7 +172,7 @@ class Pool:
 
 
 class Database:
-    """Queries over a pool; write conflicts are tried again with jitter."""
+    """Runs queries over a pool, and retries write conflicts with jitter."""
 
     def __init__(self, pool: Pool, *, conflict_retries: int = 8) -> None:
         self.pool = pool
@@ -190,10 +190,9 @@ class Database:
     def query(self, sql: str, **params: Any) -> list[Any]:
         """The results of all statements of `sql`, in order.
 
-        A conflict is tried again (the transaction did nothing), and so is a refusal of
-        a session that had been signed in: it may have expired, and a fresh one tells.
-        Raises WriteConflict when the retries are used up, and the errors of
-        `Connection.query`.
+        A write conflict is retried, since its transaction changed nothing. A refusal is
+        retried once on a fresh session, since the old one may have expired. Raises
+        WriteConflict when the retries are used up, and the errors of `Connection.query`.
         """
         signed_in_again = False
         attempt = 0
@@ -213,8 +212,8 @@ class Database:
     def check_rights(self) -> None:
         """Raise StoreAuthError when the user may only read.
 
-        SurrealDB drops what such a user writes and answers as if it were written. It
-        refuses aloud only what defines or removes something: here, a table that never is.
+        SurrealDB drops the writes of such a user and answers as if it had done them. It
+        refuses only to define or remove something, here a table that never exists.
         """
         self.query("REMOVE TABLE IF EXISTS embedding_rights")
 

@@ -1,18 +1,18 @@
-"""Names and texts that have to stand in a statement itself, for no parameter is taken there."""
+"""Quotes names and texts for the places of a statement that take no parameter."""
 
 from __future__ import annotations
 
 
 def quoted(name: str) -> str:
-    """`name` as an identifier, whatever is in it: `my-app`, `select` and `a.b` are names, too.
+    """`name` as one identifier, whatever it contains, such as `my-app`, `select` or `a.b`.
 
-    In backticks, with what would end them escaped: so 2.3 and 3.x read it.
+    It stands in backticks, and those inside are escaped. Server 2.3 and 3.x read that.
     """
     return "`" + _escaped(name, "`") + "`"
 
 
 def quoted_path(path: str) -> str:
-    """`owner.login` with each of its names quoted."""
+    """A path such as `owner.login`, each of its names quoted."""
     return ".".join(map(quoted, path.split(".")))
 
 

@@ -1,4 +1,4 @@
-"""Where long walks over tables stand, so that they go on where they were stopped."""
+"""How far a reconcile has come and when maintenance was last done, by the database's clock."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from enum import StrEnum
 from embed_star.models import Key, Space
 from embed_star.store.client.codec import decode_key, encode_key, record
 from embed_star.store.client.pool import Database
+
+SWEPT = "swept"
 
 
 class Phase(StrEnum):
@@ -24,11 +26,11 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a reconcile has come."""
+    """The position of a reconcile: its phase, the last key in it, and its counts."""
 
     phase: Phase = Phase.REPOS
     after: Key | None = None
-    """The last key dealt with in this phase, None at its beginning."""
+    """The last key that this phase is done with; None at its beginning."""
     checked: int = 0
     """Repos so far."""
     found: int = 0
@@ -36,23 +38,23 @@ class Progress:
     removed: int = 0
     """Records of deleted repos removed so far."""
     space: str = ""
-    """The name of the retired space that is being walked; empty: none yet."""
+    """The retired space that is being walked; empty before the first."""
 
     def next_phase(self) -> Progress:
-        """The beginning of the phase that follows."""
+        """The beginning of the next phase."""
         phases = list(Phase)
         return replace(self, phase=phases[phases.index(self.phase) + 1], after=None, space="")
 
 
 class Checkpoints:
-    """The reconcile cursor of one space, by the database's clock."""
+    """The reconcile's progress in one space. A reconcile that is stopped goes on from it."""
 
     def __init__(self, database: Database, space: Space) -> None:
         self._database = database
         self._id = record("embedding_cursor", ["reconcile", space.name])
 
     def load(self) -> Progress | None:
-        """The progress recorded last; None when there never was any."""
+        """The progress that was saved last; None when there is none."""
         (rows,) = self._database.query("SELECT * FROM $id", id=self._id)
         if not rows:
             return None
@@ -68,7 +70,7 @@ class Checkpoints:
         )
 
     def save(self, progress: Progress) -> None:
-        """Record `progress`; when it is done, also since when."""
+        """Save `progress`; when its phase is DONE, the time too."""
         done = progress.phase is Phase.DONE
         self._database.query(
             "UPSERT $id SET phase = $phase, after = $after, checked = $checked, found = $found, "
@@ -85,17 +87,37 @@ class Checkpoints:
         )
 
     def finished_at(self) -> datetime | None:
-        """When a reconcile was last finished, None: never in this space."""
+        """When a reconcile last finished; None: never in this space."""
         (rows,) = self._database.query("SELECT VALUE finished FROM $id", id=self._id)
         return rows[0] if rows else None
 
     def forget(self) -> None:
-        """Let the next reconcile be due at once, and begin at the first row."""
+        """Make the next reconcile due at once, from the first row."""
         self._database.query("DELETE $id RETURN NONE", id=self._id)
 
     def finished_age(self) -> timedelta | None:
-        """How long ago a reconcile was last finished, None: never in this space."""
+        """How long ago a reconcile last finished; None: never in this space."""
         (rows,) = self._database.query(
             "SELECT VALUE time::now() - finished FROM $id WHERE finished != NONE", id=self._id
         )
         return rows[0] if rows else None
+
+
+class Timestamps:
+    """The times when maintenance was last done, by name, in any space. Example: SWEPT."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def set(self, name: str) -> None:
+        """Save that it is done now."""
+        self._database.query("UPSERT $id SET at = time::now() RETURN NONE", id=_timestamp_id(name))
+
+    def at(self, name: str) -> datetime | None:
+        """When it was last done; None: never."""
+        (rows,) = self._database.query("SELECT VALUE at FROM $id", id=_timestamp_id(name))
+        return rows[0] if rows else None
+
+
+def _timestamp_id(name: str) -> object:
+    return record("embedding_cursor", ["mark", name])

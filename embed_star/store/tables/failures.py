@@ -1,4 +1,4 @@
-"""Rows that could not be embedded: the records of `embedding_failure`."""
+"""Failed rows: the records of `embedding_failure`."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from embed_star.store.tables.keyset import records_after
 TABLE = "embedding_failure"
 
 RELEASED = "released"
-"""In place of a text hash: of no text, so that the row is tried again. The record stays
-until it is embedded, for its count of attempts."""
+"""Replaces the text hash, so that the row is tried again: no text has this hash. The record
+keeps the count of attempts until the row is embedded."""
 
-_QUARANTINED = "space = $space AND text_hash != $released"
+_FAILED = "space = $space AND text_hash != $released"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One quarantined row. It is left alone until its text or the space changes."""
+    """One failed row. It is not tried again until its text or the space changes."""
 
     key: Key
     reason: str
     text_hash: str
     attempts: int
-    """How often it failed, in this text or others."""
+    """How often it failed, with this text or another."""
     at: datetime
-    """When it last did."""
+    """When it failed last."""
     space: str
 
 
@@ -43,9 +43,9 @@ class Failures:
         self._space = space
 
     def by_reason(self) -> dict[str, int]:
-        """How many rows failed, by reason."""
+        """The number of failed rows by reason."""
         (rows,) = self._database.query(
-            f"SELECT reason, count() AS rows FROM {TABLE} WHERE {_QUARANTINED} GROUP BY reason",
+            f"SELECT reason, count() AS rows FROM {TABLE} WHERE {_FAILED} GROUP BY reason",
             **self._known(),
         )
         return {str(row["reason"]): int(row["rows"]) for row in rows}
@@ -53,7 +53,7 @@ class Failures:
     def page(self, after: Key | None, rows: int, reason: str | None = None) -> list[Failure]:
         """The next `rows` failures in key order; `after` None begins at the first."""
         source, bound = records_after(self._database, TABLE, after)
-        filters = _QUARANTINED if reason is None else f"{_QUARANTINED} AND reason = $reason"
+        filters = _FAILED if reason is None else f"{_FAILED} AND reason = $reason"
         (found,) = self._database.query(
             f"SELECT * FROM {source} WHERE {filters} LIMIT $rows",
             rows=rows,
@@ -64,16 +64,16 @@ class Failures:
         return [_failure(one) for one in found]
 
     def find(self, keys: Sequence[Key]) -> list[Failure]:
-        """The failures of those among `keys` that have one, in no order."""
+        """The failures of `keys`, in no order. A key without one is left out."""
         (found,) = self._database.query(
-            f"SELECT * FROM $ids WHERE {_QUARANTINED}",
+            f"SELECT * FROM $ids WHERE {_FAILED}",
             ids=[record(TABLE, key) for key in keys],
             **self._known(),
         )
         return [_failure(one) for one in found]
 
     def release(self, keys: Sequence[Key]) -> None:
-        """Announce `keys` as pending again. Their attempts go on being counted."""
+        """Announce `keys` as pending again. Their count of attempts stays."""
         self._database.query(
             f"BEGIN; FOR $key IN $failures {{ UPDATE $key SET text_hash = '{RELEASED}' "
             "RETURN NONE }; "

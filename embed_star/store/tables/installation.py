@@ -1,4 +1,4 @@
-"""Which installation a database is of: a random name that keeps two apart on one Redis."""
+"""The installation's name: random, so that two databases can share one Redis."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ _THIS = record("embedding_installation", "this")
 
 
 class Installation:
-    """The record that a migration makes, once for all processes that start at once.
+    """The record with the name. Processes that start together create it once.
 
-    It goes along when the database is exported and imported elsewhere; a backup of
-    `embed-star backup` is without it.
+    An export of the database contains it; a backup of `embed-star backup` does not.
     """
 
     def __init__(self, database: Database, wanted: str = "") -> None:
-        """`wanted` is the name that the settings give, if any."""
+        """`wanted` is the name in the settings, or empty."""
         self._database = database
         self._wanted = wanted
 
     def name(self) -> str:
-        """The name in force. Raises SchemaError when there is none, or the settings differ."""
+        """The stored name. Raises SchemaError when there is none, or the settings differ."""
         found = self._found()
         if not found:
             raise SchemaError("the database has no installation: run `embed-star migrate`")
@@ -35,9 +34,10 @@ class Installation:
         return found
 
     def ensure(self) -> str:
-        """Make it what the settings say, or what it was; the name if that is new, else "".
+        """Store the settings' name, else a random one if none is stored.
 
-        Doing it twice, or in several processes at once, changes nothing.
+        Returns the name if it is new, else "". A second call changes nothing, nor does
+        another process that does it at the same time.
         """
         found = self._found()
         if found and self._wanted in ("", found):

@@ -1,4 +1,4 @@
-"""What a page by key range is read from: the same words for every table and server."""
+"""Keyset pagination: the source of a page of records, for every table and server version."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from embed_star.store.client.pool import Database
 
 
 def records_after(database: Database, table: str, key: Key | None) -> tuple[str, dict[str, Any]]:
-    """The source of a SELECT and its parameters: the records of `table` that come after `key`.
+    """The source of a SELECT, and its parameters: the records of `table` after `key`.
 
-    All of them when `key` is None. Server 3 reads a range that is bound as a value to its
-    end, whatever the LIMIT: 1.3 s for a page of 500 in a table of 20,000 vectors, 0.03 s this
-    way. 2.x makes no such difference, and knows no UUIDs there.
+    With `key` None, it is the whole table. For example, on server 3:
+
+        type::record($table, $after>..)    {"table": "repo", "after": "a/b"}
+
+    Server 3 reads a range that is bound as a value to its end, whatever the LIMIT: a page of
+    500 in a table of 20,000 vectors took 1.3 s, and takes 0.03 s this way. 2.x reads both
+    equally fast, but takes no UUID here.
     """
     if key is None:
         return "$source", {"source": Table(table)}
@@ -26,10 +30,10 @@ def records_after(database: Database, table: str, key: Key | None) -> tuple[str,
 
 
 def record_alone(database: Database, table: str, key: Key) -> tuple[str, dict[str, Any]]:
-    """The source of a SELECT and its parameters: the record of `table` with `key`, if there.
+    """The source of a SELECT, and its parameters: the record of `table` with `key`.
 
-    Server 3 takes a set for an array in the id of a record that is bound as a value: it finds
-    a key with a set in it by range only.
+    Server 3 takes a set for an array in a record that is bound as a value. It finds a key
+    with a set in it only by a range.
     """
     if database.version >= (3,):
         return "type::record($table, $key..=$key)", {"table": table, "key": key}

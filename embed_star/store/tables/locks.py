@@ -1,4 +1,4 @@
-"""The lock table in SurrealDB: the second layer, the one that counts."""
+"""The lock table in SurrealDB: the second layer of locks, which decides."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ _ROUNDS = 3
 
 
 class LockTable:
-    """Locks by repo key, with fixed ids: two claimers write the same key, one loses.
+    """Locks whose ids are the keys of repos: of two claimers of a row, one loses.
 
-    Expiry is judged by the database's clock alone. The methods are those of
-    `guards.locks.LockLayer`.
+    Only the database's clock decides what has expired. A `claims.claims.LockRecords`.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def acquire(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
-        """Take the free ones among `keys` for `token`; whether each was won.
+        """Lock the free ones among `keys` for `token`; whether each was won.
 
-        A page where all are free, the usual case, is one query. Raises StoreAuthError when
-        the user may only read.
+        One query when all are free, which is usual. Raises StoreAuthError when the user may
+        only read.
         """
         won: set[str] = set()
         free = list(keys)
@@ -46,7 +45,7 @@ class LockTable:
         return [key_text(key) in won for key in keys]
 
     def extend(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
-        """Let the locks that carry `token` last `ttl_s` from now; whether each does."""
+        """Let the locks of `token` last `ttl_s` from now; whether each belongs to it."""
         (held,) = self._database.query(
             "UPDATE $ids SET expires = time::now() + $ttl WHERE token = $owner RETURN VALUE id",
             ids=_ids(keys),
@@ -56,13 +55,13 @@ class LockTable:
         return _among(keys, held)
 
     def release(self, keys: Sequence[Key], token: str) -> None:
-        """Delete the locks that carry `token`; others are left alone."""
+        """Delete the locks of `token`, and no others. A second call changes nothing."""
         self._database.query(
             "DELETE $ids WHERE token = $owner RETURN NONE", ids=_ids(keys), owner=token
         )
 
     def held(self, keys: Sequence[Key], token: str) -> list[bool]:
-        """Which locks carry `token`, expired or not."""
+        """Whether `token` holds each lock, expired or not."""
         (held,) = self._database.query(
             "SELECT VALUE id FROM $ids WHERE token = $owner", ids=_ids(keys), owner=token
         )
@@ -71,7 +70,7 @@ class LockTable:
     def sweep(self, older_than_s: float) -> int:
         """Delete locks that expired more than `older_than_s` ago; how many.
 
-        An expired lock is free to take, so this only clears what nobody wanted again.
+        An expired lock can be taken anyway, so this removes only what nobody took.
         """
         (gone,) = self._database.query(
             f"DELETE {TABLE} WHERE expires < time::now() - $age RETURN BEFORE",

@@ -1,4 +1,4 @@
-"""What is left of deleted repos, in tables whose ids are the keys of repos."""
+"""Orphans: records of deleted repos, in tables whose ids are the keys of repos."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from embed_star.store.tables.keyset import records_after
 
 
 class Swept(NamedTuple):
-    """One page of a table."""
+    """The result of one page."""
 
     keys: list[Key]
-    """Of all its records, those that are gone now included."""
+    """The keys of all its records, removed ones included."""
     removed: int
     more: bool
-    """Whether there may be records beyond the last of `keys`."""
+    """Whether records may follow."""
 
 
 _MAX_SKIPPED = 100
-"""Records, one after another, whose keys the database cannot give out."""
+"""Most successive records with keys that the database cannot return."""
 
 
 class Orphans:
-    """Removes records of repos that are no more."""
+    """Removes the records of deleted repos."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def sweep(self, table: str, after: Key | None, rows: int) -> Swept:
-        """Look at the next `rows` records of `table` in key order, and delete the orphans.
+        """Read the next `rows` records of `table` in key order, and delete the orphans.
 
-        Fewer where the database cannot give out one of their keys: that one is passed by, and
-        StoreError is raised where too many of them follow each other.
+        Reads fewer when the database cannot return one of their keys, and skips that one.
+        Raises StoreError after _MAX_SKIPPED of those in a row.
         """
         skipped = 0
         while True:
@@ -58,11 +58,11 @@ class Orphans:
     def _sweep(
         self, table: str, after: Key | None, rows: int, skipped: int
     ) -> tuple[list[Key], int]:
-        """One page, `skipped` records further on: its keys, and how many were removed.
+        """One page after `skipped` records: its keys, and how many were removed.
 
-        One statement, so one transaction: a row that is written again meanwhile conflicts
-        with it and is looked at anew. The keys are compared where they are, as a key that is
-        unusable here (`models.is_usable`) is exact there.
+        One statement is one transaction: it conflicts with a row that is written meanwhile,
+        and is then retried. The database compares the keys, since Python cannot hold all of
+        them exactly (see `models.is_usable`).
         """
         source, bound = records_after(self._database, table, after)
         make = "type::record" if self._database.version >= (3,) else "type::thing"
@@ -85,7 +85,7 @@ class Orphans:
         return [one.id for one in keys], int(removed)
 
     def _sweep_uuids(self, table: str, keys: Sequence[Key]) -> int:
-        """Delete the orphans among `keys`; how many. These are exact here, too."""
+        """Delete the orphans among `keys`; how many. Python holds UUIDs exactly."""
         (removed,) = self._database.query(
             "{ LET $gone = array::filter($pairs, |$pair| !record::exists($pair[1]));"
             "FOR $pair IN $gone { LET $one = $pair[0]; DELETE $one RETURN NONE };"

@@ -1,4 +1,4 @@
-"""The outbox: what is pending, in two lanes, read by key range."""
+"""The outbox: pending changes in two lanes, read by key range."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ULID_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class Entry(NamedTuple):
-    """One record of the outbox. `key` is None when no repo can be made out from it."""
+    """One record of the outbox. `key` is None when it names no repo with a usable key."""
 
     id: OutboxId
     key: Key | None
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
 
 class Outbox:
-    """Reads by key range: no scan of the table, no sort, whatever its length."""
+    """Reads and writes the outbox. Reads go by key range, without a scan or a sort."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -45,7 +45,7 @@ class Outbox:
         except StoreAuthError:
             raise
         except StoreError:
-            # One key that the database cannot give out fails the page: engine 2.3.10 stores a
+            # One key that the database cannot return fails the page: engine 2.3.10 stores a
             # regex in a key, and has no CBOR for it.
             (ids,) = self._database.query(f"SELECT VALUE id FROM {source} LIMIT $rows", **bounds)
             found = self._each([one.id for one in ids])
@@ -55,7 +55,7 @@ class Outbox:
         ]
 
     def _each(self, ids: Sequence[Any]) -> list[Mapping[str, Any]]:
-        """The records `ids`, without `repo` where that cannot be given out."""
+        """The records `ids`; `repo` is None where the database cannot return it."""
         entries = [record(TABLE, one) for one in ids]
         try:
             (found,) = self._database.query("SELECT id, repo, size FROM $entries", entries=entries)
@@ -68,26 +68,26 @@ class Outbox:
             return self._each(ids[:half]) + self._each(ids[half:])
         return list(found)
 
-    def set_aside(self, ids: Sequence[OutboxId], space: Space) -> None:
-        """Take records out whose repo has no usable key; the repos are noted as failed.
+    def fail_unusable(self, ids: Sequence[OutboxId], space: Space) -> None:
+        """Remove records whose repo has no usable key, and save those repos as failed.
 
-        Not noted, only logged, is a key that not even the database can find again: server 3
-        stores one with a year beyond 9999 and then fails every query that comes by it.
+        A key that the database itself cannot find again is only logged: server 3 stores one
+        with a year beyond 9999, and then fails every query that reads it.
         """
         try:
-            self._set_aside(ids, space)
+            self._fail_unusable(ids, space)
         except StoreAuthError:
             raise
         except StoreError as error:
             if len(ids) > 1:
                 for one in ids:
-                    self.set_aside([one], space)
+                    self.fail_unusable([one], space)
                 return
             log.error("key_not_readable", lane=ids[0][0], record=ids[0][1], reason=str(error))
             self._database.query("DELETE $entry RETURN NONE", entry=record(TABLE, list(ids[0])))
 
-    def _set_aside(self, ids: Sequence[OutboxId], space: Space) -> None:
-        """All within the database: a key may be none that Python can hold, or it can give out."""
+    def _fail_unusable(self, ids: Sequence[OutboxId], space: Space) -> None:
+        """Do it inside the database: Python cannot hold every key, nor the database return it."""
         if self._database.version >= (3,):
             is_repo, there, failure = (
                 "record::tb($repo) = 'repo'",  # --allow-funcs takes no name like type::is_record
@@ -113,7 +113,7 @@ class Outbox:
         )
 
     def announce(self, keys: Sequence[tuple[Key, int]], lane: Lane) -> None:
-        """Add a record for each `(key, size in characters)`, as the event would."""
+        """Add a record for each `(key, size in characters)`, as the event does."""
         self._database.query(
             "FOR $row IN $rows { CREATE embedding_outbox CONTENT { id: [$lane, rand::ulid()], "
             "repo: $row[0], size: $row[1] } RETURN NONE }",
@@ -122,7 +122,7 @@ class Outbox:
         )
 
     def counts(self) -> dict[Lane, int]:
-        """Records pending in each lane. Reads keys only, but all of them."""
+        """The number of records in each lane. Reads only keys, but all of them."""
         results = self._database.query(
             "".join(
                 f"SELECT count() FROM {TABLE}:[{lane:d}, '']..[{lane:d}, '{_LAST}'] GROUP ALL;"
@@ -135,7 +135,7 @@ class Outbox:
         }
 
     def is_longer(self, lane: Lane, rows: int) -> bool:
-        """Whether `lane` holds more than `rows` records; reads no more keys than that."""
+        """Whether `lane` holds more than `rows` records. Reads at most one key more."""
         source = self._after()
         (found,) = self._database.query(
             f"SELECT VALUE id FROM {source} LIMIT 1 START $rows",
@@ -147,9 +147,9 @@ class Outbox:
         return bool(found)
 
     def _after(self) -> str:
-        """The source of a SELECT: what comes after the ULID $after in $lane."""
+        """The source of a SELECT: the records after the ULID $after in $lane."""
         if self._database.version >= (3,):
-            # The other form is read to its end there, whatever the LIMIT: with 100,000
+            # Server 3 reads the other form to its end, whatever the LIMIT: with 100,000
             # pending, a page took 0.3 s, and takes 0.01 s this way.
             return f"type::record('{TABLE}', [$lane, $after]>..[$lane, $last])"
         return f"{TABLE}:[$lane, $after]>..[$lane, $last]"
@@ -167,7 +167,7 @@ def _key(repo: Any) -> Key | None:
 
 
 def ulid_ms(ulid: str) -> int:
-    """The time within a ULID, in milliseconds since 1970 (first 48 bits of 128)."""
+    """The time of a ULID (its first 48 of 128 bits), in milliseconds since 1970."""
     value = 0
     for digit in ulid[:10]:
         value = value * 32 + _ULID_DIGITS.index(digit)
@@ -175,7 +175,7 @@ def ulid_ms(ulid: str) -> int:
 
 
 def ulid_of_ms(ms: int) -> str:
-    """The beginning of every ULID of the millisecond `ms` since 1970: 10 characters."""
+    """The first 10 characters of every ULID of the millisecond `ms` since 1970."""
     digits = ""
     for _ in range(10):
         ms, digit = divmod(ms, 32)
@@ -184,7 +184,7 @@ def ulid_of_ms(ms: int) -> str:
 
 
 def group(entries: Sequence[Entry]) -> list[tuple[Key, tuple[OutboxId, ...], int]]:
-    """Entries gathered by repo, in the order of each repo's first entry; without unusable keys."""
+    """Entries by repo, in the order of each repo's first entry, without unusable keys."""
     ids: dict[str, list[OutboxId]] = {}
     first: dict[str, Entry] = {}
     size: dict[str, int] = {}

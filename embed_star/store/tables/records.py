@@ -1,4 +1,4 @@
-"""Whole records of our own tables: read page by page, and put back where nothing stands."""
+"""Whole records of our own tables, read and inserted by backups."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Record = dict[str, Any]
 
 
 class Records:
-    """Records as they are, for backups. Table names are bound as values, never as text."""
+    """Reads pages of records and inserts them. Binds a table's name as a value, never as text."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def count(self, table: str) -> int:
-        """Records in `table`. Reads keys only, but all of them."""
+        """The number of records in `table`. Reads only keys, but all of them."""
         (rows,) = self._database.query("SELECT count() FROM $table GROUP ALL", table=Table(table))
         return int(rows[0]["count"]) if rows else 0
 
@@ -34,14 +34,14 @@ class Records:
         return list(found)
 
     def with_vector(self, table: str, keys: Sequence[Key]) -> set[str]:
-        """The `key_text` of those of `keys` that have a vector in `table`."""
+        """The `key_text` of each of `keys` that has a vector in `table`."""
         (found,) = self._database.query(
             "SELECT VALUE id FROM $vectors", vectors=[record(table, key) for key in keys]
         )
         return {key_text(one.id) for one in found}
 
     def failed(self, keys: Sequence[Key], space: str | None = None) -> set[str]:
-        """The `key_text` of those of `keys` with a failure, of `space` or else of any."""
+        """The `key_text` of each of `keys` that failed, in `space` or, with None, in any."""
         (found,) = self._database.query(
             "SELECT VALUE id FROM $failures WHERE space = $space OR $space = NONE",
             failures=[record("embedding_failure", key) for key in keys],
@@ -52,10 +52,10 @@ class Records:
     def add(
         self, table: str, rows: Sequence[Mapping[str, Any]], locks: Sequence[Key], token: str
     ) -> None:
-        """Insert `rows` into `table` and give `locks` up, in one transaction, fenced by them.
+        """Insert `rows` into `table` and release `locks`, in one transaction.
 
-        Raises FenceLost when one of the locks does not carry `token`, and AlreadyExists
-        when a record is there; nothing is changed then.
+        Raises FenceLost when `token` does not hold one of the locks, and AlreadyExists when
+        a record exists; nothing is changed then.
         """
         self._database.query(
             "BEGIN;"

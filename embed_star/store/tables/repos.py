@@ -1,4 +1,4 @@
-"""The user's table `repo`: read for embedding, walked for reconciling, written by import."""
+"""The user's table `repo`: read by embedding and the reconcile, written by the import."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RepoState:
-    """One repo and all that decides what to do with it, read in one round trip."""
+    """One repo with its lock, vector and failure, read in one round trip."""
 
     key: Key
     values: tuple[Any, ...] | None
-    """Values of the text fields, in their order; None: the repo does not exist."""
+    """The values of the text fields, in their order; None: the repo does not exist."""
     lock_left_s: float | None = None
-    """Seconds until the lock of the asking run ends, None: it holds none. Negative when it
-    is over and nobody has taken the row since."""
+    """Seconds until the lock of the asking run expires; None: it holds none. Negative when
+    it has expired and nobody has taken the row since."""
     stored_hash: str | None = None
     """Text hash of the stored vector."""
     failed_hash: str | None = None
-    """Text hash of the recorded failure in this space."""
+    """Text hash of the failure in this space."""
     recorded: bool = False
-    """Whether a failure is recorded, of whatever text and space."""
+    """Whether the row has a failure, of any text and space."""
     unreadable: bool = False
-    """The database holds the row and cannot give it out."""
+    """The database holds the row but cannot return it."""
 
     @property
     def settled_hash(self) -> str | None:
-        """The text hash for which nothing is left to do."""
+        """The text hash that needs no more work."""
         return self.failed_hash or self.stored_hash
 
 
@@ -49,15 +49,15 @@ class RepoPage(NamedTuple):
 
     keys: list[Key]
     states: list[RepoState]
-    """Of the keys that are usable (see `models.is_usable`)."""
+    """The states of the usable keys (see `models.is_usable`)."""
     unnoted: list[Key]
-    """Of the others those that are not noted as failed yet."""
+    """The unusable keys that are not saved as failed yet."""
     more: bool
     """Whether rows may follow."""
 
 
 _MAX_SKIPPED = 100
-"""Rows in a row whose keys the database cannot give out, before a walk gives up."""
+"""Most successive rows with keys that the database cannot return, before a walk gives up."""
 
 
 # (Durations are never negative: SurrealDB fails the subtraction for a lock that is over.)
@@ -67,7 +67,7 @@ _FAILURES = "SELECT id, text_hash, space = $space AS here FROM $failures"
 
 
 class Repos:
-    """Reads of `repo` for one space, and the import's writes."""
+    """Reads `repo` for one space, and writes for the import."""
 
     def __init__(self, database: Database, space: Space, text_fields: Sequence[str]) -> None:
         self._database = database
@@ -76,7 +76,7 @@ class Repos:
         self._values = "[" + ", ".join(self._paths) + "]"
 
     def load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
-        """The state of each of `keys`, in order; locks are those that carry `token`."""
+        """The state of each of `keys`, in order, with the locks of `token`."""
         try:
             return self._load(keys, token)
         except StoreAuthError:
@@ -99,11 +99,11 @@ class Repos:
         return _join(keys, repos, vectors, failures, _left_s(locks))
 
     def _load_by_field(self, key: Key, token: str) -> RepoState:
-        """The state of a row that the database cannot give out in one: for what a field's value
-        has no CBOR (a regex), its text; `unreadable` when a field has not even that.
+        """The state of a row that the database cannot return whole, read field by field.
 
-        Engine 2.3.10 stores a string with a NUL character, and then fails every query
-        that would read it.
+        A value without CBOR, such as a regex, is read as its text. The row is `unreadable`
+        when a field cannot be read so either: engine 2.3.10 stores a string with a NUL
+        character, and then fails every query that reads it.
         """
         locks, vectors, failures = self._database.query(
             f"{_LOCKS}; {_VECTORS}; {_FAILURES}", **self._around([key], token)
@@ -122,7 +122,7 @@ class Repos:
         return state
 
     def _field(self, key: Key, path: str) -> list[Any]:
-        """One value, in a list; an empty one when the row is gone."""
+        """One value in a list; an empty list when the row does not exist."""
         repo = record("repo", key)
         try:
             (found,) = self._database.query(f"SELECT VALUE {path} FROM $repo", repo=repo)
@@ -144,8 +144,8 @@ class Repos:
     def page(self, after: Key | None, rows: int) -> RepoPage:
         """The next `rows` repos in key order; `after` None begins at the first.
 
-        Fewer where the database cannot read one of their keys itself; raises StoreError
-        when it cannot get past there.
+        Returns fewer when the database cannot read one of their keys. Raises StoreError
+        when it cannot read the _MAX_SKIPPED rows after that either.
         """
         source, bound = records_after(self._database, "repo", after)
         limit = rows
@@ -164,7 +164,7 @@ class Repos:
                 return self._page([one.id for one in found], more=len(found) == limit)
 
     def _page_beyond(self, after: Key | None, error: StoreError) -> RepoPage:
-        """The next row whose key can be read."""
+        """A page with only the next row that has a readable key."""
         source, bound = records_after(self._database, "repo", after)
         for skipped in range(1, _MAX_SKIPPED + 1):
             try:
@@ -191,7 +191,7 @@ class Repos:
         return RepoPage(keys, states, self._unnoted(others) if others else [], more)
 
     def _unnoted(self, keys: Sequence[Key]) -> list[Key]:
-        """Those of `keys` whose rows are not noted as failed for their key, in this space."""
+        """Those of `keys` that are not saved as failed for their type, in this space."""
         failures = [record("embedding_failure", key) for key in keys]
         noted = self._noted("$failures", {"failures": failures})
         left = [key for key in keys if encode_key(key) not in noted]
@@ -210,10 +210,10 @@ class Repos:
         return {encode_key(one.id) for one in found}
 
     def upsert(self, rows: Sequence[tuple[Key, Mapping[str, Any]]], *, lane: int) -> int:
-        """Create or merge `rows`, all in one transaction; how many.
+        """Create or merge `rows` in one transaction; how many.
 
-        Fields that a row does not have are left as they are. What changed goes to the
-        outbox's `lane`, by the event on `repo`.
+        A merge keeps the fields that a row does not name. The event on `repo` announces the
+        changes in the outbox's `lane`.
         """
         self._database.query(
             "BEGIN; FOR $row IN $rows { UPSERT $row.id MERGE $row.fields RETURN NONE }; COMMIT;",

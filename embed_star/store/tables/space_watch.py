@@ -1,4 +1,4 @@
-"""Whether this process' space is still the active one: `embed-star migrate` may change it."""
+"""Watches whether a process's space is still active: `embed-star migrate` may change it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from embed_star.errors import AnotherSpace
 from embed_star.models import Space
 from embed_star.store.client.codec import record
 from embed_star.store.client.pool import Database
@@ -14,11 +15,11 @@ from embed_star.store.client.pool import Database
 log = structlog.get_logger(__name__)
 
 EVERY_S = 1.0
-"""How old an answer may be. What is read is one record by its id."""
+"""How old an answer may be. A new one is one record, read by its id."""
 
 
 class SpaceWatch:
-    """Looks at the record of one space. Safe to use from several threads."""
+    """Reads the state of one space. Thread-safe."""
 
     def __init__(
         self, database: Database, space: Space, clock: Callable[[], float] = time.monotonic
@@ -30,10 +31,10 @@ class SpaceWatch:
         self._retired = False
 
     def is_retired(self, *, at_once: bool = False) -> bool:
-        """Whether another space is the active one; `at_once` asks the database in any case.
+        """Whether another space is the active one. `at_once` reads it again in any case.
 
-        A process that finds so leaves the work to those with other settings, and says so
-        once. Raises StoreUnavailable.
+        A process of a retired space leaves the work to processes with other settings; the
+        first call that finds it logs so. Raises StoreUnavailable.
         """
         now = self._clock()
         if not at_once and now - self._asked < EVERY_S:
@@ -44,6 +45,18 @@ class SpaceWatch:
         self._asked = now
         self._note(states != ["active"])
         return self._retired
+
+    def is_over(self, space: str) -> bool:
+        """Whether nobody needs work of `space` any more, since it is retired.
+
+        Raises AnotherSpace when it is this process' space that is: the work is for others.
+        Raises StoreUnavailable.
+        """
+        other = space != self._space.name
+        retired = self.is_retired(at_once=other)
+        if retired and other:
+            raise AnotherSpace(f"the message is of the space {space}, and this worker's is retired")
+        return retired or other
 
     def _note(self, retired: bool) -> None:
         was, self._retired = self._retired, retired

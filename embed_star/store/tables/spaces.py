@@ -17,15 +17,15 @@ from embed_star.store.client.pool import Database
 from embed_star.store.client.quoting import quoted_path
 
 EVENT = "embedding_outbox"
-"""The event's name, that of the table it writes to."""
+"""The event's name. The table that it writes to has the same."""
 
 
 def event_sql(text_fields: Sequence[str]) -> str:
-    """The event on `repo` that announces each change of meaning.
+    """The event on `repo` that announces each change of the text.
 
-    It fires on create, delete, and a change of a field that is part of the text. Its
-    body must never fail, or it would fail the user's write: `<string>[…]` takes values of
-    any type. Who writes with `$embed_star_lane` set to 1 says that it can wait.
+    It fires on create, on delete, and on a change of a text field. Its body must never fail,
+    since it would fail the user's write: `<string>[…]` takes values of any type. A writer
+    that sets `$embed_star_lane` to 1 puts the change into the backfill lane.
     """
     paths = [quoted_path(path) for path in text_fields]
     before = ", ".join(f"$before.{path}" for path in paths)
@@ -41,7 +41,7 @@ def event_sql(text_fields: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KnownSpace:
-    """A space that the database has a record of."""
+    """A space with a record in the database."""
 
     space: Space
     text_fields: Sequence[str]
@@ -50,12 +50,12 @@ class KnownSpace:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which model computes a space's vectors, as the provider itself shows it."""
+    """Which model computes a space's vectors, according to the provider's answers."""
 
     model: str
-    """The name in its answers; the space's own where they have none."""
+    """The name in the answers, else the space's own."""
     probe: NDArray[np.float32] | None = None
-    """Its vector of our own text, shape (dimensions,); None before that was asked for."""
+    """Its vector of our own text, shape (dimensions,); None before that is computed."""
 
 
 class Spaces:
@@ -65,12 +65,12 @@ class Spaces:
         self._database = database
 
     def ensure(self, space: Space, text_fields: Sequence[str]) -> bool:
-        """Make `space` the active one: its record, vector table and event.
+        """Make `space` the active one: its record, vector table and event, in one transaction.
 
-        Returns whether anything changed. Other spaces are retired; their vectors stay.
-        Raises SchemaError, having changed nothing, when the event would not do on this server.
-        One transaction, and doing it twice changes nothing. Rows that changed while
-        another space was active are found by the reconcile that is then due.
+        Returns whether anything changed; a second call changes nothing. Other spaces are
+        retired, and their vectors stay. The next reconcile is due at once, and finds the rows
+        that changed while another space was active. Raises SchemaError, and changes nothing,
+        when the event would not work on this server.
         """
         fields = list(text_fields)
         self.check_server(fields)
@@ -92,7 +92,7 @@ class Spaces:
         return True
 
     def check_server(self, text_fields: Sequence[str]) -> None:
-        """Raise SchemaError, saying what to do, where the event on `repo` fails or never fires."""
+        """Raise SchemaError, saying what to do, if the event on `repo` would fail or never fire."""
         check_functions(self._database, event_sql(text_fields))
         (info,) = self._database.query("INFO FOR DB STRUCTURE")
         repo: Mapping[str, Any] = next((t for t in info["tables"] if t["name"] == "repo"), {})
@@ -109,30 +109,31 @@ class Spaces:
             )
 
     def known(self) -> list[KnownSpace]:
-        """Every space that there is a record of, whatever its state.
+        """Every space with a record, active or retired.
 
-        Raises SchemaError for a record that describes none: its table is not to be named.
+        Raises SchemaError for a record that describes no space: its table's name could be
+        anything.
         """
         (rows,) = self._database.query("SELECT * FROM embedding_space")
         return [_known(row) for row in rows]
 
     def retired(self) -> list[Space]:
-        """The spaces that are not active and whose table is there, by name."""
+        """The retired spaces that still have a table, sorted by name."""
         tables = self._tables()
         spaces = [one.space for one in self.known() if not one.active]
         return sorted((one for one in spaces if one.table in tables), key=_name)
 
     def count(self, space: Space) -> int:
-        """The vectors of `space`. Reads keys only, but all of them."""
+        """The number of vectors of `space`. Reads only keys, but all of them."""
         if space.table not in self._tables():
             return 0
         (rows,) = self._database.query(f"SELECT count() FROM {space.table} GROUP ALL")
         return int(rows[0]["count"]) if rows else 0
 
     def drop(self, name: str) -> None:
-        """Remove a retired space: its vectors, failures, cursor and record, all or nothing.
+        """Remove a retired space: its vectors, failures, checkpoint and record, or nothing.
 
-        Raises ConfigError when there is none of that name, or it is the active one.
+        Raises ConfigError when no space has that name, or it is the active one.
         """
         known = {one.space.name: one for one in self.known()}
         if name not in known:
@@ -157,7 +158,7 @@ class Spaces:
         )
 
     def add_retired(self, space: Space, text_fields: Sequence[str]) -> None:
-        """Make the record and the table of `space`, retired, unless they are there."""
+        """Create the record and the table of `space`, retired. A known space stays as it is."""
         (there,) = self._database.query(
             "SELECT VALUE id FROM $id", id=record("embedding_space", space.name)
         )
@@ -173,7 +174,7 @@ class Spaces:
         )
 
     def identity(self, space: Space) -> Identity | None:
-        """What was recorded of the model of `space`; None before that."""
+        """The saved identity of the model of `space`; None when there is none."""
         (rows,) = self._database.query(
             "SELECT answered_model, probe FROM $id", id=record("embedding_space", space.name)
         )
@@ -186,9 +187,9 @@ class Spaces:
         return Identity(model, np.frombuffer(raw, dtype="<f4").astype(np.float32))
 
     def record_identity(self, space: Space, identity: Identity) -> None:
-        """Record it, in place of what was; nothing where there is no such space.
+        """Save the identity of a space that exists, over the old one.
 
-        A name alone takes the place of nothing.
+        An identity without a probe is saved only if there is none.
         """
         probe = None if identity.probe is None else identity.probe.astype("<f4").tobytes()
         self._database.query(
@@ -200,7 +201,7 @@ class Spaces:
         )
 
     def is_active(self, space: Space) -> bool:
-        """Whether `space` is the one that the database is embedded in."""
+        """Whether `space` is the active one."""
         active = self._active()
         return active is not None and active.space == space
 

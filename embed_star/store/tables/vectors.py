@@ -31,12 +31,12 @@ class VectorWrite:
     vector: NDArray[np.float32]
     text_hash: str
     cut: bool = False
-    """Whether the text is longer than what was embedded of it."""
+    """Whether only the beginning of the text was embedded."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureWrite:
-    """One row that cannot be embedded, and why."""
+    """One failed row to store, and the reason."""
 
     key: Key
     text_hash: str
@@ -45,24 +45,24 @@ class FailureWrite:
 
 @dataclass(frozen=True, slots=True)
 class BulkWrite:
-    """All that one run changes, to happen together or not at all."""
+    """All changes of one run: one transaction writes them all, or none."""
 
     run_id: str
     vectors: Sequence[VectorWrite] = ()
     stale: Sequence[Key] = ()
-    """Keys whose present vector goes: replaced by `vectors`, or its repo is gone."""
+    """Keys whose stored vector is deleted: `vectors` replaces it, or the repo is deleted."""
     failures: Sequence[FailureWrite] = ()
     healed: Sequence[Key] = ()
-    """Keys whose recorded failure goes."""
+    """Keys whose failure is deleted."""
     outbox: Sequence[OutboxId] = ()
-    """The records that are done with."""
+    """The outbox records to delete."""
     locks: Sequence[Key] = field(default=())
-    """Every row that this write is about: its lock must carry the run's token."""
+    """Every row that the write changes: the run must hold its lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search: the repo's fields, and cosine similarity in [-1, 1]."""
+    """One result of a search: the repo's fields, and its cosine similarity in [-1, 1]."""
 
     repo: Mapping[str, Any]
     score: float
@@ -77,12 +77,11 @@ class Vectors:
         self._table = space.table  # [a-z0-9_], as every Space sees to
 
     def apply(self, write: BulkWrite) -> None:
-        """Do all of `write` in one transaction, fenced by the run's locks and the space.
+        """Do all of `write` in one transaction, and release the run's locks.
 
-        Raises SpaceRetired, having changed nothing, when another space is the active one:
-        its outbox records are not for us to consume. Raises FenceLost, having changed
-        nothing, when one of the locks does not carry the run's token: late and repeated
-        writes end there. The locks go with the write.
+        Raises FenceLost, and changes nothing, when the run does not hold one of the locks:
+        this stops late and repeated writes. Raises SpaceRetired, and changes nothing, when
+        another space is active: the outbox records are for that one.
         A plain INSERT after a DELETE is twice as fast as UPSERT or ON DUPLICATE KEY.
         """
         run = [
@@ -107,7 +106,7 @@ class Vectors:
         self._database.query(";".join(run), **self._bindings(write))
 
     def count(self) -> int:
-        """Vectors in the table. Reads keys only, but all of them."""
+        """The number of vectors. Reads only keys, but all of them."""
         (rows,) = self._database.query(f"SELECT count() FROM {self._table} GROUP ALL")
         return int(rows[0]["count"]) if rows else 0
 
@@ -137,8 +136,8 @@ class Vectors:
     ) -> list[Hit]:
         """The `k` repos nearest to `query` (shape (dimensions,)) by cosine, best first.
 
-        Exact unless the table has its HNSW index and the search no filter: the index
-        knows nothing of filters and would return fewer.
+        The search is exact, except without a filter on a table with the HNSW index. The
+        index ignores filters, so a filtered search would find too few with it.
         """
         filters = []
         if language is not None:
@@ -167,7 +166,7 @@ class Vectors:
         return [Hit(by_key[key], score) for key, score in scores if key in by_key]
 
     def _repos(self, ids: Sequence[RecordID]) -> list[Mapping[str, Any]]:
-        """What is there of `ids`; nothing but the id of a row that the database cannot give out."""
+        """The existing records of `ids`; only the id of one that the database cannot return."""
         try:
             (found,) = self._database.query("SELECT * FROM $repos", repos=ids)
         except StoreAuthError:
@@ -181,7 +180,7 @@ class Vectors:
         return list(found)
 
     def has_index(self) -> bool:
-        """Whether the HNSW index is there and built."""
+        """Whether the HNSW index exists and is built."""
         (info,) = self._database.query(f"INFO FOR TABLE {self._table}")
         if INDEX not in info["indexes"]:
             return False
@@ -189,7 +188,7 @@ class Vectors:
         return bool(state.get("building", {}).get("status", "ready") == "ready")
 
     def build_index(self) -> bool:
-        """Begin building the HNSW index in the background; False when it exists already."""
+        """Begin to build the HNSW index in the background; False when it exists."""
         (info,) = self._database.query(f"INFO FOR TABLE {self._table}")
         if INDEX in info["indexes"]:
             return False

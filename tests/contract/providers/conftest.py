@@ -33,7 +33,7 @@ needs_wordllama = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def process() -> Iterator[ScriptedProvider]:
     with ScriptedProvider("--dimensions", str(DIMENSIONS)) as running:
         yield running

@@ -16,7 +16,7 @@ from embed_star.providers.local import MODEL, NATIVE_DIMENSIONS
 from tests.contract.providers.conftest import DIMENSIONS
 
 
-def test_a_row_for_each_text_in_their_order(provider: Provider) -> None:
+def test_each_text_has_its_vector_in_the_order_of_the_texts(provider: Provider) -> None:
     texts = [f"repository {number} about {'graphs' * number}" for number in range(20)]
     vectors = provider.embed(texts).vectors
     assert vectors.shape == (20, provider.dimensions)
@@ -74,7 +74,7 @@ def test_threads_may_share_it(provider: Provider) -> None:
     np.testing.assert_array_equal(np.array(rows), expected)
 
 
-def test_it_says_what_it_is(provider: Provider) -> None:
+def test_a_provider_says_its_name_model_and_dimensions(provider: Provider) -> None:
     assert provider.name in PROVIDERS
     assert provider.model in ("test-model", MODEL)
     assert provider.dimensions in (DIMENSIONS, NATIVE_DIMENSIONS)

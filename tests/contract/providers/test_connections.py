@@ -95,19 +95,19 @@ def test_a_server_that_reads_nothing_ends_by_the_deadline(name: str, make: Make)
         assert 0.5 <= time.monotonic() - began < 2
 
 
-def test_nobody_listens(name: str, make: Make) -> None:
+def test_a_port_where_nobody_listens_is_named_with_its_setting(name: str, make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(ProviderUnavailable, match=f"no connection; check {URL_SETTINGS[name]}"):
         make(name, f"http://127.0.0.1:{port}").embed(["x"])
 
 
-def test_a_name_that_does_not_resolve(name: str, make: Make) -> None:
+def test_a_host_that_does_not_resolve_is_named_with_its_setting(name: str, make: Make) -> None:
     with pytest.raises(ProviderUnavailable, match=f"not resolve; check {URL_SETTINGS[name]}"):
         make(name, "http://no-such-host.invalid").embed(["x"])
 
 
-def test_no_tls_there(make: Make) -> None:
+def test_a_server_without_tls_is_named_with_its_setting(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer_in_plain() -> None:

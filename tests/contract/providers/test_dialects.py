@@ -127,7 +127,7 @@ def test_both_calls_share_one_deadline(make: Make, server: ScriptedProvider) -> 
 @pytest.mark.parametrize(
     ("encoding", "expected"), [("auto", "base64"), ("base64", "base64"), ("float", None)]
 )
-def test_the_setting_decides(
+def test_the_setting_decides_which_encoding_is_asked_for(
     encoding: str, expected: str | None, make: Make, server: ScriptedProvider
 ) -> None:
     make("openai", openai_encoding_format=encoding).embed(TEXTS)

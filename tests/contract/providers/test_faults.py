@@ -102,7 +102,7 @@ def test_auth_errors_name_the_setting(name: str, make: Make, server: ScriptedPro
     ("header", "seconds"),
     [("2", 2.0), ("Fri, 31 Dec 2100 23:59:59 GMT", 3600.0), ("-1", None), (None, None)],
 )
-def test_throttling_carries_the_wait(
+def test_a_429_carries_the_wait_of_its_retry_after(
     name: str, header: str | None, seconds: float | None, make: Make, server: ScriptedProvider
 ) -> None:
     server.script(fail_next=1, status=429, retry_after=header)
@@ -111,7 +111,9 @@ def test_throttling_carries_the_wait(
     assert caught.value.retry_after_s == seconds
 
 
-def test_a_limit_of_requests_a_minute(name: str, make: Make, server: ScriptedProvider) -> None:
+def test_a_rate_limit_is_throttling_with_the_wait(
+    name: str, make: Make, server: ScriptedProvider
+) -> None:
     server.script(requests_per_minute=1)
     provider = make(name)
     provider.embed(["x"])

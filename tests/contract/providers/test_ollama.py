@@ -41,7 +41,7 @@ from tests.support.scripted_provider import ScriptedProvider
         (500, "model requires more system memory", ProviderUnavailable, "HTTP 500"),
     ],
 )
-def test_ollamas_words(
+def test_what_ollama_says_decides_which_error_it_is(
     status: int,
     error: str,
     kind: type[EmbedStarError],
@@ -58,7 +58,7 @@ def test_ollamas_words(
 @pytest.mark.parametrize(
     ("asked", "answered"), [("m:latest", "m"), ("m", "m:latest"), ("hf.co/a/m", "hf.co/a/m")]
 )
-def test_ollamas_model_names(
+def test_ollama_may_answer_with_or_without_a_tag(
     asked: str, answered: str, make: Make, server: ScriptedProvider
 ) -> None:
     server.script(model=answered)

@@ -35,7 +35,7 @@ def failure(make: Make, name: str, url: str) -> EmbedStarError:
 
 @pytest.mark.parametrize("url", [FAR, NEAR])
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4"])
-def test_a_socks_proxy_without_its_package(
+def test_a_socks_proxy_without_its_package_says_what_to_install(
     name: str, url: str, scheme: str, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://u:hidden@127.0.0.1:9")
@@ -46,7 +46,7 @@ def test_a_socks_proxy_without_its_package(
 
 
 @pytest.mark.parametrize("proxy", ["foo://127.0.0.1:9", "http://", "http://127.0.0.1:abc"])
-def test_a_proxy_that_is_no_url(
+def test_a_proxy_that_is_no_url_is_a_fault_of_the_configuration(
     name: str, proxy: str, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
@@ -56,7 +56,7 @@ def test_a_proxy_that_is_no_url(
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-def test_a_bundle_that_is_no_file(
+def test_a_missing_certificate_bundle_is_named_with_its_variable(
     name: str, variable: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, str(tmp_path / "none.pem"))
@@ -65,7 +65,7 @@ def test_a_bundle_that_is_no_file(
     assert variable in str(error)
 
 
-def test_a_bundle_without_certificates(
+def test_an_empty_certificate_bundle_is_named_with_its_variable(
     name: str,
     make: Make,
     server: ScriptedProvider,
@@ -90,7 +90,7 @@ def test_a_bundle_without_certificates(
         ("502 Bad Gateway", ProviderUnavailable, "through the proxy (HTTP 502); check"),
     ],
 )
-def test_a_proxy_that_answers_itself(
+def test_a_proxy_that_refuses_is_told_from_the_provider(
     name: str,
     url: str,
     status: str,
@@ -112,7 +112,7 @@ def test_a_proxy_that_answers_itself(
 
 @pytest.mark.parametrize("url", [FAR, NEAR])
 @pytest.mark.parametrize("answer", [b"", b"garbage\r\n\r\n"], ids=["reset", "garbage"])
-def test_a_proxy_that_breaks(
+def test_a_proxy_that_breaks_is_named_with_its_variable(
     name: str, url: str, answer: bytes, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with HTTPProxy(answer) as proxy:

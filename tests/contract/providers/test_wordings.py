@@ -54,7 +54,7 @@ def error_of(message: str, **more: Any) -> dict[str, Any]:
         (501, error_of("This server does not support embeddings.", code=501), ProviderConfigError),
     ],
 )
-def test_what_is_said_decides(
+def test_an_error_s_words_decide_where_its_status_is_vague(
     name: str,
     status: int,
     error: Any,
@@ -92,7 +92,7 @@ def test_a_null_error_beside_vectors_is_none(make: Make, server: ScriptedProvide
         ({}, {}, None),
     ],
 )
-def test_how_long_a_429_asks_to_wait(
+def test_the_wait_is_found_in_every_header_and_body_of_a_429(
     name: str,
     status: int,
     headers: dict[str, str],

@@ -90,7 +90,7 @@ def _sentinel(scene: Scene) -> Iterator[Sentinel]:
 def _start(scene: Scene, name: str, argv: tuple[str, ...], stdin: str) -> Child:
     servers = scene.servers
     command = Command(argv, scene.tenant.inherited(), stdin)
-    return Child(name, command, servers.data.log(name), servers.guardian)
+    return Child(name, command, servers.data.log(name), servers.reaper)
 
 
 def _replicates(scene: Scene, sentinel: Sentinel) -> bool:

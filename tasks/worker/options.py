@@ -1,4 +1,4 @@
-"""The ways of starting a worker: which pool it gets, and what is refused in one sentence."""
+"""The options of a worker: its pool, and refusals of options that would do harm."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from embed_star.coordination.queues import NAMES
 from embed_star.errors import ConfigError
 from tasks.workarounds.thread_slots import ThreadPool
 from tasks.worker.logs import refusal
+from tasks.worker.signals import on
 
 log = structlog.get_logger(__name__)
 
-OF_PROCESSES = {
+PROCESS_OPTIONS = {
     "time_limit": "--time-limit",
     "soft_time_limit": "--soft-time-limit",
     "max_tasks_per_child": "--max-tasks-per-child",
@@ -32,11 +33,11 @@ BROKER = "-b or CELERY_BROKER_URL, CELERY_BROKER_READ_URL, CELERY_BROKER_WRITE_U
 RESULTS = "--result-backend or CELERY_RESULT_BACKEND"
 
 _TYPED_PREFORK = re.compile(r"(^|\0)(-P|--pool)[=\0]?prefork(\0|$)")
-"""Among the arguments: Celery takes it for its default, and so for `worker_pool`."""
+"""In the arguments. Celery takes it for its own default, and then uses `worker_pool`."""
 
 
 def check_addresses(app: Celery, redis_url: str) -> None:
-    """Raises ConfigError where Celery would go to another Redis than everything else does."""
+    """Raise ConfigError when Celery would use another Redis than everything else."""
     conf = app.conf
     if any(url != redis_url for url in (conf.broker_read_url, conf.broker_write_url)):
         raise ConfigError(f"{BROKER}: all of embed_star uses one Redis; set REDIS_URL instead")
@@ -44,9 +45,12 @@ def check_addresses(app: Celery, redis_url: str) -> None:
         raise ConfigError(f"{RESULTS}: all of embed_star uses one Redis; set REDIS_URL instead")
 
 
-def connect() -> None:
-    """Have the workers of this process start so; before what else looks at their pool."""
-    signals.worker_init.connect(_begin, weak=False, dispatch_uid="embed_star.starting")
+def connect(app: Celery) -> None:
+    """Choose the pool of the workers of `app` and check their options.
+
+    To be connected before everything that reads their pool.
+    """
+    on(signals.worker_init, app, _begin)
 
 
 def _begin(sender: Any, **_: Any) -> None:
@@ -59,7 +63,7 @@ def _begin(sender: Any, **_: Any) -> None:
 
 
 def _check(worker: Any) -> None:
-    """Raises ConfigError for what would take messages and do nothing with them."""
+    """Raise ConfigError for options with which a worker takes messages and does nothing."""
     pool = get_implementation(worker.pool_cls)
     if not issubclass(pool, ThreadPool | ProcessPool | SoloPool):
         raise ConfigError(
@@ -83,4 +87,4 @@ def _check(worker: Any) -> None:
 
 
 def _ignored(worker: Any) -> Iterator[str]:
-    return (option for name, option in OF_PROCESSES.items() if getattr(worker, name, None))
+    return (option for name, option in PROCESS_OPTIONS.items() if getattr(worker, name, None))

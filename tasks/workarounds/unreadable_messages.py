@@ -1,8 +1,11 @@
-"""Which messages a process takes from Redis: JSON and nothing else, whatever is in the queue.
+"""Drops messages that are none, whatever is in the queue: JSON is accepted, nothing else.
 
-Celery refuses to unpickle, but dies of some messages that are no task's: a list item that
-is no JSON, or a body of bytes or of a bare number. What it had taken is then given to the next
-worker, which dies, too.
+Upstream: Celery 5.7.0 refuses to unpickle, but a worker ends at some messages that are no
+task's: a list item that is no JSON, or a body of bytes or of a bare number. The messages
+that it had taken go to the next worker, which ends, too.
+Issue: celery/celery issues 7975 and 4308, both open.
+Delete when: a worker rejects such messages and goes on; tests/security/test_messages.py
+then passes without this file.
 """
 
 from __future__ import annotations
@@ -15,8 +18,7 @@ from kombu.exceptions import DecodeError
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
-from tasks.workarounds.acknowledging import QoS
-from tasks.worker.decode_check import forget, is_readable
+from tasks.workarounds.trial_decoding import forget, is_readable
 
 log = structlog.get_logger(__name__)
 
@@ -25,15 +27,15 @@ _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionErro
 
 
 class Unreadable(ValueError):
-    """Not even an envelope."""
+    """It has not even an envelope."""
 
 
 class BrokenWorker(Exception):
-    """It fails at a message that is well: the message goes back, and the worker ends."""
+    """The worker fails at a good message: the message is requeued, and the worker ends."""
 
 
 class Message(virtual.Message):
-    """A message with the parts that Kombu relies on."""
+    """A message that has the parts that Kombu relies on. Raises Unreadable otherwise."""
 
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
         try:
@@ -44,23 +46,22 @@ class Message(virtual.Message):
             raise Unreadable
 
 
-class IntakeChannel(kombu_redis.Channel):
-    """A channel that drops, with one line in the log, what cannot be one of our messages.
+class CheckedChannel(kombu_redis.Channel):
+    """A channel that drops each message that cannot be ours, with one line in the log.
 
-    Nothing is lost by it: rows are pending in the database, and a message is only ids.
+    No work is lost: rows are pending in the database, and a message has only their ids.
     """
 
     Message = Message
-    QoS = QoS
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], Any], *args: Any, **kwargs: Any
     ) -> Any:
-        def careful(message: Any) -> Any:
+        def check(message: Any) -> Any:
             if message.content_type != CONTENT_TYPE:
                 return refuse(f"its content type is not {CONTENT_TYPE}", message)
             try:
-                body = message.decode()  # kept: Celery, which would log it, does not do it again
+                body = message.decode()  # Celery, which would log it, then uses this result
             except DecodeError:
                 return refuse("its body is no JSON", message)
             if "task" in message.headers and not _is_call(body):
@@ -79,10 +80,10 @@ class IntakeChannel(kombu_redis.Channel):
             if not no_ack and not message.acknowledged:
                 message.reject()
 
-        return super().basic_consume(queue, no_ack, careful, *args, **kwargs)
+        return super().basic_consume(queue, no_ack, check, *args, **kwargs)
 
     def _brpop_read(self, **options: Any) -> Any:
-        return self._unless_unreadable(lambda: super(IntakeChannel, self)._brpop_read(**options))
+        return self._unless_unreadable(lambda: super(CheckedChannel, self)._brpop_read(**options))
 
     def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
         deliver = super()._deliver_fanout_message
@@ -97,5 +98,5 @@ class IntakeChannel(kombu_redis.Channel):
 
 
 def _is_call(body: Any) -> bool:
-    """Whether it is what Celery's message protocol 2 has in a body."""
+    """Whether `body` is one of Celery's message protocol 2: arguments, keywords, options."""
     return isinstance(body, list) and list(map(type, body)) == [list, dict, dict]

@@ -1,4 +1,4 @@
-"""What each process exposes, wired: metrics and probes over its services."""
+"""Metrics and probes of each process, wired over its services."""
 
 from __future__ import annotations
 
@@ -29,19 +29,22 @@ from embed_star.observe.process import BeforeScrape, Information, PoolMetrics
 from embed_star.observe.server import MonitoringServer
 from embed_star.services import Services
 from embed_star.settings import Settings
-from embed_star.store.tables.timestamps import SWEPT
+from embed_star.store.tables.checkpoints import SWEPT
 
 
-def producer_pulse(settings: Settings) -> Heartbeat:
-    """A turn may wait for the database once, and is no more stuck for that."""
+def producer_heartbeat(settings: Settings) -> Heartbeat:
+    """The producer's heartbeat. Its timeout includes one wait for the database."""
     return Heartbeat(timings.LIVENESS_TIMEOUT_S + settings.timings.db_longest_s)
 
 
 @contextmanager
-def of_producer(
+def monitor_producer(
     services: Services, listeners: Listeners, heartbeat: Heartbeat, leading: Callable[[], bool]
 ) -> Iterator[None]:
-    """Metrics and probes of a producer, while the block runs. Raises ConfigError."""
+    """Serve metrics and probes of a producer while the block runs.
+
+    Raises ConfigError when the port cannot be had.
+    """
     if not services.settings.monitoring_port:
         yield
         return
@@ -49,14 +52,14 @@ def of_producer(
     expose_pool(registry, services)
     listeners.add(DispatchMetrics(registry))
 
-    def moved(event: Event) -> None:
+    def beat(event: Event) -> None:
         del event
-        heartbeat.beat()  # within a long turn, too
+        heartbeat.beat()  # a long tick is not stuck while it claims and dispatches
 
-    listeners.add(moved)
+    listeners.add(beat)
     Gauge(PREFIX + "leader", "1: this producer leads", registry=registry).set_function(leading)
     registry.register(fleet_gauges(services))
-    server = server_of(services, registry, lambda: stuck_loops(producer=heartbeat))
+    server = make_server(services, registry, lambda: stuck_loops(producer=heartbeat))
     server.bind(services.settings.monitoring_host, services.settings.monitoring_port)
     server.serve()
     try:
@@ -65,12 +68,15 @@ def of_producer(
         server.close()
 
 
-def of_beat(services: Services, heartbeat: Heartbeat) -> MonitoringServer:
-    """Metrics and probes of beat, bound and not yet served. Raises ConfigError."""
+def bind_beat_server(services: Services, heartbeat: Heartbeat) -> MonitoringServer:
+    """Take the port for metrics and probes of beat; `serve` the result.
+
+    Raises ConfigError when the port cannot be had.
+    """
     registry = process_registry(services)
     expose_pool(registry, services)
     registry.register(fleet_gauges(services))
-    server = server_of(
+    server = make_server(
         services,
         registry,
         lambda: stuck_loops(beat=heartbeat),
@@ -81,8 +87,8 @@ def of_beat(services: Services, heartbeat: Heartbeat) -> MonitoringServer:
 
 
 def process_registry(services: Services) -> CollectorRegistry:
-    """What every process exposes of itself, but for its pool."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nobody reads
+    """A registry with the metrics that every process has, but for its pool's."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody reads
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
@@ -92,38 +98,41 @@ def process_registry(services: Services) -> CollectorRegistry:
 
 
 def expose_pool(registry: CollectorRegistry, services: Services) -> None:
-    """The pool of this process, as it is when scraped."""
+    """Add the metrics of this process' pool, read at each scrape."""
     before = BeforeScrape(lambda: pool.sync(services.store.database.pool.stats()))
-    registry.register(before)  # so it is before the pool's own
+    registry.register(before)  # first: collectors run in the order of their registration
     pool = PoolMetrics(registry)
 
 
-def server_of(
+def make_server(
     services: Services,
     registry: CollectorRegistry,
     live: Live,
     checks: Mapping[str, Missing] | None = None,
 ) -> MonitoringServer:
-    """The server; ready when nothing is missing of `checks`, by default `both_servers`."""
-    ready = Readiness(both_servers(services) if checks is None else checks)
+    """The server. It is ready when all `checks` find nothing missing.
+
+    By default those are `server_checks`.
+    """
+    ready = Readiness(server_checks(services) if checks is None else checks)
     return MonitoringServer(registry, live=lambda: liveness(live), ready=ready.answer)
 
 
-def both_servers(services: Services) -> dict[str, Missing]:
-    """What a process that embeds, or has rows embedded, cannot do without."""
+def server_checks(services: Services) -> dict[str, Missing]:
+    """The checks of SurrealDB and Redis, which workers and producers both need."""
     return {
         "database": lambda: missing_database(services),
         "redis": lambda: missing_redis(services),
     }
 
 
-def stuck_loops(**pulses: Heartbeat) -> dict[str, str]:
-    """The loops that do not move, by name."""
-    return {name: why for name, heartbeat in pulses.items() if (why := heartbeat.stuck())}
+def stuck_loops(**heartbeats: Heartbeat) -> dict[str, str]:
+    """The loops that are stuck, by name, and for how long."""
+    return {name: why for name, heartbeat in heartbeats.items() if (why := heartbeat.stuck())}
 
 
 def missing_database(services: Services) -> dict[str, str]:
-    """Why SurrealDB cannot be worked with; empty when it can."""
+    """Why SurrealDB cannot be used; empty when it can."""
     if not services.store.database.pool.check():
         return {"database": f"SurrealDB at {services.settings.db_url} does not answer"}
     try:
@@ -136,7 +145,7 @@ def missing_database(services: Services) -> dict[str, str]:
 
 
 def missing_redis(services: Services) -> dict[str, str]:
-    """Why Redis cannot be worked with; empty when it can."""
+    """Why Redis cannot be used; empty when it can."""
     try:
         services.redis.ping()
     except RedisError as error:
@@ -145,14 +154,14 @@ def missing_redis(services: Services) -> dict[str, str]:
 
 
 def fleet_gauges(services: Services) -> FleetGauges:
-    """The collector, over these services."""
+    """The gauges of the whole fleet, read through these services."""
     return FleetGauges(
         services.space, lambda: database_facts(services), lambda: redis_facts(services)
     )
 
 
 def database_facts(services: Services) -> DatabaseFacts:
-    """Raises StoreUnavailable and StoreError."""
+    """Read the database. Raises StoreUnavailable and StoreError."""
     store = services.store
     return DatabaseFacts(
         pending={lane.name.lower(): rows for lane, rows in store.outbox.counts().items()},
@@ -165,16 +174,16 @@ def database_facts(services: Services) -> DatabaseFacts:
 
 
 def redis_facts(services: Services) -> RedisFacts:
-    """Raises RedisUnavailable, also when Redis answers and takes no writes."""
+    """Read Redis. Raises RedisUnavailable, also when Redis answers but accepts no writes."""
     check_writes(services.redis)
-    runs = services.ledger.counts()  # the guards below do without Redis, and would not say so
+    runs = services.ledger.counts()  # raises without Redis; breaker and limiter below may not
     queues, unacked = services.queues.look()
     age_s = runs.oldest_age_s
     return RedisFacts(
         runs=runs,
         run_began_at_s=None if age_s is None else time.time() - age_s,
         breaker=services.breaker.state(),
-        budget=services.budget.state(),
+        rate_limit=services.budget.state(),
         queues=queues,
         unacked=unacked,
     )

@@ -1,4 +1,10 @@
-"""Whose fault it is that a message could not be handled: the message's, or the worker's."""
+"""Tells whether a message or the worker is at fault when the message cannot be handled.
+
+Upstream: as for `unreadable_messages`, of which this is a part: Celery 5.7.0 raises the same
+types for a bad message and for a worker whose pool is broken.
+Issue: the same.
+Delete when: `unreadable_messages` goes.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +17,11 @@ from celery.worker.strategy import default
 
 
 def is_readable(message: Any) -> bool:
-    """Whether Celery can make a task of it, up to the pool, which is none here.
+    """Whether Celery can make a task of it.
 
-    Decided by trying, not by the error: a worker whose pool is broken raises the same types.
+    Tries everything that a worker does with a message, with a pool that runs nothing.
     """
+    # A worker makes its app the current one.
     task = current_app.tasks.get(message.headers.get("task"))
     if task is None:
         return False
@@ -35,7 +42,7 @@ def is_readable(message: Any) -> bool:
     )
     try:
         default(task, current_app, consumer)(message, None, _ignore, _ignore, ())
-    except Exception:  # noqa: BLE001 - whatever it is, it comes of the message
+    except Exception:  # noqa: BLE001 - whatever it is, the message is its cause
         return False
     finally:
         forget(message)
@@ -43,7 +50,7 @@ def is_readable(message: Any) -> bool:
 
 
 def forget(message: Any) -> None:
-    """Give back the slot that the worker has reserved for it; nothing if there is none."""
+    """Free the slot that the worker has reserved for it, if there is one."""
     requests = {*state.requests.values(), *state.reserved_requests, *state.scheduled_requests}
     for request in requests:
         if request.message is message:
@@ -52,4 +59,4 @@ def forget(message: Any) -> None:
 
 
 def _ignore(*_: Any, **__: Any) -> None:
-    """Instead of what a worker would do with the task."""
+    """Stands for everything that a worker would do with the task."""

@@ -1,4 +1,4 @@
-"""Which workers there are."""
+"""Asks which workers answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from embed_star.errors import RedisUnavailable
 
 
-def workers(app: Celery, timeout_s: float = 1.0) -> list[str]:
+def answering_workers(app: Celery, timeout_s: float = 1.0) -> list[str]:
     """Names of the workers that answer a ping within `timeout_s`. Raises RedisUnavailable."""
     try:
         answers = app.control.ping(timeout=timeout_s)

@@ -1,0 +1,141 @@
+"""What beat has done from time to time: a sweep, a slice of the reconcile, the index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from embed_star.errors import StoreUnavailable
+from embed_star.produce import vector_index
+from embed_star.produce.reconcile_slice import SLICE_S, ReconcileSlice
+from embed_star.produce.sweep import DEAD_LOCK_S, Sweep
+from embed_star.store.tables.checkpoints import SWEPT, Phase, Progress
+
+
+@dataclass
+class Scene:
+    """Scripted parts of a sweep; `log` has what was asked of them, in order."""
+
+    leads: bool = True
+    error: Exception | None = None
+    log: list[Any] = field(default_factory=list)
+
+    def sweep(self) -> Sweep:
+        note = self.log.append
+
+        def clear(older_than_s: float) -> int:
+            note(("clear", older_than_s))
+            return 3
+
+        def dispatch() -> Any:
+            note("dispatch")
+            if self.error:
+                raise self.error
+            return SimpleNamespace(dispatched=40)
+
+        return Sweep(
+            lock_table=SimpleNamespace(sweep=clear),  # type: ignore[arg-type]
+            leadership=SimpleNamespace(  # type: ignore[arg-type]
+                hold=lambda: self.leads, resign=lambda: note("resign")
+            ),
+            backlog=SimpleNamespace(dispatch=dispatch),  # type: ignore[arg-type]
+            timestamps=SimpleNamespace(set=note),  # type: ignore[arg-type]
+        )
+
+
+def test_a_sweep_dispatches_when_no_producer_leads() -> None:
+    scene = Scene()
+    swept = scene.sweep().run()
+    assert (swept.cleared_locks, swept.dispatched) == (3, 40)
+    assert scene.log == [("clear", DEAD_LOCK_S), "dispatch", "resign", SWEPT]
+
+
+def test_a_sweep_dispatches_nothing_beside_a_producer() -> None:
+    scene = Scene(leads=False)
+    assert scene.sweep().run().dispatched == 0
+    assert scene.log == [("clear", DEAD_LOCK_S), SWEPT]
+
+
+def test_a_sweep_that_fails_lets_others_lead_and_does_not_count() -> None:
+    scene = Scene(error=StoreUnavailable("it is down"))
+    with pytest.raises(StoreUnavailable):
+        scene.sweep().run()
+    assert scene.log == [("clear", DEAD_LOCK_S), "dispatch", "resign"]
+
+
+@dataclass
+class Walk:
+    """A scripted reconciler of ten pages, its space and its clock: a page takes a second."""
+
+    due: bool = True
+    retired: bool = False
+    room_for: int = 1000
+    """Pages for which the backfill lane has room."""
+    stop_after: int = 1000
+    pages: int = 0
+
+    def step(self, progress: Progress) -> Progress:
+        self.pages += 1
+        progress = replace(progress, checked=progress.checked + 1)
+        return replace(progress, phase=Phase.DONE) if self.pages == self.length else progress
+
+    length: int = 10
+
+    def run(self) -> Progress | None:
+        return ReconcileSlice(
+            SimpleNamespace(  # type: ignore[arg-type]
+                due=lambda interval_s: self.due and interval_s == 60,
+                backlog_is_short=lambda: self.pages < self.room_for,
+                begin=Progress,
+                step=self.step,
+            ),
+            SimpleNamespace(is_retired=lambda: self.retired),  # type: ignore[arg-type]
+            interval_s=60,
+            stopping=lambda: self.pages >= self.stop_after,
+            clock=lambda: float(self.pages),
+        ).run()
+
+
+@pytest.mark.parametrize(
+    "walk", [Walk(due=False), Walk(retired=True), Walk(room_for=0)], ids=["due", "retired", "full"]
+)
+def test_a_slice_with_nothing_to_do_reads_no_page(walk: Walk) -> None:
+    assert walk.run() is None
+    assert walk.pages == 0
+
+
+@pytest.mark.parametrize(
+    ("walk", "pages"),
+    [
+        (Walk(length=4), 4),
+        (Walk(length=1000), int(SLICE_S)),
+        (Walk(room_for=3), 3),
+        (Walk(stop_after=2), 2),
+    ],
+    ids=["the walk is done", "its time is over", "the lane is full", "the process is to end"],
+)
+def test_a_slice_ends_when(walk: Walk, pages: int) -> None:
+    progress = walk.run()
+    assert progress is not None
+    assert progress.checked == walk.pages == pages
+
+
+@pytest.mark.parametrize(
+    ("rows", "version", "min_rows", "built"),
+    [
+        (100, (3, 3, 5), 100, True),
+        (99, (3, 3, 5), 100, None),
+        (100, (2, 6, 1), 100, None),
+        (100, (3, 3, 5), 0, None),
+    ],
+)
+def test_the_index_is_built_for_a_large_table_from_version_3_on(
+    rows: int, version: tuple[int, ...], min_rows: int, built: bool | None
+) -> None:
+    vectors = SimpleNamespace(count=lambda: rows, build_index=lambda: True)
+    database = SimpleNamespace(version=version)
+    found = vector_index.build_if_large(vectors, database, min_rows)  # type: ignore[arg-type]
+    assert found is built
