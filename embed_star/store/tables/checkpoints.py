@@ -48,7 +48,7 @@ class Progress:
 
 
 class Checkpoints(Protocol):
-    """The reconcile's progress in one space. A reconcile that is stopped goes on from it."""
+    """The reconcile cursor of one space, by the database's clock."""
 
     def load(self) -> Progress | None:
         """The progress that was saved last; None when there is none."""

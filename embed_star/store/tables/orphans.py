@@ -39,7 +39,7 @@ class Orphans(Protocol):
 
 
 class SurrealOrphans:
-    """In SurrealDB, which may hold records whose keys it cannot give out."""
+    """In SurrealDB, which may hold records whose keys it cannot return."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

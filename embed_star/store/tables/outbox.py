@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
 
 class Outbox(Protocol):
-    """Reads and writes the outbox. Reads go by key range, without a scan or a sort."""
+    """The outbox. A lane is read in the order of its ULIDs."""
 
     def page(self, lane: Lane, after: str, rows: int) -> list[Entry]:
         """The next `rows` records of `lane` after the ULID `after` ("" for the first)."""
@@ -48,14 +48,14 @@ class Outbox(Protocol):
         """The number of records in each lane. Reads only keys, but all of them."""
 
     def is_longer(self, lane: Lane, rows: int) -> bool:
-        """Whether `lane` holds more than `rows` records. Reads at most one key more."""
+        """Whether `lane` holds more than `rows` records; reads at most one key more."""
 
     def oldest_at_ms(self, lane: Lane) -> int | None:
         """When the oldest pending record of `lane` was written, ms since 1970, or None."""
 
 
 class SurrealOutbox:
-    """Reads by key range: no scan of the table, no sort, whatever its length."""
+    """In SurrealDB. Reads go by key range, without a scan or a sort."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -67,7 +67,7 @@ _FAILURES = "SELECT id, text_hash, space = $space AS here FROM $failures"
 
 
 class Repos(Protocol):
-    """Reads `repo` for one space, and writes for the import."""
+    """Reads of `repo` for one space, and the import's writes."""
 
     def load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
         """The state of each of `keys`, in order, with the locks of `token`."""
@@ -76,7 +76,7 @@ class Repos(Protocol):
         """The next `rows` repos in key order; `after` None begins at the first.
 
         Returns fewer when the database cannot read one of their keys. Raises StoreError
-        when it cannot read the _MAX_SKIPPED rows after that either.
+        when it cannot read past them.
         """
 
     def upsert(self, rows: Sequence[tuple[Key, Mapping[str, Any]]], *, lane: int) -> int:
@@ -88,7 +88,7 @@ class Repos(Protocol):
 
 
 class SurrealRepos:
-    """In SurrealDB, which may hold rows that it cannot give out."""
+    """In SurrealDB, which may hold rows that it cannot return."""
 
     def __init__(self, database: Database, space: Space, text_fields: Sequence[str]) -> None:
         self._database = database
