@@ -37,7 +37,6 @@ from embed_star.shutdown import Shutdown
 from embed_star.store.memory.database import MemoryDatabase
 from embed_star.store.memory.store import MemoryStore
 from embed_star.write.storer import Storer
-from tests.conftest import DIMENSIONS
 from tests.support.clock import Clock
 from tests.support.in_process_provider import InProcessProvider
 
@@ -61,7 +60,8 @@ class MemorySettings:
 
     embedding_provider: str = "local"
     embedding_model: str = "test-model"
-    dimensions: int = DIMENSIONS
+    dimensions: int = 8
+    """As `tests.conftest.DIMENSIONS`, which cannot be imported where mypy looks."""
     text_fields: tuple[str, ...] = ("full_name", "description", "language", "topics")
     text_tokens: int = 500
     batch_size: int = 100

@@ -179,6 +179,7 @@ class TestABusyProvider:
         world.provider.errors = [ProviderThrottled("429", 1.0, answered=True)]
         with pytest.raises(ProviderThrottled):
             world.embed(batch)
+        world.clock.pass_s(2.0)
         assert world.carry_out(batch) == {EMBEDDED: 4}
         assert world.failures() == {}
 
