@@ -24,7 +24,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from embed_star.calling.gateway import PROBE_TEXT
 from tests.support.scripted_answers import Script, vector_for
 from tests.support.scripted_server import Answer, Server
 
@@ -241,6 +240,9 @@ class ScriptedProvider:
 
     def asked(self) -> list[dict[str, Any]]:
         """As `ledger`, without the requests for our own text."""
+        # Here, so that the process that serves starts without all of embed_star.
+        from embed_star.calling.gateway import PROBE_TEXT
+
         return [one for one in self.ledger() if one["texts"] != [PROBE_TEXT]]
 
     def stats(self) -> dict[str, int]:
