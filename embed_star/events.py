@@ -22,7 +22,7 @@ class ProviderCalled:
     """One call to the provider, without the wait for the rate limit."""
 
     outcome: str
-    """`ok`, or what went wrong: see `providers.measured`."""
+    """`ok`, or what went wrong: see `calling.call_outcomes`."""
     texts: int
     seconds: float
     tokens: int | None = None

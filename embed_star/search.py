@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from embed_star.calling.canary import Canary
-from embed_star.calling.gateway import PROBE_TEXT
+from embed_star.calling.gateway import PROBE_TEXT, ProviderGateway
 from embed_star.calling.validation import Validator
 from embed_star.coordination.cache import Vector, VectorCache
 from embed_star.embed import text
 from embed_star.errors import ConfigError, InputRejected, RedisUnavailable
-from embed_star.providers.base import Embeddings, Provider
+from embed_star.providers.base import Embeddings
 from embed_star.providers.base import Vectors as Matrix
 from embed_star.store.tables.vectors import Hit, Vectors
 
@@ -36,17 +35,16 @@ class Search:
         self,
         *,
         vectors: Vectors,
-        provider: Provider,
+        gateway: ProviderGateway,
         cache: VectorCache,
         validator: Validator,
-        canary: Canary,
         max_tokens: int,
     ) -> None:
         self._vectors = vectors
-        self._provider = provider
+        self._gateway = gateway
         self._cache = cache
         self._validator = validator
-        self._canary = canary
+        self._canary = gateway.canary
         self._max_tokens = max_tokens
 
     def find(self, query: str, k: int, filters: Filters = Filters()) -> Sequence[Hit]:
@@ -72,7 +70,7 @@ class Search:
         if query_hash in cached:
             return cached[query_hash]
         try:
-            answer = self._provider.embed([query])
+            answer = self._gateway.search(query)
         except InputRejected as error:
             raise ConfigError(f"the provider refused the query: {error}") from error
         self._canary.accept(answer.model, self._ask_canary)
@@ -94,7 +92,7 @@ class Search:
         return usable
 
     def _ask_canary(self) -> Embeddings:
-        return self._provider.embed([PROBE_TEXT])
+        return self._gateway.search(PROBE_TEXT)
 
     def _keep(self, query_hash: str, vector: Vector) -> None:
         try:

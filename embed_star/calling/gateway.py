@@ -1,6 +1,10 @@
-"""Where the provider is called: so many at once, and behind its circuit breaker.
+"""The way of a call to the provider, in this order: the bulkhead (so many calls at once), the
+circuit breaker, the rate limit, the clock, the call.
 
-Also where it is found out whose fault a failed call was, the provider's or a text's: the
+Breaker and rate limit are the fleet's, in Redis. Without it no call is made; but what a call
+has brought is never lost because its end could not be reported.
+
+It is also found out here whose fault a failed call was, the provider's or a text's: the
 provider is asked for a text of our own, the canary, before anybody is blamed.
 """
 
@@ -11,25 +15,32 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
 
 import structlog
 
+from embed_star.calling import blame
+from embed_star.calling.blame import CallFailed
 from embed_star.calling.breaker.breaker import Admission, Breaker
+from embed_star.calling.breaker.verdicts import Verdicts
+from embed_star.calling.call_outcomes import OK, fault_of
 from embed_star.calling.canary import Canary
+from embed_star.calling.rate_limit.rate_limiter import RateLimiter
+from embed_star.calling.rate_limit.slots import Slots, Traffic
 from embed_star.errors import (
     EmbedStarError,
     InputRejected,
     InputSuspected,
     ProviderAuthError,
     ProviderConfigError,
-    ProviderError,
     ProviderPaused,
     ProviderProtocolError,
     ProviderThrottled,
     ProviderUnavailable,
     TooManyTexts,
 )
+from embed_star.events import Emit, ProviderCalled, ignore_event
 from embed_star.providers.base import Embeddings, Provider, Vectors
 from embed_star.shutdown import Shutdown
 
@@ -40,24 +51,31 @@ PROBE_TEXT = "embed_star"
 does not keep it paused for all the others by being first in the queue each time. Asked
 after a call that failed, it tells a text's fault from the provider's."""
 
-PROBE_WAITS_S = (0.0, 0.5, 2.0, 5.0)
-"""After a failed call, the pauses before each time that it is asked: what a text has made
-to crash needs a moment to come back."""
-
 PATIENCE_S = 10.0
-"""After so long it is not asked once more: it may take its whole time-out each time."""
-
-ALONE_MIN, ALONE_MAX = 2, 8
-"""Failures of a text alone, an answer to our own after each: fewer never blame it, so
-many always do. A provider that fails at random does so eight times over with a chance of
-0.25 ** 8 = 0.000015 at the worst, when every other call fails."""
+"""After so long it is not probed once more: it may take its whole time-out each time."""
 
 SINGLY_S = 3600.0
 """So long a provider that answered one vector for many texts is asked for one at a time."""
 
-CHANCE = 1e-5
-"""In between, how likely the failures may be to be the provider's, by how often it fails
-otherwise, and the text still be blamed."""
+
+class Renewable(Protocol):
+    """The claim on the rows whose texts are asked for."""
+
+    def renew(self) -> None:
+        """Make sure that the rows' locks outlast one call. Raises FenceLost if one is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """The numbers that a gateway goes by."""
+
+    dimensions: int
+    max_concurrency: int
+    """Calls at once. There are more threads: while some wait for the provider, the others
+    load the next rows and write the last."""
+    throttled_pause_s: float
+    """The pause after a 429 that names none."""
+    estimate_tokens: Callable[[str], int]
 
 
 class ProviderGateway:
@@ -66,75 +84,117 @@ class ProviderGateway:
     def __init__(
         self,
         provider: Provider,
-        breaker: Breaker,
-        grace: Shutdown,
         *,
+        breaker: Breaker,
+        rate_limiter: RateLimiter,
         canary: Canary,
-        dimensions: int,
-        at_once: int,
-        apart: Provider | None = None,
+        shutdown: Shutdown,
+        limits: CallLimits,
+        emit: Emit = ignore_event,
         sleep: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`apart` is the provider whose 429 concerns nobody else; without it, `provider`."""
+        """`sleep` replaces the waits between probes."""
         self.canary = canary
         self._provider = provider
-        self._apart = apart or provider
-        self._clock = clock
-        self._singly_until = -math.inf
-        self._dimensions = dimensions
         self._breaker = breaker
-        self._sleep = sleep or grace.wait
-        self._grace = grace
-        # There are more threads than calls: while some wait for the provider, the others
-        # load the next rows and write the last.
-        self._at_once = threading.BoundedSemaphore(at_once)
+        self._verdicts = Verdicts(breaker, provider.name)
+        self._shutdown = shutdown
+        self._dimensions = limits.dimensions
+        self._emit = emit
+        self._sleep = sleep or shutdown.wait
+        self._clock = clock
+        self._slots = Slots(
+            rate_limiter,
+            estimate_tokens=limits.estimate_tokens,
+            throttled_pause_s=limits.throttled_pause_s,
+            sleep=shutdown.wait,
+        )
+        self._bulkhead = threading.BoundedSemaphore(limits.max_concurrency)
+        self._singly_until = -math.inf
 
     @property
     def most_texts(self) -> float:
         """How many texts a call may have, as far as the provider's answers have shown."""
         return 1 if self._clock() < self._singly_until else math.inf
 
+    @contextmanager
     def embed(
-        self,
-        texts: Sequence[str],
-        before_each: Callable[[], None] = lambda: None,
-        *,
-        apart: bool = False,
-    ) -> Vectors:
-        """The vectors of `texts`, shape (texts, dimensions), by one call.
+        self, texts: Sequence[str], claim: Renewable, *, apart: bool = False
+    ) -> Iterator[Vectors]:
+        """The vectors of `texts`, shape (texts, dimensions), by one call: keep them in the block.
 
-        When the provider was paused and may be tried, it first has to pass its probes.
-        `before_each` is called before each call and each probe. Raises ProviderPaused
-        when nobody may call, be it since this call failed; InputSuspected when the
-        provider failed and then answered our own text, which is not held against it;
-        TooManyTexts when it did so with one vector for all; ShuttingDown when the process
-        ends before the call begins or in the middle of it; else what the provider raises.
-        A 429 to a call that is made `apart` pauses nobody. To be called within a `slot`.
+        The place in the bulkhead is held until the block ends, so a process that is killed
+        loses the vectors of `max_concurrency` calls at most. `claim` is renewed before each
+        call and each probe. A provider that may be tried after a pause has to pass its
+        probes first; a 429 to a call that is made `apart` pauses nobody.
+
+        Raises ProviderPaused when nobody may call, be it since this call failed;
+        InputSuspected when the provider failed and then answered our own text; TooManyTexts
+        when it did so with one vector for all; ShuttingDown when the process ends;
+        RedisUnavailable, without a call; else what the provider raises.
         """
-        admission = self._admitted(before_each)
-        try:
-            return self._ask(admission, texts, before_each, apart=apart)
-        except InputRejected:
-            self._breaker.abandon(admission)
-            raise
-        except _Failed as failed:
-            self._find_whose_fault(admission, failed.error, before_each)
+        with self._place():
+            admission = self._admitted(claim)
+            try:
+                with self._verdicts.judging(admission):
+                    try:
+                        answer = self._call(texts, Traffic.APART if apart else Traffic.ROWS)
+                    except (ProviderAuthError, ProviderConfigError) as error:
+                        # A firewall in front of the provider refuses some texts so (403).
+                        raise CallFailed(error) from error
+                    self._check_shape(answer.vectors, len(texts))
+                    self.canary.accept(answer.model, lambda: self._ask_for_model(claim))
+            except InputRejected:
+                self._verdicts.abandon(admission)
+                raise
+            except CallFailed as failed:
+                self._find_whose_fault(admission, failed.error, claim)
+            yield answer.vectors
 
-    def ask_canary(self, before_each: Callable[[], None] = lambda: None) -> None:
+    def ask_canary(self, claim: Renewable) -> None:
         """Return if the provider gives our own text a vector that can be used.
 
         To be asked when it refused texts, or gave them none. Raises ProviderPaused when
         it does so to ours as well, whoever asks next being no better off; else what
-        `embed` raises. To be called within a `slot`.
+        `embed` raises.
         """
-        self._probe(self._admitted(before_each), for_certain=True)
+        with self._place():
+            self._probe(self._admitted(claim), for_certain=True)
 
-    def _admitted(self, before_each: Callable[[], None]) -> Admission:
-        """Leave for one call, the probes that it may take first having passed."""
+    def search(self, text: str) -> Embeddings:
+        """One call for a search, without the breaker: a person waits, and may try again.
+
+        Raises what the provider raises, and ProviderThrottled when no slot is near.
+        """
+        with self._place():
+            return self._call([text], Traffic.SEARCH)
+
+    def abort(self) -> None:
+        """Break off the calls under way: they raise ShuttingDown, as does every later one."""
+        self._provider.abort()
+
+    def is_beyond_chance(self, failures: int) -> bool:
+        """Whether so many failures of a text alone, in a row, show that it is at fault.
+
+        Raises RedisUnavailable.
+        """
+        return blame.is_beyond_chance(failures, self._breaker.state())
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places for a call, waited for. Raises ShuttingDown."""
+        self._shutdown.acquire(self._bulkhead)
+        try:
+            yield
+        finally:
+            self._bulkhead.release()
+
+    def _admitted(self, claim: Renewable) -> Admission:
+        """The breaker's leave for one call; the probes that it asks for have passed then."""
         while True:
-            self._grace.check()
-            before_each()
+            self._shutdown.check()
+            claim.renew()
             admission = self._breaker.admit()
             if not admission.allowed:
                 raise ProviderPaused("the provider is paused", admission.retry_in_s)
@@ -142,155 +202,89 @@ class ProviderGateway:
                 return admission
             self._probe(admission)
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """One of the places for a call, waited for; raises ShuttingDown when the process ends.
-
-        To be left when what was paid for is kept: a process that is killed then loses no
-        more than so many calls' worth.
-        """
-        self._grace.acquire(self._at_once)
+    def _call(self, texts: Sequence[str], traffic: Traffic = Traffic.ROWS) -> Embeddings:
+        """One call: its slot in the rate limit, its time, the provider."""
+        grant = self._slots.take(texts, traffic)
+        started = self._clock()
         try:
-            yield
-        finally:
-            self._at_once.release()
+            answer = self._provider.embed(texts)
+        except Exception as error:
+            self._emit(ProviderCalled(fault_of(error), len(texts), self._clock() - started))
+            if isinstance(error, ProviderThrottled):
+                raise self._slots.throttled(error, traffic) from error
+            raise
+        self._emit(ProviderCalled(OK, len(texts), self._clock() - started, answer.tokens))
+        self._slots.settle(grant, answer)
+        return answer
 
-    def is_beyond_chance(self, failures: int) -> bool:
-        """Whether so many suspicions of a text alone, in a row, show that it is at fault."""
-        seen = self._breaker.state()
-        share = (seen.failed_requests + 1) / (seen.requests + 2)  # none yet: one in two
-        return failures >= ALONE_MAX or (failures >= ALONE_MIN and share**failures < CHANCE)
+    def _probe(self, admission: Admission, *, for_certain: bool = False) -> None:
+        """Ask for our own text, with which nothing is wrong: the provider answers for it."""
+        try:
+            with self._verdicts.judging(admission):
+                answer = self._call([PROBE_TEXT])
+                self._check_shape(answer.vectors, 1)
+                self.canary.judge(answer)
+        except ProviderThrottled as error:
+            error.answered = False  # to no row's text
+            raise
+        except CallFailed as failed:
+            self._verdicts.blame(admission, failed.error)
+        except InputRejected as error:
+            all_refused = blame.refuses_all(self._provider.name, error)
+            self._verdicts.blame(admission, all_refused, for_certain=for_certain)
+
+    def _ask_for_model(self, claim: Renewable) -> Embeddings:
+        """An answer to our own text. What prevents it is no fault of the rows' texts."""
+        self._shutdown.check()
+        claim.renew()
+        try:
+            answer = self._call([PROBE_TEXT])
+        except ProviderThrottled as error:
+            error.answered = False  # to no row's text
+            raise
+        except InputRejected as error:
+            raise blame.refuses_all(self._provider.name, error) from error
+        self._check_shape(answer.vectors, 1)
+        return answer
 
     def _find_whose_fault(
-        self, admission: Admission, error: EmbedStarError, before_each: Callable[[], None]
+        self, admission: Admission, error: EmbedStarError, claim: Renewable
     ) -> NoReturn:
         """The provider's, if it does not answer our own text either."""
+        lasts = blame.lasts(error)
+        try:
+            answers = self._answers_ours(1 if lasts else len(blame.PROBE_WAITS_S), claim)
+        except BaseException:
+            self._verdicts.abandon(admission)  # the breaker has been told why
+            raise
+        if not answers:
+            self._verdicts.blame(admission, error, for_certain=lasts)
+        self._verdicts.abandon(admission)
+        if isinstance(error, ProviderProtocolError) and error.vectors == 1:
+            self._singly_until = self._clock() + SINGLY_S
+            log.warning("provider_takes_one_text", reason=str(error))
+            raise TooManyTexts(str(error)) from error
+        raise InputSuspected(str(error), blame.suspicion(error)) from error
+
+    def _answers_ours(self, times: int, claim: Renewable) -> bool:
+        """Whether the provider answers our own text, asked so many times at most."""
         give_up = time.monotonic() + PATIENCE_S
-        lasts = isinstance(error, ProviderAuthError | ProviderConfigError)
-        for wait_s in PROBE_WAITS_S[:1] if lasts else PROBE_WAITS_S:
+        for wait_s in blame.PROBE_WAITS_S[:times]:
             if time.monotonic() > give_up:
                 break
-            try:
-                self._sleep(wait_s)
-                before_each()
-            except BaseException:
-                self._breaker.abandon(admission)
-                raise
+            self._sleep(wait_s)
+            claim.renew()
             probe = self._breaker.admit()
             if not probe.allowed:
                 break
             try:
                 self._probe(probe)
-            except (ProviderUnavailable, ProviderProtocolError, ProviderConfigError) as failed:
-                if not isinstance(failed, ProviderThrottled):
-                    continue
-                self._breaker.abandon(admission)
+            except ProviderThrottled:
                 raise
-            except BaseException:
-                self._breaker.abandon(admission)  # it is paused, and has been told why
-                raise
-            self._breaker.abandon(admission)
-            if isinstance(error, ProviderProtocolError) and error.vectors == 1:
-                self._singly_until = self._clock() + SINGLY_S
-                log.warning("provider_takes_one_text", reason=str(error))
-                raise TooManyTexts(str(error)) from error
-            raise InputSuspected(str(error), _suspicion(error)) from error
-        self._blame(admission, error, for_certain=lasts)
-
-    def _probe(self, admission: Admission, *, for_certain: bool = False) -> None:
-        """Ask for our own text, with which nothing is wrong: the provider answers for it."""
-        try:
-            self._ask(admission, [PROBE_TEXT])
-        except ProviderThrottled as error:
-            error.answered = False  # to no row's text
-            raise
-        except _Failed as failed:
-            self._blame(admission, failed.error)
-        except InputRejected as error:
-            self._blame(admission, self._refuses_all(error), for_certain=for_certain)
-
-    def _ask(
-        self,
-        admission: Admission,
-        texts: Sequence[str],
-        before_each: Callable[[], None] | None = None,
-        *,
-        apart: bool = False,
-    ) -> Vectors:
-        """One call, of our own text without `before_each`.
-
-        The breaker is told, unless it raises _Failed or InputRejected.
-        """
-        provider = self._apart if apart else self._provider
-        try:
-            answer = self._answer(provider, texts, ours=before_each is None)
-            self._check_shape(answer.vectors, len(texts))
-            if before_each is None:
-                self.canary.judge(answer)
-            else:
-                self.canary.accept(answer.model, lambda: self._ask_for_model(before_each))
-        except _Failed:
-            raise
-        except (ProviderAuthError, ProviderConfigError) as error:
-            self._blame(admission, error, for_certain=True)
-        except ProviderThrottled:
-            self._breaker.abandon(admission)
-            raise
-        except (ProviderUnavailable, ProviderProtocolError) as error:
-            raise _Failed(error) from error
-        except InputRejected:
-            raise
-        except BaseException:
-            self._breaker.abandon(admission)
-            raise
-        if self._breaker.succeeded(admission):
-            log.info("provider_resumed", provider=self._provider.name)
-        return answer.vectors
-
-    def _answer(self, provider: Provider, texts: Sequence[str], *, ours: bool) -> Embeddings:
-        """As `Provider.embed`, but what says that nobody is served may be said of a row's text.
-
-        A firewall in front of the provider refuses some texts so (403).
-        """
-        try:
-            return provider.embed(texts)
-        except (ProviderAuthError, ProviderConfigError) as error:
-            if ours:
-                raise
-            raise _Failed(error) from error
-
-    def _ask_for_model(self, before_each: Callable[[], None]) -> Embeddings:
-        """An answer to our own text. What prevents it is no fault of the rows' texts."""
-        self._grace.check()
-        before_each()
-        try:
-            answer = self._provider.embed([PROBE_TEXT])
-        except ProviderThrottled as error:
-            error.answered = False  # to no row's text
-            raise
-        except InputRejected as error:
-            raise self._refuses_all(error) from error
-        self._check_shape(answer.vectors, 1)
-        return answer
-
-    def _refuses_all(self, error: InputRejected) -> ProviderConfigError:
-        said = f" ({error.said})" if error.said else ""
-        return ProviderConfigError(
-            f"{self._provider.name} refuses our own text as well{said}, so it is no row's fault: "
-            "check the account, the model and the settings of the provider"
-        )
-
-    def _blame(
-        self, admission: Admission, error: EmbedStarError, *, for_certain: bool = False
-    ) -> NoReturn:
-        """The provider is at fault: tell the breaker, and whoever called."""
-        opened = self._breaker.failed(admission, for_certain=for_certain)
-        wait_s = self._breaker.state().retry_in_s
-        if opened:
-            log.error("provider_paused", reason=str(error), retry_in_s=wait_s)
-        if wait_s or admission.probe:
-            raise ProviderPaused(str(error), wait_s) from error
-        raise error
+            except (ProviderUnavailable, ProviderProtocolError, ProviderConfigError):
+                continue
+            return True
+        return False
 
     def _check_shape(self, vectors: Vectors, rows: int) -> None:
         wanted = (rows, self._dimensions)
@@ -299,18 +293,3 @@ class ProviderGateway:
                 f"the provider's vectors have shape {vectors.shape}, expected {wanted}: "
                 "check EMBEDDING_DIMENSIONS"
             )
-
-
-class _Failed(Exception):
-    """A call failed, and it is open whose fault that is."""
-
-    def __init__(self, error: EmbedStarError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def _suspicion(error: EmbedStarError) -> str:
-    """The reason that a text is set aside for, if it is what the provider failed at."""
-    if isinstance(error, ProviderProtocolError):
-        return "garbles_answer"
-    return "rejected" if isinstance(error, ProviderError) else "crashes_provider"

@@ -124,6 +124,13 @@ class VectorCache:
         blobs = {self.name(one, self.source): _pack(vector) for one, vector in vectors.items()}
         self._backend.set_many(blobs, self._ttl_s)
 
+    def check_writes(self) -> None:
+        """Raise RedisUnavailable unless Redis would keep a vector now.
+
+        A full one, one whose disk is full, and a replica can still be read.
+        """
+        self._backend.set_many({f"{self._space[:-1]}.written": b""}, 1.0)  # no vector's name
+
     def _held(self, hashes: Iterable[str]) -> dict[str, Vector]:
         found: dict[str, Vector] = {}
         with self._lock:

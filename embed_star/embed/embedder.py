@@ -1,23 +1,20 @@
-"""What `embed_batch` does, with no Celery in it.
-
-Load the rows, render their texts, look in the cache, pay for the rest, validate, cache.
-"""
+"""What `embed_batch` does, with no Celery in it: load → sort → cache → bisect → outcomes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import structlog
 
 from embed_star.claims.claims import Claim, Claims
 from embed_star.coordination.cache import VectorCache
 from embed_star.coordination.in_flight import InFlightLedger
-from embed_star.embed import text
-from embed_star.embed.bisection import Buyer
+from embed_star.embed.bisection import BisectionResult, Bisector
+from embed_star.embed.work import Work, outcomes, sort
 from embed_star.errors import (
+    EmbedStarError,
     FenceLost,
     ProviderError,
     ProviderPaused,
@@ -27,8 +24,8 @@ from embed_star.errors import (
     ShuttingDown,
     TransientError,
 )
-from embed_star.models import Batch, Outcome, Pending, Status, key_text
-from embed_star.store.tables.repos import Repos, RepoState
+from embed_star.models import Batch, Key, Outcome, Pending, Status
+from embed_star.store.tables.repos import Repos
 from embed_star.store.tables.space_watch import SpaceWatch
 
 log = structlog.get_logger(__name__)
@@ -45,40 +42,6 @@ class Limits:
     """Redis hands out a message again when it is not acknowledged for so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """One row that needs a vector of this text."""
-
-    row: Pending
-    state: RepoState
-    text: str
-    hash: str
-    cut: bool = False
-
-    def outcome(self, status: Status, reason: str = "") -> Outcome:
-        return Outcome(
-            self.row,
-            status,
-            self.hash,
-            replaces=self.state.stored_hash is not None,
-            heals=self.state.recorded,
-            reason=reason,
-            cut=self.cut,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Bought:
-    """What came of asking the provider; the vectors are in the cache."""
-
-    refused: Mapping[str, str] = field(default_factory=dict)
-    """Text hash → reason of those that cannot be embedded."""
-    waiting: AbstractSet[str] = frozenset()
-    """Hashes of those that were not embedded because of the provider."""
-    why: str = ""
-    paused: TransientError | None = None
-
-
 class Embedder:
     """Turns a claimed batch into outcomes; the vectors are in the cache then."""
 
@@ -89,7 +52,7 @@ class Embedder:
         claims: Claims,
         ledger: InFlightLedger,
         cache: VectorCache,
-        buyer: Buyer,
+        bisector: Bisector,
         space_watch: SpaceWatch,
         limits: Limits,
     ) -> None:
@@ -97,7 +60,7 @@ class Embedder:
         self._claims = claims
         self._ledger = ledger
         self._cache = cache
-        self._buyer = buyer
+        self._bisector = bisector
         self._space_watch = space_watch
         self._limits = limits
 
@@ -115,23 +78,25 @@ class Embedder:
         """
         try:
             if self._space_watch.is_over(batch.space):
-                log.info("batch_of_a_retired_space", rows=len(batch.rows))
-                with suppress(RedisUnavailable):
-                    self._claims.release([row.key for row in batch.rows], batch.run_id)
-                return _all(batch.rows, Status.DEFERRED, "space retired")
-            return self._embed(batch, final)
-        except ProviderThrottled as error:
-            wait_s = error.retry_after_s
-            if wait_s is not None and wait_s <= self._limits.defer_max_s:
-                self._renew(batch)
-                raise
-            log.warning("batch_deferred", reason=str(error), rows=len(batch.rows))
-            return _all(batch.rows, Status.DEFERRED, type(error).__name__)
+                return self._let_go(batch)
+            while True:
+                claim, items = self._load(batch)
+                work = [one for one in items if isinstance(one, Work)]
+                cached = self._cache.get_shared(one.hash for one in work) if work else {}
+                missing = {one.hash: one.text for one in work if one.hash not in cached}
+                result = BisectionResult()
+                if missing:
+                    result = self._bisector.begin(missing, claim).run()
+                if isinstance(result.stopped, FenceLost):
+                    # Fewer rows each time, so it ends. What was paid for is in the cache.
+                    log.warning("locks_lost", reason=str(result.stopped), run_id=batch.run_id)
+                    continue
+                why = _why_waiting(result.stopped, len(claim.keys), final)
+                found = outcomes(items, cached, result, why_waiting=why, source=self._cache.source)
+                self._release_waiting(batch.run_id, found, result.stopped)
+                return found
         except TransientError as error:
-            if not final:
-                raise
-            log.warning("batch_deferred", reason=str(error), rows=len(batch.rows))
-            return _all(batch.rows, Status.DEFERRED, type(error).__name__)
+            return self._defer(batch, error, final)
 
     def started(self, batch: Batch, message: str, *, rows: int) -> bool:
         """Note that `message` has left the queue, with `rows` of its rows for the first time.
@@ -145,116 +110,78 @@ class Embedder:
             log.warning("run_not_counted", reason=str(error))
             return True
 
-    def _embed(self, batch: Batch, final: bool) -> list[Outcome]:
-        while True:
-            try:
-                return self._embed_held(batch, final)
-            except FenceLost as error:
-                # Fewer each time, so it ends. What was paid for is in the cache.
-                log.warning("locks_lost", reason=str(error), run_id=batch.run_id)
+    def _let_go(self, batch: Batch) -> list[Outcome]:
+        """Unlock the rows of a retired space."""
+        log.info("batch_of_a_retired_space", rows=len(batch.rows))
+        with suppress(RedisUnavailable):
+            self._claims.release([row.key for row in batch.rows], batch.run_id)
+        return _all(batch.rows, Status.DEFERRED, "space retired")
 
-    def _embed_held(self, batch: Batch, final: bool) -> list[Outcome]:
-        """As `embed`, of the rows whose locks are the run's. Raises FenceLost, nothing paid
-        for them, when some are another run's by the time the provider is to be called."""
+    def _defer(self, batch: Batch, error: TransientError, final: bool) -> list[Outcome]:
+        """All rows DEFERRED; raises `error` when the batch itself is to be tried again."""
+        if isinstance(error, ProviderThrottled):
+            wait_s = error.retry_after_s
+            if wait_s is not None and wait_s <= self._limits.defer_max_s:
+                self._renew(batch)
+                raise error
+        elif not final:
+            raise error
+        log.warning("batch_deferred", reason=str(error), rows=len(batch.rows))
+        return _all(batch.rows, Status.DEFERRED, type(error).__name__)
+
+    def _load(self, batch: Batch) -> tuple[Claim, list[Work | Outcome]]:
+        """Load and sort the rows; the claim is on those that need a vector."""
         asked = self._claims.clock()
         states = self._repos.load([row.key for row in batch.rows], batch.run_id)
-        outcomes: dict[str, Outcome] = {}
-        work: list[_Work] = []
-        for row, state in zip(batch.rows, states, strict=True):
-            sorted_out = self._sort_out(row, state)
-            if isinstance(sorted_out, _Work):
-                work.append(sorted_out)
-            else:
-                outcomes[key_text(row.key)] = sorted_out
+        items = sort(batch.rows, states, self._limits.text_max_tokens)
+        work = [one for one in items if isinstance(one, Work)]
         left_s = min((one.state.lock_left_s or 0.0 for one in work), default=0.0)
         keys = [one.row.key for one in work]
-        claim = Claim(self._claims, batch.run_id, keys, until=asked + left_s)
-        for outcome in self._from_cache_or_provider(claim, work, final):
-            outcomes[key_text(outcome.row.key)] = outcome
-        return [outcomes[key_text(row.key)] for row in batch.rows]
+        return Claim(self._claims, batch.run_id, keys, until=asked + left_s), items
 
-    def _sort_out(self, row: Pending, state: RepoState) -> Outcome | _Work:
-        if state.lock_left_s is None:
-            return Outcome(row, Status.LOST)
-        if state.unreadable:
-            known = Status.UNCHANGED if state.failed_hash == "" else Status.FAILED
-            return _Work(row, state, "", "").outcome(known, "unreadable")
-        if state.values is None:
-            return Outcome(row, Status.GONE)
-        whole = text.whole(state.values)
-        rendered = text.cut(whole, self._limits.text_max_tokens)
-        cut = len(rendered) < len(whole)
-        work = _Work(row, state, rendered, text.text_hash(rendered), cut)
-        if work.hash == state.settled_hash:
-            return work.outcome(Status.UNCHANGED)
-        if not rendered:
-            return work.outcome(Status.FAILED, "empty_text")
-        return work
-
-    def _from_cache_or_provider(
-        self, claim: Claim, work: Sequence[_Work], final: bool
-    ) -> Iterator[Outcome]:
-        if not work:
-            return
-        cached = self._cache.get_shared(one.hash for one in work)
-        missing = {one.hash: one.text for one in work if one.hash not in cached}
-        bought = self._buy(claim, missing, final) if missing else _Bought()
-        if bought.paused is not None:
-            waiting = [one.row for one in work if one.hash in bought.waiting]
-            self._give_back(claim, waiting, bought.paused)
-        for one in work:
-            if one.hash in cached:
-                yield replace(one.outcome(Status.CACHED), source=self._cache.source)
-            elif one.hash in bought.waiting:
-                yield one.outcome(Status.DEFERRED, bought.why)
-            elif one.hash in bought.refused:
-                yield one.outcome(Status.FAILED, bought.refused[one.hash])
-            else:
-                yield replace(one.outcome(Status.EMBEDDED), source=self._cache.source)
-
-    def _buy(self, claim: Claim, missing: Mapping[str, str], final: bool) -> _Bought:
-        """Pay for `missing` (hash → text). Raises what is to be tried again soon."""
-        purchase = self._buyer.purchase(claim.renew)
-        paused: TransientError | None = None
-        try:
-            purchase.make(missing)
-        except ProviderPaused as error:
-            paused, why = error, "paused"
-        except ShuttingDown as error:
-            paused, why = error, "shutdown"
-        except ProviderThrottled:
-            raise
-        except ProviderUnavailable as error:
-            if not final:
-                raise
-            why = type(error).__name__
-            log.warning("batch_deferred", reason=str(error), rows=len(claim.keys))
-        except ProviderError as error:
-            why = type(error).__name__
-            log.error("batch_deferred", reason=str(error), rows=len(claim.keys))
-        else:
-            return _Bought(purchase.refused, purchase.put_off, "throttled")
-        waiting = missing.keys() - self._cache.get_many(missing).keys() - purchase.refused.keys()
-        return _Bought(purchase.refused, waiting, why, paused)
-
-    def _give_back(self, claim: Claim, rows: Sequence[Pending], error: TransientError) -> None:
+    def _release_waiting(
+        self, run_id: str, found: Sequence[Outcome], stopped: EmbedStarError | None
+    ) -> None:
         """Unlock rows that are not embedded here: after a pause, or by another process now.
 
         The producer claims nothing in a pause: there is no going round in circles.
         """
-        keys = [row.key for row in rows]
-        wait_s = error.retry_in_s if isinstance(error, ProviderPaused) else 0.0
-        log.info("rows_wait", reason=str(error), rows=len(keys), retry_in_s=wait_s)
+        if not isinstance(stopped, ProviderPaused | ShuttingDown):
+            return
+        keys: list[Key] = [one.row.key for one in found if one.status is Status.DEFERRED]
+        wait_s = stopped.retry_in_s if isinstance(stopped, ProviderPaused) else 0.0
+        log.info("rows_wait", reason=str(stopped), rows=len(keys), retry_in_s=wait_s)
         with suppress(RedisUnavailable):
-            self._claims.release(keys, claim.run_id)
-            if isinstance(error, ShuttingDown):
-                self._ledger.give_back(claim.run_id, len(keys))
+            self._claims.release(keys, run_id)
+            if isinstance(stopped, ShuttingDown):
+                self._ledger.give_back(run_id, len(keys))
 
     def _renew(self, batch: Batch) -> None:
         try:
             self._claims.renew([row.key for row in batch.rows], batch.run_id)
         except TransientError as error:
             log.warning("locks_not_extended", reason=str(error))  # they may end meanwhile
+
+
+def _why_waiting(stopped: EmbedStarError | None, rows: int, final: bool) -> str:
+    """Why texts that were neither embedded nor refused wait.
+
+    Raises what is to be tried again soon, or is no fault of the provider.
+    """
+    match stopped:
+        case None:
+            return "throttled"
+        case ProviderPaused():
+            return "paused"
+        case ShuttingDown():
+            return "shutdown"
+        case ProviderUnavailable() if final and not isinstance(stopped, ProviderThrottled):
+            log.warning("batch_deferred", reason=str(stopped), rows=rows)
+        case ProviderError():
+            log.error("batch_deferred", reason=str(stopped), rows=rows)
+        case _:
+            raise stopped
+    return type(stopped).__name__
 
 
 def _all(rows: Sequence[Pending], status: Status, reason: str) -> list[Outcome]:

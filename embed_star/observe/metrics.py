@@ -14,7 +14,7 @@ from operator import itemgetter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from embed_star.calling.instrumented import FAULTS, OK, THROTTLED
+from embed_star.calling.call_outcomes import FAULTS, OK, THROTTLED
 from embed_star.calling.validation import REASONS
 from embed_star.events import (
     CacheRead,

@@ -22,7 +22,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from embed_star import __version__
-from embed_star.calling.instrumented import OK
+from embed_star.calling.call_outcomes import OK
 from embed_star.events import CacheRead, Event, ProviderCalled, RowsWritten, RunDispatched
 
 TRACEPARENT = "traceparent"

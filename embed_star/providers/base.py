@@ -39,11 +39,11 @@ class Provider(Protocol):
         Vectors come in the order of the texts and have `dimensions` columns; their
         values are not judged here (see `validation`). Raises the errors of the
         `ProviderError` and `ProviderUnavailable` branches, never a foreign one; and
-        ShuttingDown after `cut`. It returns or raises within the total deadline that it
+        ShuttingDown after `abort`. It returns or raises within the total deadline that it
         was built with.
         """
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Break off the calls under way: they raise ShuttingDown, as does every later one.
 
         For the end of a process. From any thread; twice changes nothing.

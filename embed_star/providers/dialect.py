@@ -7,7 +7,6 @@ come of it, within the same call; what then works is kept for the life of the pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -58,36 +57,9 @@ class Dialect:
         self._base64_open = encoding == "auto"
         self._breakage_open = True
 
-    def speak(self, ask: Callable[[Options], Embeddings]) -> Embeddings:
-        """Call `ask` with the known options, else with options that may work; return its answer.
-
-        Raises what it raises but `Unusable`, and the error of that when nothing is left to
-        try: the last one, or that vectors have another length.
-        """
-        asked, length_error = self.options(), None
-        while True:
-            try:
-                found = ask(asked)
-            except Unusable as trouble:
-                if trouble.sign is Sign.LENGTH:
-                    length_error = length_error or trouble.error
-                after = self.instead(asked, trouble.sign)
-                if after is None:
-                    raise length_error or trouble.error from None
-                asked = after
-            except ProviderError:
-                if length_error is not None:  # `dimensions` was refused: that is no news
-                    self._dimensions_open = False
-                    raise length_error from None
-                raise
-            else:
-                if not np.isnan(found.vectors).all():
-                    self._keep(asked)
-                    return found
-                after = self.instead(asked, Sign.BROKEN)
-                if after is None:
-                    return found
-                asked = after
+    def begin(self) -> Dialogue:
+        """One call, which may have to be asked in several ways."""
+        return Dialogue(self)
 
     def options(self) -> Options:
         """The options known so far."""
@@ -114,7 +86,7 @@ class Dialect:
             self._breakage_open = False
         return None
 
-    def _keep(self, asked: Options) -> None:
+    def keep(self, asked: Options) -> None:
         """Keep these options: they were answered with vectors."""
         before = self.options()
         self._base64, self._base64_open = "encoding_format" in asked, False
@@ -123,6 +95,10 @@ class Dialect:
         if asked != before:
             log.info("provider_dialect", asked_with=asked, instead_of=before)
 
+    def dimensions_are_refused(self) -> None:
+        """Do not ask for `dimensions` again where that was not known to work."""
+        self._dimensions_open = False
+
     def _with(self, *, base64: bool, dimensions: bool) -> Options:
         options: Options = {}
         if dimensions:
@@ -130,3 +106,42 @@ class Dialect:
         if base64:
             options["encoding_format"] = "base64"
         return options
+
+
+class Dialogue:
+    """The ways in which one call is asked, one after the other."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._length_error: EmbedStarError | None = None
+        self.options = dialect.options()
+        """What to ask with now: what is known, else what may do."""
+
+    def failed(self, error: Unusable | ProviderError) -> None:
+        """Go on to the next way. Raises the error of the call when none is left.
+
+        That is the last one, or that vectors have another length.
+        """
+        if isinstance(error, Unusable):
+            if error.sign is Sign.LENGTH:
+                self._length_error = self._length_error or error.error
+            after = self._dialect.instead(self.options, error.sign)
+            if after is None:
+                raise self._length_error or error.error from None
+            self.options = after
+        elif self._length_error is not None:  # `dimensions` was refused: that is no news
+            self._dialect.dimensions_are_refused()
+            raise self._length_error from None
+        else:
+            raise error
+
+    def is_over(self, found: Embeddings) -> bool:
+        """Whether `found` is the call's answer; else there is another way to ask."""
+        if not np.isnan(found.vectors).all():
+            self._dialect.keep(self.options)
+            return True
+        after = self._dialect.instead(self.options, Sign.BROKEN)
+        if after is None:
+            return True
+        self.options = after
+        return False

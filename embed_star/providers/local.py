@@ -72,7 +72,7 @@ class Local:
             vectors[rows] = model.embed([texts[row] for row in rows], batch_size=len(rows))
         return Embeddings(_normalised(vectors))
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """A call takes milliseconds: there is nothing to break off."""
 
     def close(self) -> None:

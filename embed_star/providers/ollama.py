@@ -13,14 +13,15 @@ from embed_star.errors import (
     EmbedStarError,
     InputRejected,
     ProviderConfigError,
+    ProviderError,
     ProviderProtocolError,
     ProviderUnavailable,
 )
 from embed_star.providers.base import Embeddings
-from embed_star.providers.dialect import Dialect, Options, Sign, Unusable
+from embed_star.providers.dialect import Dialect, Sign, Unusable
 from embed_star.providers.error_responses import Endpoint
-from embed_star.providers.http.client import JsonClient
-from embed_star.providers.http.deadline import Deadline, Limits
+from embed_star.providers.http.client import Answer, JsonClient, Refused
+from embed_star.providers.http.deadline import Limits
 from embed_star.providers.http.error_bodies import Refusal
 from embed_star.providers.http.length_errors import is_too_long
 from embed_star.providers.responses import WrongLength, answered_model, count_of, vectors_of
@@ -68,27 +69,43 @@ class Ollama:
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """See `Provider.embed`. Vectors come in the order of the texts, without an index."""
-        deadline = self._client.deadline()
-        return self._dialect.speak(lambda options: self._ask(texts, options, deadline))
+        deadline, dialogue = self._client.deadline(), self._dialect.begin()
+        while True:
+            payload = {
+                "model": self.model,
+                "input": list(texts),
+                "truncate": True,
+                **dialogue.options,
+            }
+            try:
+                answer = self._client.post("api/embed", payload, deadline)
+                found = self._read(answer, len(texts))
+            except (Unusable, ProviderError) as error:
+                dialogue.failed(error)
+            else:
+                if dialogue.is_over(found):
+                    return found
 
-    def _ask(self, texts: Sequence[str], options: Options, deadline: Deadline) -> Embeddings:
-        payload = {"model": self.model, "input": list(texts), "truncate": True, **options}
-        answer, pause_s = self._client.post("api/embed", payload, deadline)
-        items = self._counted(answer.get("embeddings"), len(texts))
+    def abort(self) -> None:
+        """See `Provider.abort`."""
+        self._client.abort()
+
+    def close(self) -> None:
+        """See `Provider.close`."""
+        self._client.close()
+
+    def _read(self, answered: Answer | Refused, count: int) -> Embeddings:
+        if isinstance(answered, Refused):
+            raise answered.error
+        answer = answered.body
+        items = self._counted(answer.get("embeddings"), count)
         try:
             vectors = vectors_of(items, self.dimensions, self._endpoint)
         except WrongLength as error:
             raise Unusable(ProviderConfigError(str(error)), Sign.LENGTH) from None
         tokens = count_of(answer.get("prompt_eval_count"))
-        return Embeddings(vectors, tokens, pause_s, answered_model(answer.get("model")))
-
-    def cut(self) -> None:
-        """See `Provider.cut`."""
-        self._client.cut()
-
-    def close(self) -> None:
-        """See `Provider.close`."""
-        self._client.close()
+        model = answered_model(answer.get("model"))
+        return Embeddings(vectors, tokens, answered.quota_pause_s, model)
 
     def _counted(self, vectors: Any, count: int) -> list[Any]:
         if not isinstance(vectors, list):

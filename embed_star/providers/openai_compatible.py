@@ -18,13 +18,14 @@ from embed_star.errors import (
     EmbedStarError,
     InputRejected,
     ProviderConfigError,
+    ProviderError,
     ProviderProtocolError,
 )
 from embed_star.providers.base import Embeddings
-from embed_star.providers.dialect import Dialect, Options, Sign, Unusable
+from embed_star.providers.dialect import Dialect, Sign, Unusable
 from embed_star.providers.error_responses import Endpoint
 from embed_star.providers.http.client import Answer, JsonClient, Refused
-from embed_star.providers.http.deadline import Deadline, Limits
+from embed_star.providers.http.deadline import Limits
 from embed_star.providers.http.error_bodies import Refusal
 from embed_star.providers.http.length_errors import has_too_many_texts, is_too_long
 from embed_star.providers.responses import (
@@ -97,19 +98,21 @@ class OpenAICompatible:
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """See `Provider.embed`."""
-        deadline = self._client.deadline()
-        return self._dialect.speak(lambda options: self._ask(texts, options, deadline))
+        deadline, dialogue = self._client.deadline(), self._dialect.begin()
+        while True:
+            payload = {"model": self.model, "input": list(texts), **dialogue.options}
+            try:
+                answer = self._client.post("embeddings", payload, deadline)
+                found = self._read(answer, len(texts))
+            except (Unusable, ProviderError) as error:
+                dialogue.failed(error)
+            else:
+                if dialogue.is_over(found):
+                    return found
 
-    def _ask(self, texts: Sequence[str], options: Options, deadline: Deadline) -> Embeddings:
-        payload = {"model": self.model, "input": list(texts), **options}
-        answer = self._client.exchange("embeddings", payload, deadline)
-        if isinstance(answer, Refused):
-            raise _perhaps_of_the_options(answer)
-        return self._read(answer, len(texts))
-
-    def cut(self) -> None:
-        """See `Provider.cut`."""
-        self._client.cut()
+    def abort(self) -> None:
+        """See `Provider.abort`."""
+        self._client.abort()
 
     def close(self) -> None:
         """See `Provider.close`."""
@@ -125,7 +128,9 @@ class OpenAICompatible:
             )
         return None
 
-    def _read(self, answered: Answer, count: int) -> Embeddings:
+    def _read(self, answered: Answer | Refused, count: int) -> Embeddings:
+        if isinstance(answered, Refused):
+            raise _perhaps_of_the_options(answered)
         answer = answered.body
         try:
             items = in_order(answer.get("data"), count, self._endpoint)

@@ -18,7 +18,7 @@ from embed_star.backup.restoring import Restorer
 from embed_star.backup.saving import Saver
 from embed_star.claims.claims import Claims
 from embed_star.coordination import client
-from embed_star.embed.bisection import Buyer
+from embed_star.embed.bisection import Bisector
 from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import RedisPoisonCounter
 from embed_star.errors import RedisUnavailable, TransientError
@@ -66,7 +66,7 @@ class Services(Calling):
             claims=self.claims,
             ledger=self.ledger,
             cache=self.cache,
-            buyer=self.make_buyer(),
+            bisector=self.make_bisector(),
             space_watch=self.store.space_watch,
             limits=Limits(
                 text_max_tokens=settings.text_tokens,
@@ -80,10 +80,10 @@ class Services(Calling):
         server = f"{self.space.name}:{self.endpoint}"
         return RedisPoisonCounter(self.redis, self.redis_prefix, server, "throttled")
 
-    def make_buyer(self, clock: Callable[[], float] = time.monotonic) -> Buyer:
-        """What gets vectors from the provider into the cache."""
-        return Buyer(
-            calls=self.calls,
+    def make_bisector(self, clock: Callable[[], float] = time.monotonic) -> Bisector:
+        """Gets vectors from the provider into the cache."""
+        return Bisector(
+            gateway=self.gateway,
             cache=self.cache,
             validator=self.validator,
             suspects=RedisPoisonCounter(
@@ -112,10 +112,9 @@ class Services(Calling):
     def search(self) -> Search:
         return Search(
             vectors=self.store.vectors,
-            provider=self.rate_limited_provider(reserved=True),
+            gateway=self.gateway,
             cache=self.cache,
             validator=self.validator,
-            canary=self.canary,
             max_tokens=self.settings.text_tokens,
         )
 
@@ -127,7 +126,7 @@ class Services(Calling):
             flow=FlowControl(
                 ledger=self.ledger,
                 breaker=self.breaker,
-                rate_limiter=self.budget,
+                rate_limiter=self.rate_limiter,
                 limits=limits,
             ),
             runs=RunStarter(
@@ -223,10 +222,10 @@ class Services(Calling):
             else:
                 return
 
-    def cut_calls(self) -> None:
+    def abort_calls(self) -> None:
         """Break off all calls to the provider, for the end of this process."""
-        if "provider" in self.__dict__:
-            self.provider.cut()
+        if "gateway" in self.__dict__:
+            self.gateway.abort()
 
     def close(self) -> None:
         """Close what was opened."""

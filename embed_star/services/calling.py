@@ -6,17 +6,14 @@ from functools import cached_property
 
 from embed_star import providers
 from embed_star.calling.breaker import breaker
-from embed_star.calling.breaker.breaker import Breaker, FallbackBreaker, NeverOpen, Thresholds
-from embed_star.calling.breaker.memory import MemoryBreaker
+from embed_star.calling.breaker.breaker import Breaker, NeverOpen, Thresholds
 from embed_star.calling.breaker.shared import RedisBreaker
 from embed_star.calling.canary import Canary
-from embed_star.calling.gateway import ProviderGateway
-from embed_star.calling.instrumented import InstrumentedProvider
+from embed_star.calling.gateway import CallLimits, ProviderGateway
 from embed_star.calling.rate_limit.memory import MemoryRateLimiter
 from embed_star.calling.rate_limit.rate_limiter import Limits as RateLimits
 from embed_star.calling.rate_limit.rate_limiter import RateLimiter
-from embed_star.calling.rate_limit.shared import FallbackRateLimiter, RedisRateLimiter
-from embed_star.calling.rate_limited import RateLimitedProvider
+from embed_star.calling.rate_limit.shared import RedisRateLimiter
 from embed_star.calling.validation import Validator
 from embed_star.embed import text
 from embed_star.providers.base import Provider
@@ -60,8 +57,7 @@ class Calling(Backends):
         if thresholds is None:
             return NeverOpen()
         name = f"{self.space.provider}:{self.space.model}:{self.endpoint}"
-        shared = RedisBreaker(self.redis, self.redis_prefix, name, thresholds)
-        return FallbackBreaker(shared, MemoryBreaker(thresholds))
+        return RedisBreaker(self.redis, self.redis_prefix, name, thresholds)
 
     @cached_property
     def validator(self) -> Validator:
@@ -77,15 +73,22 @@ class Calling(Backends):
         return Canary(self.validator, self.store.spaces, self.space)
 
     @cached_property
-    def calls(self) -> ProviderGateway:
+    def gateway(self) -> ProviderGateway:
+        """The one way to the provider."""
+        settings = self.settings
         return ProviderGateway(
-            self.rate_limited_provider(),
-            self.breaker,
-            self.grace,
+            self.provider,
+            breaker=self.breaker,
+            rate_limiter=self.rate_limiter,
             canary=self.canary,
-            apart=self.rate_limited_provider(pauses=False),
-            dimensions=self.space.dimensions,
-            at_once=self.settings.parallel_workers,
+            shutdown=self.grace,
+            limits=CallLimits(
+                dimensions=self.space.dimensions,
+                max_concurrency=settings.parallel_workers,
+                throttled_pause_s=settings.provider_throttled_pause_s,
+                estimate_tokens=text.estimate_tokens,
+            ),
+            emit=self.emit,
             sleep=self._sleep,
         )
 
@@ -99,26 +102,12 @@ class Calling(Backends):
         )
 
     @cached_property
-    def budget(self) -> RateLimiter:
+    def rate_limiter(self) -> RateLimiter:
         """The fleet's, for this model; of no use where the model is in the process."""
         settings, wait_s = self.settings, self.settings.budget_wait_s
-        local = MemoryRateLimiter(self.rate_limits, max_wait_s=wait_s)
         if settings.embedding_provider == "local":
-            return local
+            return MemoryRateLimiter(self.rate_limits, max_wait_s=wait_s)
         name = f"{settings.embedding_provider}:{settings.model}:{self.endpoint}"
-        shared = RedisRateLimiter(
+        return RedisRateLimiter(
             self.redis, self.redis_prefix, name, self.rate_limits, max_wait_s=wait_s
-        )
-        return FallbackRateLimiter(shared, local)
-
-    def rate_limited_provider(self, *, reserved: bool = False, pauses: bool = True) -> Provider:
-        """The provider, asked within the budget; see `RateLimitedProvider`."""
-        return RateLimitedProvider(
-            InstrumentedProvider(self.provider, self.emit),
-            self.budget,
-            text.estimate_tokens,
-            throttled_pause_s=self.settings.provider_throttled_pause_s,
-            reserved=reserved,
-            pauses=pauses,
-            sleep=self.grace.wait,
         )

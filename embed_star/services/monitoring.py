@@ -176,14 +176,14 @@ def database_facts(services: Services) -> DatabaseFacts:
 def redis_facts(services: Services) -> RedisFacts:
     """Read Redis. Raises RedisUnavailable, also when Redis answers but accepts no writes."""
     check_writes(services.redis)
-    runs = services.ledger.counts()  # raises without Redis; breaker and limiter below may not
+    runs = services.ledger.counts()
     queues, unacked = services.queues.look()
     age_s = runs.oldest_age_s
     return RedisFacts(
         runs=runs,
         run_began_at_s=None if age_s is None else time.time() - age_s,
         breaker=services.breaker.state(),
-        rate_limit=services.budget.state(),
+        rate_limit=services.rate_limiter.state(),
         queues=queues,
         unacked=unacked,
     )

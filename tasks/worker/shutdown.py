@@ -51,7 +51,7 @@ def connect(app: Celery) -> None:
         # Blocked in all threads, and waited for in one of them: a handler runs in the main
         # thread, which is in the middle of a task.
         signal.pthread_sigmask(signal.SIG_BLOCK, {BEGIN, OVER})
-        services.grace.watch(on_over=services.cut_calls)
+        services.grace.watch(on_over=services.abort_calls)
         threading.Thread(target=_obey, args=(services.grace,), daemon=True).start()
 
     on(signals.worker_process_init, app, listen)
@@ -90,7 +90,7 @@ class ShutdownStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
             # SIGALRM kills the process if Python itself hangs at its end.
             signal.setitimer(signal.ITIMER_REAL, end_s + 1.2 * _RESTORE_S)
             _tell(worker, OVER)
-            services.cut_calls()
+            services.abort_calls()
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, stop)

@@ -178,7 +178,7 @@ def test_a_batch_that_waits_to_be_tried_again_is_handed_back(tenant: Tenant) -> 
         assert (waiting, client.hlen(f"{name}unacked")) == (1, 0)
 
 
-def test_a_batch_that_waits_for_the_budget_ends_at_once(tenant: Tenant) -> None:
+def test_a_batch_that_waits_for_the_rate_limit_ends_at_once(tenant: Tenant) -> None:
     # A slot in 20 s: one call is made, the others wait for theirs.
     limit = {"PROVIDER_REQUESTS_PER_MINUTE": "9"}
     worker = tenant.worker(**limit)

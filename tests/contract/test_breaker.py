@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
-from structlog.testing import capture_logs
 
 from embed_star.calling.breaker import memory as local_breaker
 from embed_star.calling.breaker.breaker import (
@@ -26,7 +25,6 @@ from embed_star.calling.breaker.breaker import (
     PROBE_POLL_S,
     Admission,
     Breaker,
-    FallbackBreaker,
     NeverOpen,
     Phase,
     State,
@@ -76,19 +74,13 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield connected
 
 
-@pytest.fixture(params=["local", "redis", "fallback"])
+@pytest.fixture(params=["local", "redis"])
 def make(request: pytest.FixtureRequest, clock: Clock) -> Make:
     """Each implementation in turn, on the test's clock."""
     if request.param == "local":
         return lambda thresholds: MemoryBreaker(thresholds, clock)
     client = request.getfixturevalue("client")
-
-    def shared(thresholds: Thresholds) -> Breaker:
-        return RedisBreaker(client, "test:", "provider:model", thresholds, clock)
-
-    if request.param == "redis":
-        return shared
-    return lambda thresholds: FallbackBreaker(shared(thresholds), MemoryBreaker(thresholds, clock))
+    return lambda thresholds: RedisBreaker(client, "test:", "provider:model", thresholds, clock)
 
 
 @pytest.fixture
@@ -534,10 +526,6 @@ class TestWithoutRedis:
         with connection.connect(servers.redis_url, 1.0) as client:
             yield RedisBreaker(client, "test:", "a", THRESHOLDS, clock)
 
-    @pytest.fixture
-    def breaker(self, shared: Breaker, clock: Clock) -> Breaker:
-        return FallbackBreaker(shared, MemoryBreaker(THRESHOLDS, clock))
-
     def test_the_shared_one_says_that_redis_is_away(
         self, servers: LocalServers, shared: Breaker, clock: Clock
     ) -> None:
@@ -554,59 +542,17 @@ class TestWithoutRedis:
             with pytest.raises(RedisUnavailable, match="cannot ask the circuit breaker"):
                 ask()
 
-    def test_a_process_has_its_own_until_redis_is_back(
-        self, servers: LocalServers, shared: Breaker, breaker: Breaker, clock: Clock
+    def test_one_that_has_forgotten_counts_anew(
+        self, servers: LocalServers, shared: Breaker
     ) -> None:
-        fail(breaker, 2)
-        under_way = admitted(breaker)
+        fail(shared, 2)
+        under_way = admitted(shared)
         servers.stop_server("redis", grace_s=0)
-        assert breaker.state().failures == 2  # it was told
-        assert breaker.failed(under_way)
-        assert refused_s(breaker) == 30.0
-        clock.pass_s(30.0)
-        assert succeed(breaker, 2) == [False, True]
-        admission = admitted(breaker, probe=False)
+        with pytest.raises(RedisUnavailable):
+            shared.admit()
         servers.start_server("redis")
-        assert breaker.admit().allowed
-        # What only the local one let through is none of the shared one's calls.
-        assert not breaker.failed(admission)
-        assert shared.state() == State(Phase.CLOSED)
-        assert fail(breaker, 3) == [False, False, True]
-        assert shared.state().phase is Phase.OPEN
-
-    def test_a_probe_whose_result_redis_missed_makes_room(
-        self, servers: LocalServers, shared: Breaker, breaker: Breaker, clock: Clock
-    ) -> None:
-        half_open(breaker, clock)
-        probe = admitted(breaker, probe=True)
-        servers.stop_server("redis", grace_s=0)
-        breaker.abandon(probe)
-        admitted(breaker, probe=True)
-
-    def test_calls_that_the_fleet_refuses_take_no_probe_s_place(
-        self, servers: LocalServers, shared: Breaker, clock: Clock
-    ) -> None:
-        sooner = replace(THRESHOLDS, open_s=10.0)
-        breaker = FallbackBreaker(shared, MemoryBreaker(sooner, clock))
-        fail(breaker, 3)
-        clock.pass_s(10.0)
-        assert refused_s(breaker) == 20.0
-        servers.stop_server("redis", grace_s=0)
-        admitted(breaker, probe=True)
-
-    def test_each_change_is_logged_once(self, servers: LocalServers, breaker: Breaker) -> None:
-        with capture_logs() as logs:
-            succeed(breaker, 3)
-            assert logs == []
-            servers.stop_server("redis", grace_s=0)
-            succeed(breaker, 3)
-            (away,) = logs
-            assert away["event"] == "breaker_of_this_process_only"
-            assert away["log_level"] == "warning"
-            assert "Redis" in away["reason"]
-            servers.start_server("redis")
-            succeed(breaker, 3)
-            assert [one["event"] for one in logs[1:]] == ["breaker_shared_again"]
+        assert not shared.failed(under_way)
+        assert shared.state() == State(Phase.CLOSED, failures=1, requests=1, failed_requests=1)
 
 
 class Twins(RuleBasedStateMachine):

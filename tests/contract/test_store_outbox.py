@@ -97,26 +97,26 @@ class TestAnnounce:
         assert [entry.key for entry in world.outbox(Lane.FRESH)] == [2]
 
 
-class TestSetAside:
+class TestFailUnusable:
     def test_notes_a_row_whose_key_no_message_carries(self, world: World) -> None:
         world.write(UNUSABLE, full_name="x")
         world.write(1, full_name="x")
         unusable = [entry.id for entry in world.outbox() if entry.key is None]
         assert len(unusable) == 1
-        world.store.outbox.set_aside(unusable, world.space)
+        world.store.outbox.fail_unusable(unusable, world.space)
         assert [entry.key for entry in world.outbox()] == [1]
         assert world.store.failures.by_reason() == {"key_type": 1}
 
     def test_forgets_the_failure_of_a_deleted_row(self, world: World) -> None:
         world.write(UNUSABLE, full_name="x")
-        world.store.outbox.set_aside([entry.id for entry in world.outbox()], world.space)
+        world.store.outbox.fail_unusable([entry.id for entry in world.outbox()], world.space)
         world.delete(UNUSABLE)
-        world.store.outbox.set_aside([entry.id for entry in world.outbox()], world.space)
+        world.store.outbox.fail_unusable([entry.id for entry in world.outbox()], world.space)
         assert world.outbox() == []
         assert world.store.failures.by_reason() == {}
 
     def test_drops_a_record_of_no_repo(self, world: World) -> None:
         world.put(0, A, key=None)
-        world.store.outbox.set_aside([(0, A), (0, B)], world.space)
+        world.store.outbox.fail_unusable([(0, A), (0, B)], world.space)
         assert world.outbox() == []
         assert world.store.failures.by_reason() == {}

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from embed_star.calling.breaker.breaker import Phase
 from embed_star.calling.gateway import PROBE_TEXT
-from embed_star.embed.bisection import REFUSED_IN_A_ROW
+from embed_star.embed.refusals import REFUSED_IN_A_ROW
 from embed_star.errors import ProviderThrottled
 from embed_star.models import Status
 from tests.conftest import DIMENSIONS, MakeWorld
@@ -276,7 +276,7 @@ class TestATextThatIsThrottledAlone:
             work(world)
             problems += world.services.throttled.alone() > 0
             if len(world.vectors()) == 9:
-                assert world.services.budget.state().paused_s == 0.0, "nobody else waits"
+                assert world.services.rate_limiter.state().paused_s == 0.0, "nobody else waits"
         assert {key: one["reason"] for key, one in world.failures().items()} == {"3": "too_long"}
         assert problems > 0
         assert world.services.throttled.alone() == 0

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from embed_star.calling.blame import ALONE_MAX
 from embed_star.calling.breaker.breaker import Phase, Thresholds
 from embed_star.calling.breaker.memory import MemoryBreaker
-from embed_star.calling.gateway import ALONE_MAX, PROBE_TEXT
+from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.errors import (
     EmbedStarError,
     ProviderProtocolError,
@@ -193,7 +194,7 @@ def test_a_search_that_takes_too_long_goes_on_in_the_next_attempt(make_world: Ma
             raise
 
     world.provider.during = during
-    world.services.embedder._buyer = world.services.make_buyer(clock=lambda: now_s)
+    world.services.embedder._bisector = world.services.make_bisector(clock=lambda: now_s)
     world.write_many(4)
     world.write(2, full_name="crash")
     batch = world.claim()

@@ -24,7 +24,7 @@ from embed_star.store.client.connection import Connection
 from embed_star.store.tables.checkpoints import Phase
 from tests.conftest import fresh_database, root_target
 from tests.support.servers import eventually, find_surreal
-from tests.support.world import World
+from tests.support.world import Unclaimed, World
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/schema.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"^#+ (.+)\n((?:(?!#).*\n)*)", PAGE, re.MULTILINE)
@@ -293,7 +293,7 @@ def test_the_page_lists_the_fields_of_every_table(docs_world: World) -> None:
                 rows = docs_world.query("SELECT * FROM type::table($t)", t=table)[0]
                 there[title].update(*rows)
 
-    docs_world.services.calls.ask_canary()  # which records what answered
+    docs_world.services.gateway.ask_canary(Unclaimed())  # which records what answered
     reconciler = docs_world.services.reconciler
     walk = reconciler.begin()
     while walk.phase is not Phase.DONE:

@@ -74,7 +74,7 @@ class TestNames:
             services.backlog(CeleryDispatcher(app)).dispatch()
         world.write("x", full_name="x")
         world.carry_out(world.claim())
-        services.budget.pause(10.0)
+        services.rate_limiter.pause(10.0)
         services.dead_letters.add("task", {}, "because")
         names = [name.decode() for name in services.redis.scan_iter()]
         own = (services.redis_prefix, services.redis_prefix.replace(":", ":vector:", 1))

@@ -191,7 +191,7 @@ class TestOneVectorForManyTexts:
         world = make_process(breaker_failures=2)
         server.script(count_delta=-1)
         embed(world, 1, 2)
-        assert world.services.calls.most_texts > 2
+        assert world.services.gateway.most_texts > 2
         assert world.failures() == {}
 
 

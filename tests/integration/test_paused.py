@@ -24,7 +24,7 @@ from embed_star.produce.backlog import Tick
 from embed_star.providers.base import Embeddings
 from embed_star.services.calling import thresholds_of
 from tests.conftest import MakeSettings, MakeWorld
-from tests.support.world import World
+from tests.support.world import Unclaimed, World
 
 THRESHOLDS = Thresholds(failures=2, open_s=30.0, successes_to_close=2)
 
@@ -226,17 +226,25 @@ class TestTheWayBack:
         assert world.services.breaker.state().phase is Phase.OPEN
 
     def test_locks_outlast_the_probes(self, world: World, clock: Clock) -> None:
-        """`before_each` comes before probes as well."""
+        """The claim is renewed before probes as well."""
         open_it(world)
         clock.now_s += 30.0
         seen: list[int] = []
-        world.services.calls.embed(["x"], lambda: seen.append(len(world.provider.calls)))
-        assert seen == [0, 1, 2]
+
+        class Seen:
+            def renew(self) -> None:
+                seen.append(len(world.provider.calls))
+
+        with world.services.gateway.embed(["x"], Seen()):
+            assert seen == [0, 1, 2]
 
     def test_a_call_while_paused_is_refused(self, world: World) -> None:
         open_it(world)
-        with pytest.raises(ProviderPaused, match="paused"):
-            world.services.calls.embed(["x"])
+        with (
+            pytest.raises(ProviderPaused, match="paused"),
+            world.services.gateway.embed(["x"], Unclaimed()),
+        ):
+            pass
 
 
 def test_thresholds_are_the_provider_s_unless_set(make_settings: MakeSettings) -> None:

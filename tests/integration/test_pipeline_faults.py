@@ -9,12 +9,14 @@ from typing import cast
 import pytest
 
 from embed_star.calling.breaker.breaker import NeverOpen
-from embed_star.calling.gateway import ProviderGateway
+from embed_star.calling.gateway import CallLimits, ProviderGateway
+from embed_star.calling.rate_limit.memory import MemoryRateLimiter
+from embed_star.calling.rate_limit.rate_limiter import Limits as RateLimits
 from embed_star.claims.claims import Claims
-from embed_star.embed.bisection import Buyer
+from embed_star.embed.bisection import Bisector
 from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import RedisPoisonCounter
-from embed_star.embed.text import text_hash
+from embed_star.embed.text import estimate_tokens, text_hash
 from embed_star.errors import (
     EmbedStarError,
     ProviderAuthError,
@@ -73,7 +75,7 @@ class TestAProviderAtFault:
             world.embed(batch, final=True)
         assert caught.value.retry_after_s == 3.0
         assert world.failures() == {}
-        assert world.services.budget.state().paused_s > 2.0  # for everybody
+        assert world.services.rate_limiter.state().paused_s > 2.0  # for everybody
 
     def test_that_asks_for_a_long_pause_defers_the_rows(self, world: World) -> None:
         world.write_many(3)
@@ -132,14 +134,19 @@ def make_embedder(
         ),
         ledger=services.ledger,
         cache=services.cache,
-        buyer=Buyer(
-            calls=ProviderGateway(
+        bisector=Bisector(
+            gateway=ProviderGateway(
                 world.provider,
-                NeverOpen(),
-                services.grace,
+                breaker=NeverOpen(),
+                rate_limiter=MemoryRateLimiter(RateLimits()),
                 canary=services.canary,
-                dimensions=services.space.dimensions,
-                at_once=1,
+                shutdown=services.grace,
+                limits=CallLimits(
+                    dimensions=services.space.dimensions,
+                    max_concurrency=1,
+                    throttled_pause_s=1.0,
+                    estimate_tokens=estimate_tokens,
+                ),
             ),
             cache=services.cache,
             validator=services.validator,

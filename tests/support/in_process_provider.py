@@ -62,7 +62,7 @@ class InProcessProvider:
                     vectors[row] = value
         return Embeddings(vectors, tokens=len(texts), model=self.answers_as)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Nothing to break off."""
 
     def close(self) -> None:

@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from embed_star.calling.breaker.breaker import Thresholds
 from embed_star.calling.breaker.memory import MemoryBreaker
 from embed_star.calling.canary import Canary
-from embed_star.calling.gateway import ProviderGateway
+from embed_star.calling.gateway import CallLimits, ProviderGateway
 from embed_star.calling.rate_limit.memory import MemoryRateLimiter
 from embed_star.calling.rate_limit.rate_limiter import Limits as RateLimits
-from embed_star.calling.rate_limited import RateLimitedProvider
 from embed_star.calling.validation import Validator
 from embed_star.claims.memory import MemoryClaims, MemoryLocks
 from embed_star.coordination.cache import VectorCache
 from embed_star.coordination.memory import MemoryCacheBackend, MemoryInFlightLedger
 from embed_star.embed import text
-from embed_star.embed.bisection import Buyer
+from embed_star.embed.bisection import Bisector
 from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import MemoryPoisonCounter
 from embed_star.models import Space
@@ -97,6 +96,25 @@ class MemoryBackends:
         self.breaker = MemoryBreaker(THRESHOLDS, clock)
 
 
+class ClockedShutdown(Shutdown):
+    """Waits take no time of the test's."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(0.0)
+        self._clock = clock
+
+    def wait(self, seconds: float) -> None:
+        self.check()
+        self._clock.pass_s(seconds)
+
+
+class NoClaim:
+    """Of a call for no row."""
+
+    def renew(self) -> None:
+        """There are no locks."""
+
+
 class MemoryServices:
     """One process over the twins; as `Services`."""
 
@@ -122,7 +140,7 @@ class MemoryServices:
             renew_before_s=CALL_S + 1.0,
             clock=clock,
         )
-        self.grace = Shutdown(0.0)
+        self.shutdown = ClockedShutdown(clock)
         self.cache = VectorCache(
             backends.vectors,
             f"{self.space.name}:",
@@ -148,22 +166,25 @@ class MemoryServices:
     def _wire_calls(self, backends: MemoryBackends) -> None:
         settings, clock = self.settings, self.clock
         self.breaker = backends.breaker
-        self.budget = MemoryRateLimiter(RateLimits(settings.requests_per_minute), clock=clock)
+        self.rate_limiter = MemoryRateLimiter(RateLimits(settings.requests_per_minute), clock=clock)
         validator = Validator()
         self.canary = Canary(validator, self.store.spaces, self.space)
-        self.calls = ProviderGateway(
-            self._rate_limited(pauses=True),
-            self.breaker,
-            self.grace,
+        self.gateway = ProviderGateway(
+            self.provider,
+            breaker=self.breaker,
+            rate_limiter=self.rate_limiter,
             canary=self.canary,
-            apart=self._rate_limited(pauses=False),
-            dimensions=settings.dimensions,
-            at_once=settings.parallel_workers,
-            sleep=self.sleep,
+            shutdown=self.shutdown,
+            limits=CallLimits(
+                dimensions=settings.dimensions,
+                max_concurrency=settings.parallel_workers,
+                throttled_pause_s=5.0,
+                estimate_tokens=text.estimate_tokens,
+            ),
             clock=clock,
         )
-        self.buyer = Buyer(
-            calls=self.calls,
+        self.bisector = Bisector(
+            gateway=self.gateway,
             cache=self.cache,
             validator=validator,
             suspects=backends.suspects,
@@ -173,27 +194,14 @@ class MemoryServices:
             clock=clock,
         )
 
-    def sleep(self, seconds: float) -> None:
-        """Waits of the calls take no time of the test's."""
-        self.grace.check()
-        self.clock.pass_s(seconds)
-
     def backlog(self, dispatcher: Dispatcher) -> Backlog:
-        settings = self.settings
-        limits = FlowLimits(
-            batch_rows=settings.batch_size,
-            batch_tokens=settings.batch_max_tokens,
-            text_tokens=settings.text_tokens,
-            chord_batches=settings.chord_batches,
-            max_in_flight_rows=settings.max_in_flight_rows,
-            window_s=settings.in_flight_window_s,
-        )
+        limits = self._flow_limits()
         return Backlog(
-            lanes=Lanes(self.store.outbox, self.space, wall_clock=self.clock),
+            lanes=Lanes(self.store.outbox, self.space, self.clock),
             flow=FlowControl(
                 ledger=self.ledger,
                 breaker=self.breaker,
-                rate_limiter=self.budget,
+                rate_limiter=self.rate_limiter,
                 limits=limits,
                 clock=self.clock,
             ),
@@ -206,18 +214,28 @@ class MemoryServices:
                 clock=self.clock,
             ),
             space_watch=self.store.space_watch,
-            shutdown=self.grace,
+            shutdown=self.shutdown,
+        )
+
+    def _flow_limits(self) -> FlowLimits:
+        settings = self.settings
+        return FlowLimits(
+            batch_rows=settings.batch_size,
+            batch_tokens=settings.batch_max_tokens,
+            text_tokens=settings.text_tokens,
+            chord_batches=settings.chord_batches,
+            max_in_flight_rows=settings.max_in_flight_rows,
+            window_s=settings.in_flight_window_s,
         )
 
     def call(self, *texts: str) -> Vectors:
         """One call of the provider, as a batch makes it."""
-        with self.calls.slot():
-            return self.calls.embed(texts)
+        with self.gateway.embed(texts, NoClaim()) as vectors:
+            return vectors
 
     def ask_canary(self) -> None:
         """A call for our own text."""
-        with self.calls.slot():
-            self.calls.ask_canary()
+        self.gateway.ask_canary(NoClaim())
 
     def producer(self, dispatcher: Dispatcher, owner: str = "producer") -> Producer:
         """A producer that no notification wakes but those of the ledger."""
@@ -235,7 +253,7 @@ class MemoryServices:
             claims=self.claims,
             ledger=self.ledger,
             cache=self.cache,
-            buyer=self.buyer,
+            bisector=self.bisector,
             space_watch=self.store.space_watch,
             limits=Limits(
                 text_max_tokens=settings.text_tokens,
@@ -254,18 +272,3 @@ class MemoryServices:
             space_watch=self.store.space_watch,
             clock=self.clock,
         )
-
-    def _rate_limited(self, *, pauses: bool) -> RateLimitedProvider:
-        return RateLimitedProvider(
-            self.provider,
-            self.budget,
-            text.estimate_tokens,
-            throttled_pause_s=5.0,
-            pauses=pauses,
-            sleep=self.sleep,
-        )
-
-
-def tick(producer: Producer) -> float:
-    """One look at the backlog; how long to wait after it."""
-    return producer.tick()

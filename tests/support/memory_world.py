@@ -48,7 +48,7 @@ class MemoryWorld(World):
 
     def begin_shutdown(self) -> None:
         """What a signal does to this process, without the thread that watches for it."""
-        self.services.grace._begun.set()
+        self.services.shutdown._begun.set()
 
     @contextmanager
     def unannounced(self) -> Iterator[None]:

@@ -22,6 +22,13 @@ from embed_star.store.tables.spaces import EVENT
 from tests.support.in_process_provider import InProcessProvider
 
 
+class Unclaimed:
+    """The claim of texts that are no rows': there is no lock to renew."""
+
+    def renew(self) -> None:
+        """Nothing to do."""
+
+
 class Recorder:
     """A dispatcher that keeps the runs, as messages, for the test to carry out."""
 

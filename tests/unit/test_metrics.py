@@ -13,8 +13,8 @@ from prometheus_client.core import Metric
 
 from embed_star.calling.breaker import breaker
 from embed_star.calling.breaker.breaker import Phase
-from embed_star.calling.instrumented import FAULTS
-from embed_star.calling.rate_limit import rate_limiter as budget
+from embed_star.calling.call_outcomes import FAULTS
+from embed_star.calling.rate_limit import rate_limiter as limits
 from embed_star.coordination.in_flight import RunCounts
 from embed_star.coordination.queues import QueueState
 from embed_star.errors import ConfigError, RedisUnavailable
@@ -56,7 +56,7 @@ REDIS = RedisFacts(
     runs=RunCounts(40, 25, 1000, 1.5),
     run_began_at_s=NOW_S - 1.5,
     breaker=breaker.State(Phase.CLOSED),
-    rate_limit=budget.State(),
+    rate_limit=limits.State(),
     queues={"embed": QueueState(4, NOW_S - 2), "store": QueueState(0, None)},
     unacked=3,
 )
@@ -221,9 +221,9 @@ class TestFleet:
         [
             {"breaker": breaker.State(Phase.OPEN, 3.0)},
             {"breaker": breaker.State(Phase.HALF_OPEN)},
-            {"rate_limit": budget.State(paused_s=1.0)},
-            {"rate_limit": budget.State(used_share=0.95)},
-            {"rate_limit": budget.State(queue_s=2.0)},
+            {"rate_limit": limits.State(paused_s=1.0)},
+            {"rate_limit": limits.State(used_share=0.95)},
+            {"rate_limit": limits.State(queue_s=2.0)},
         ],
     )
     def test_more_workers_are_no_help_where_the_provider_is_the_limit(

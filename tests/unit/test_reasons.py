@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 def test_each_code_in_the_sources_has_words_and_a_place_in_the_docs() -> None:
     sources = {
         "calling/validation.py": r'reasons\[.*\] = "(\w+)"',
-        "embed/bisection.py": r'"(rejected|too_long)"',
-        "embed/embedder.py": r'"(empty_text|unreadable)"',
-        "calling/gateway.py": r'"(\w+_(?:provider|answer))"',
+        "embed/refusals.py": r'"(rejected|too_long)"',
+        "embed/work.py": r'"(empty_text|unreadable)"',
+        "calling/blame.py": r'"(\w+_(?:provider|answer))"',
         "store/tables/outbox.py": r"reason = '(\w+)'",
     }
     given: set[str] = set()

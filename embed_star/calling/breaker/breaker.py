@@ -1,25 +1,15 @@
 """Circuit breakers: while a provider fails, nobody calls it but one probe at a time.
 
-The contract, and how breakers are put together. The state machine is written twice: for
-the fleet in Lua (`guards.redis_breaker`), for one process in `guards.local_breaker`.
+The contract. The state machine is written twice: for the fleet in Lua (`shared.RedisBreaker`),
+for one process in `memory.MemoryBreaker`.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
-from typing import Protocol, TypeVar
-
-import structlog
-
-from embed_star.errors import RedisUnavailable
-
-log = structlog.get_logger(__name__)
-
-_Answer = TypeVar("_Answer")
+from typing import Protocol
 
 PROBE_POLL_S = 1.0
 """Longest wait advised while a probe is under way: most are over much sooner than their
@@ -101,7 +91,7 @@ class Breaker(Protocol):
     allowed; a probe of which nothing is heard is given up after `Thresholds.probe_s`.
     Results of calls that were admitted before it opened, or of probes that were given
     up for another one, change nothing; nor does a probe's second result. For a refused
-    call there is nothing to report.
+    call there is nothing to report. Every method raises RedisUnavailable where Redis has it.
     """
 
     def admit(self) -> Admission:
@@ -143,80 +133,3 @@ class NeverOpen:
 
     def state(self) -> State:
         return State(Phase.CLOSED)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair(Admission):
-    """An admission with what each of the two breakers knows it by."""
-
-    shared: Admission | None = None
-    local: Admission | None = None
-
-
-class FallbackBreaker:
-    """The fleet's breaker, and this process' own while Redis is away. Raises nothing.
-
-    The local one hears the results of all calls that it would have admitted as well, so
-    it knows how the provider does when its turn comes.
-    """
-
-    def __init__(self, shared: Breaker, local: Breaker) -> None:
-        self._shared = shared
-        self._local = local
-        self._noting = threading.Lock()
-        self._away = False
-
-    def admit(self) -> Admission:
-        shared = self._ask(self._shared.admit)
-        if shared is not None and not shared.allowed:
-            return shared
-        local = self._local.admit()
-        way = shared or local
-        return _Pair(way.allowed, way.probe, way.retry_in_s, shared=shared, local=local)
-
-    def succeeded(self, admission: Admission) -> bool:
-        return self._tell(admission, lambda breaker, its: breaker.succeeded(its))
-
-    def failed(self, admission: Admission, *, for_certain: bool = False) -> bool:
-        return self._tell(
-            admission, lambda breaker, its: breaker.failed(its, for_certain=for_certain)
-        )
-
-    def abandon(self, admission: Admission) -> None:
-        def give_back(breaker: Breaker, its: Admission) -> bool:
-            breaker.abandon(its)
-            return False
-
-        self._tell(admission, give_back)
-
-    def state(self) -> State:
-        return self._ask(self._shared.state) or self._local.state()
-
-    def _tell(self, admission: Admission, report: Callable[[Breaker, Admission], bool]) -> bool:
-        if not isinstance(admission, _Pair):  # refused
-            return False
-        mine = admission.local is not None and report(self._local, admission.local)
-        if admission.shared is None:
-            return mine
-        told = self._ask(partial(report, self._shared, admission.shared))
-        return mine if told is None else told
-
-    def _ask(self, question: Callable[[], _Answer]) -> _Answer | None:
-        """The shared breaker's answer; None without Redis."""
-        try:
-            answer = question()
-        except RedisUnavailable as error:
-            self._note_away(True, str(error))
-            return None
-        self._note_away(False)
-        return answer
-
-    def _note_away(self, away: bool, reason: str = "") -> None:
-        with self._noting:
-            if away == self._away:
-                return
-            self._away = away
-        if away:
-            log.warning("breaker_of_this_process_only", reason=reason)
-        else:
-            log.info("breaker_shared_again")

@@ -1,4 +1,4 @@
-"""The budget of one process, and the arithmetic of all of them."""
+"""The rate limiter of one process, and the arithmetic of all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from embed_star.calling.rate_limit.rate_limiter import (
 
 @dataclass(slots=True)
 class Ledger:
-    """What a budget remembers, by the names used in Redis; times in µs of its clock."""
+    """What a rate limiter remembers, by the names used in Redis; times in µs of its clock."""
 
     requests: int = 0
     """Where the line of requests ends: the earliest time of its next slot."""

@@ -1,7 +1,7 @@
 """A provider's limits, requests and tokens a minute, as one smooth line of slots.
 
-The contract. The budget of one process is `guards.local_budget.MemoryRateLimiter`, that of a
-fleet `guards.shared_budget.RedisRateLimiter`: the same arithmetic in Lua, line by line.
+The contract. One process has `memory.MemoryRateLimiter`, a fleet `shared.RedisRateLimiter`: the
+same arithmetic in Lua, line by line.
 
 Slots are booked, not asked for again and again: `take` books the next free one and says
 how long it is until then, so a worker sleeps once. A slot is free when both lines are
@@ -24,10 +24,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from embed_star.errors import ProviderThrottled
+from embed_star.errors import ProviderThrottled, RedisUnavailable
 
 PACED_PERCENT = 97
 """Of the limit, what is given out."""
@@ -64,13 +65,6 @@ class Limits:
         limit = self.requests_per_minute
         return limit * PACED_PERCENT / 6000 if limit else math.inf
 
-    def shared_by(self, processes: int) -> Limits:
-        """What one of so many gets, where they cannot ask each other."""
-        n, requests, tokens = max(1, processes), self.requests_per_minute, self.tokens_per_minute
-        return Limits(
-            requests and max(1, requests // n), tokens and max(1, tokens // n), self.reserve_share
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -106,13 +100,11 @@ class Grant:
     delay_s: float
     """Sleep so long before the call; 0: call now."""
     at_s: float
-    """The slot, by the budget's clock."""
+    """The slot, by the rate limiter's clock."""
     cost: Cost
     from_reserve: bool = False
     end_us: int = 0
     """Where the line of requests ended with it."""
-    shared: bool = False
-    """Whether the fleet's budget gave it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +119,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One look at a budget."""
+    """One look at a rate limiter."""
 
     paused_s: float = 0.0
     queue_s: float = 0.0
@@ -140,7 +132,8 @@ class State:
 class RateLimiter(Protocol):
     """The calls to one model of one provider. Safe to use from several threads.
 
-    Amounts below 0 count as 0; seconds that are no number, or below 0, as 0.
+    Amounts below 0 count as 0; seconds that are no number, or below 0, as 0. Every method
+    raises RedisUnavailable where Redis has the lines.
     """
 
     def take(self, tokens: int, *, requests: int = 1, reserved: bool = False) -> Grant | Wait:
@@ -172,7 +165,7 @@ class RateLimiter(Protocol):
 
 
 def admit(
-    budget: RateLimiter,
+    limiter: RateLimiter,
     tokens: int,
     *,
     reserved: bool = False,
@@ -180,22 +173,22 @@ def admit(
 ) -> Grant:
     """Book a slot and sleep until it is there: the grant for a call to be made now.
 
-    Sleeps once, and never longer than the budget books ahead. Raises ProviderThrottled
+    Sleeps once, and never longer than the limiter books ahead. Raises ProviderThrottled
     with `retry_after_s` when no slot is near, or the provider asked for a pause meanwhile;
-    nothing is taken then, nor when `sleep` raises.
+    nothing is taken then, nor when `sleep` raises. Raises RedisUnavailable.
     """
-    answer = budget.take(tokens, reserved=reserved)
+    answer = limiter.take(tokens, reserved=reserved)
     if isinstance(answer, Wait):
         raise ProviderThrottled("the provider's rate limit is used up for now", answer.wait_s)
     if answer.delay_s > 0.0:
         try:
             sleep(answer.delay_s)
+            if paused_s := limiter.state().paused_s:
+                raise ProviderThrottled("the provider asked for a pause", paused_s)
         except BaseException:
-            budget.refund(answer)
+            with suppress(RedisUnavailable):
+                limiter.refund(answer)
             raise
-        if paused_s := budget.state().paused_s:
-            budget.refund(answer)
-            raise ProviderThrottled("the provider asked for a pause", paused_s)
     return answer
 
 

@@ -1,14 +1,11 @@
-"""The budget of a whole fleet, in Redis, and what does without Redis for a while."""
+"""The rate limit of a whole fleet, in Redis."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import redis
-import structlog
 
 from embed_star.calling.rate_limit.memory import Ledger
 from embed_star.calling.rate_limit.rate_limiter import (
@@ -20,7 +17,6 @@ from embed_star.calling.rate_limit.rate_limiter import (
     Cost,
     Grant,
     Limits,
-    RateLimiter,
     State,
     Wait,
     pause_s,
@@ -28,16 +24,10 @@ from embed_star.calling.rate_limit.rate_limiter import (
 )
 from embed_star.coordination.client import redis_errors
 from embed_star.coordination.idempotent_scripts import Once
-from embed_star.errors import RedisUnavailable
-
-log = structlog.get_logger(__name__)
-
-ASK_AGAIN_S = 2.0
-"""Redis is left alone for this long after it did not answer: each try may take a time-out."""
 
 # KEYS: the ledger (hash, absent: nothing booked). ARGV: what, now in µs ('': Redis' own),
-# amounts. What it does is `local_budget.Ledger`'s; times are whole
-# µs, which doubles hold exactly until the year 2255.
+# amounts. What it does is `memory.Ledger`'s; times are whole µs, which
+# doubles hold exactly until the year 2255.
 _BUDGET = f"""
 local what, now = ARGV[1], tonumber(ARGV[2])
 if not now then
@@ -132,7 +122,7 @@ return reply
 
 
 class RedisRateLimiter:
-    """One budget for the fleet; every method is one Lua call, all time Redis' own.
+    """One rate limiter for the fleet; every method is one Lua call, all time Redis' own.
 
     Raises RedisUnavailable, and what was asked may have been done: at worst a slot stays
     empty. What the client sends again, its answer lost, is booked once. A Redis that
@@ -169,7 +159,7 @@ class RedisRateLimiter:
         if not granted:
             return Wait((slot - now - self._max_wait_us / 2) / 1e6)
         reserve, end_us = rest
-        return Grant((slot - now) / 1e6, slot / 1e6, cost, reserve == 1, end_us, shared=True)
+        return Grant((slot - now) / 1e6, slot / 1e6, cost, reserve == 1, end_us)
 
     def settle(self, grant: Grant, actual_tokens: int) -> None:
         actual, cost = Cost.of(self._limits, 0, actual_tokens), grant.cost
@@ -194,70 +184,3 @@ class RedisRateLimiter:
         with redis_errors("ask for the provider's budget"):
             script = self._look if what == "state" else self._script
             return script(keys=[self._key], args=[what, now, *amounts])
-
-
-_Answer = TypeVar("_Answer")
-
-
-class FallbackRateLimiter:
-    """The fleet's budget, and this process' own while Redis is away. Raises nothing of it.
-
-    Each process then goes by `local` alone, so the fleet may exceed the provider's limit;
-    give it `Limits.shared_by` a guess at the number of processes where that matters. A
-    pause is told to both, so it holds on without Redis. A line is logged when Redis goes
-    and when it is back.
-    """
-
-    def __init__(
-        self, shared: RateLimiter, local: RateLimiter, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._shared = shared
-        self._local = local
-        self._clock = clock
-        self._noting = threading.Lock()
-        self._away_until: float | None = None
-
-    def take(self, tokens: int, *, requests: int = 1, reserved: bool = False) -> Grant | Wait:
-        answer = self._ask(lambda: self._shared.take(tokens, requests=requests, reserved=reserved))
-        return answer or self._local.take(tokens, requests=requests, reserved=reserved)
-
-    def settle(self, grant: Grant, actual_tokens: int) -> None:
-        if grant.shared:
-            self._ask(lambda: self._shared.settle(grant, actual_tokens))
-        else:
-            self._local.settle(grant, actual_tokens)
-
-    def refund(self, grant: Grant) -> None:
-        if grant.shared:
-            self._ask(lambda: self._shared.refund(grant))
-        else:
-            self._local.refund(grant)
-
-    def pause(self, seconds: float) -> None:
-        self._local.pause(seconds)
-        self._ask(lambda: self._shared.pause(seconds))
-
-    def state(self) -> State:
-        return self._ask(self._shared.state) or self._local.state()
-
-    def _ask(self, question: Callable[[], _Answer]) -> _Answer | None:
-        """The shared budget's answer; None while it is away."""
-        with self._noting:
-            if self._away_until is not None and self._clock() < self._away_until:
-                return None
-        try:
-            answer = question()
-        except RedisUnavailable as error:
-            self._note(str(error))
-            return None
-        self._note("")
-        return answer
-
-    def _note(self, reason: str) -> None:
-        with self._noting:
-            was_away = self._away_until is not None
-            self._away_until = self._clock() + ASK_AGAIN_S if reason else None
-        if reason and not was_away:
-            log.warning("budget_without_redis", reason=reason)
-        elif was_away and not reason:
-            log.info("budget_shared_again")

@@ -80,19 +80,19 @@ class JsonClient:
         self._session = _session(endpoint, pool_size)
         self._noting = threading.Lock()
         self._under_way: set[Deadline] = set()
-        self._is_cut = False
+        self._is_aborted = False
         # After a silence, the next calls may be silent for the whole of theirs: a model that
         # takes longer to load than the read time-out would otherwise be cut off, and with some
         # servers (Ollama) begin anew, for ever.
         self._was_silent = False
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End the calls under way, and every later one, with ShuttingDown."""
         with self._noting:
-            self._is_cut = True
+            self._is_aborted = True
             under_way = list(self._under_way)
         for deadline in under_way:
-            deadline.cut()
+            deadline.abort()
 
     def close(self) -> None:
         """Close idle connections. May be called more than once."""
@@ -104,28 +104,21 @@ class JsonClient:
 
     def post(
         self, path: str, payload: Mapping[str, Any], deadline: Deadline | None = None
-    ) -> Answer:
-        """POST `payload` to `path` and return the JSON object that it answers.
+    ) -> Answer | Refused:
+        """POST `payload` to `path`: the JSON object that it answers, or the error it answers.
 
         It returns or raises by `deadline` (a new one where there is none). The request
         is sent once; nothing is retried.
         """
-        answer = self.exchange(path, payload, deadline)
-        if isinstance(answer, Refused):
-            raise answer.error
-        return answer
-
-    def exchange(
-        self, path: str, payload: Mapping[str, Any], deadline: Deadline | None = None
-    ) -> Answer | Refused:
-        """As `post`, but return an error response instead of raising."""
         deadline = deadline or self.deadline()
         body = _encode(payload, self.endpoint)
         try:
             with (
                 self._noted(deadline),
                 in_force(deadline),
-                self._send(path, body, deadline) as response,
+                self._session.post(
+                    f"{self._base_url}/{path}", data=body, **self._bounds(deadline)
+                ) as response,
             ):
                 self._was_silent = False
                 headers, status = response.headers, response.status_code
@@ -147,9 +140,9 @@ class JsonClient:
 
     @contextmanager
     def _noted(self, deadline: Deadline) -> Iterator[None]:
-        """In the block, `cut` reaches the call."""
+        """In the block, `abort` reaches the call."""
         with self._noting:
-            if self._is_cut:
+            if self._is_aborted:
                 raise ShuttingDown(f"no call to {self.endpoint.provider} begins any more")
             self._under_way.add(deadline)
         try:
@@ -158,15 +151,11 @@ class JsonClient:
             with self._noting:
                 self._under_way.discard(deadline)
 
-    def _send(self, path: str, body: bytes, deadline: Deadline) -> requests.Response:
+    def _bounds(self, deadline: Deadline) -> dict[str, Any]:
+        """What every request is sent with."""
         left = max(deadline.remaining_s(), 0.001)  # requests refuses a time-out of 0
-        return self._session.post(
-            f"{self._base_url}/{path}",
-            data=body,
-            stream=True,
-            allow_redirects=False,
-            timeout=(min(self._limits.connect_s, left), min(deadline.silence_s, left)),
-        )
+        timeout = (min(self._limits.connect_s, left), min(deadline.silence_s, left))
+        return {"stream": True, "allow_redirects": False, "timeout": timeout}
 
     def _read(self, response: requests.Response, limit: int) -> bytes:
         announced = response.headers.get("Content-Length", "")

@@ -61,7 +61,7 @@ class Deadline:
 
     ends_at: float
     silence_s: float
-    was_cut: bool = False
+    was_aborted: bool = False
     _sock: Any = None
 
     @classmethod
@@ -82,9 +82,9 @@ class Deadline:
         self._sock = sock
         sock.settimeout(min(self.silence_s, left))
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End the call now, also an operation under way in another thread."""
-        self.was_cut, self.ends_at = True, 0.0
+        self.was_aborted, self.ends_at = True, 0.0
         if isinstance(self._sock, socket.socket):
             with suppress(OSError):
                 # Not `self._sock.shutdown`: over TLS, that takes the session from under

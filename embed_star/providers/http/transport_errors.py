@@ -41,7 +41,7 @@ def failure(
     error: Exception, endpoint: Endpoint, limits: Limits, deadline: Deadline
 ) -> EmbedStarError:
     """The error of our tree for `error`, one of `FOREIGN`, in a call to `endpoint`."""
-    if deadline.was_cut:
+    if deadline.was_aborted:
         return ShuttingDown(f"the call to {endpoint.provider} was cut off")
     if sentence := lasting_fault(error, endpoint.base_url):
         return ProviderConfigError(sentence)

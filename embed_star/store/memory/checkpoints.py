@@ -44,7 +44,7 @@ class MemoryCheckpoints:
 
 
 class MemoryTimestamps:
-    """As `store.tables.timestamps.Timestamps`."""
+    """As `store.tables.checkpoints.Timestamps`."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database

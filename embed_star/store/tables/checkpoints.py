@@ -51,19 +51,19 @@ class Checkpoints(Protocol):
     """The reconcile cursor of one space, by the database's clock."""
 
     def load(self) -> Progress | None:
-        """The progress recorded last; None when there never was any."""
+        """The progress that was saved last; None when there is none."""
 
     def save(self, progress: Progress) -> None:
-        """Record `progress`; when it is done, also since when."""
+        """Save `progress`; when its phase is DONE, the time too."""
 
     def finished_at(self) -> datetime | None:
-        """When a reconcile was last finished, None: never in this space."""
+        """When a reconcile last finished; None: never in this space."""
 
     def forget(self) -> None:
-        """Let the next reconcile be due at once, and begin at the first row."""
+        """Make the next reconcile due at once, from the first row."""
 
     def finished_age(self) -> timedelta | None:
-        """How long ago a reconcile was last finished, None: never in this space."""
+        """How long ago a reconcile last finished; None: never in this space."""
 
 
 class SurrealCheckpoints:

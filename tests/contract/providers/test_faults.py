@@ -167,7 +167,7 @@ def test_no_key_goes_along_a_redirect(make: Make, server: ScriptedProvider) -> N
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip", "drip_headers"])
-def test_a_call_that_is_cut_ends_at_once(
+def test_a_call_that_is_aborted_ends_at_once(
     name: str, make: Make, server: ScriptedProvider, fault: str
 ) -> None:
     server.script(fault=fault)
@@ -175,7 +175,7 @@ def test_a_call_that_is_cut_ends_at_once(
     with ThreadPoolExecutor(1) as thread:
         call = thread.submit(provider.embed, [TEXT])
         eventually(lambda: server.stats()["concurrent"] == 1, "it is asked")
-        provider.cut()
+        provider.abort()
         assert isinstance(call.exception(timeout=1.0), ShuttingDown)
     with pytest.raises(ShuttingDown):
         provider.embed([TEXT])

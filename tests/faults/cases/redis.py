@@ -12,6 +12,14 @@ from tests.support.servers import eventually
 FLEET_IN_FLIGHT = 2 * IN_FLIGHT
 
 
+def assert_nothing_is_asked(scene: Scene) -> None:
+    """P: once the calls in flight have ended, nobody pays for what could not be kept."""
+    eventually(lambda: scene.provider.stats()["concurrent"] == 0, "no call is under way")
+    asked, waits = scene.provider.stats()["calls"], scene.logged("producer_waits")
+    eventually(lambda: scene.logged("producer_waits") > waits, "the producer has tried again", 40.0)
+    assert scene.provider.stats()["calls"] == asked, "a call was made without Redis"
+
+
 @fault(8, "every message is delivered twice, one after the other", workers=0, rows=30)
 def delivered_twice(scene: Scene) -> Steps:
     scene.await_enqueued(batches=4)
@@ -78,6 +86,7 @@ def redis_full(scene: Scene) -> Steps:
     scene.usual()
     yield Step.BROKEN
     scene.await_logged("producer_waits")
+    assert_nothing_is_asked(scene)
     waits = scene.logged("producer_waits")
     assert waits < 60, f"the producer does not back off: {waits} tries"
     scene.redis(lambda client: client.config_set("maxmemory", "0"))
@@ -94,6 +103,7 @@ def redis_half_open(scene: Scene) -> Steps:
     yield Step.BROKEN
     # Publishing ends with its deadline: the producer says so, and does not hang.
     scene.await_logged("producer_waits")
+    assert_nothing_is_asked(scene)
     for link in scene.links("redis"):
         link.mend()
     yield Step.MENDED

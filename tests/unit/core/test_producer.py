@@ -11,7 +11,7 @@ import pytest
 from embed_star.errors import RedisUnavailable
 from embed_star.models import Batch, Lane
 from embed_star.produce.producer import Producer
-from tests.support.memory_services import TIMINGS, tick
+from tests.support.memory_services import TIMINGS
 from tests.support.memory_world import MemoryWorld
 from tests.support.servers import PROMPT_S
 from tests.support.world import Recorder
@@ -23,7 +23,7 @@ def test_the_first_leads_and_dispatches(world: MemoryWorld) -> None:
     recorder = Recorder()
     producer = world.services.producer(recorder)
     assert not producer.leading
-    tick(producer)
+    producer.tick()
     assert producer.leading
     assert recorder.keys == ["0", "1", "2"]
 
@@ -33,13 +33,13 @@ def test_the_second_stands_by_until_the_first_steps_down(make_world: MakeMemoryW
     recorder = Recorder()
     first = one.services.producer(Recorder(), "first")
     second = other.services.producer(recorder, "second")
-    tick(first)
+    first.tick()
     one.write_many(3)
-    tick(second)
+    second.tick()
     assert (first.leading, second.leading) == (True, False)
     assert recorder.runs == []
     first.stop()
-    tick(second)
+    second.tick()
     assert second.leading
     assert recorder.keys == ["0", "1", "2"]
 
@@ -47,15 +47,15 @@ def test_the_second_stands_by_until_the_first_steps_down(make_world: MakeMemoryW
 def test_one_of_a_retired_space_lets_another_lead(make_world: MakeMemoryWorld) -> None:
     old = make_world()
     former = old.services.producer(Recorder(), "former")
-    tick(former)
+    former.tick()
     new = make_world(embedding_model="another")
     new.write_many(2)
     old.clock.pass_s(2.0)  # until the space is looked at again
-    tick(former)
+    former.tick()
     assert not former.leading
     recorder = Recorder()
     later = new.services.producer(recorder, "later")
-    tick(later)
+    later.tick()
     assert later.leading
     assert recorder.keys == ["0", "1"]
 
@@ -64,11 +64,11 @@ def test_it_waits_for_as_long_as_the_provider_is_paused(world: MemoryWorld) -> N
     admission = world.services.breaker.admit()
     world.services.breaker.failed(admission, for_certain=True)
     paused_s = world.services.breaker.state().retry_in_s
-    assert tick(world.services.producer(Recorder())) == paused_s > 0
+    assert world.services.producer(Recorder()).tick() == paused_s > 0
 
 
 def test_its_lease_outlasts_the_wait_for_a_notification(world: MemoryWorld) -> None:
-    assert tick(world.services.producer(Recorder())) <= TIMINGS.lease_s / 3
+    assert world.services.producer(Recorder()).tick() <= TIMINGS.lease_s / 3
 
 
 class Awaited(Recorder):

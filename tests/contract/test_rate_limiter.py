@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from embed_star.calling.rate_limit.memory import MemoryRateLimiter
 from embed_star.calling.rate_limit.rate_limiter import (
@@ -34,10 +33,10 @@ from embed_star.calling.rate_limit.rate_limiter import (
     Wait,
     admit,
 )
-from embed_star.calling.rate_limit.shared import ASK_AGAIN_S, FallbackRateLimiter, RedisRateLimiter
+from embed_star.calling.rate_limit.shared import RedisRateLimiter
 from embed_star.coordination import client as connection
 from embed_star.devstack.servers import LocalServers, ServerOptions
-from embed_star.errors import ProviderThrottled
+from embed_star.errors import ProviderThrottled, RedisUnavailable
 
 MakeBudget = Callable[[Limits], RateLimiter]
 
@@ -564,55 +563,35 @@ class TestWithoutRedis:
         with LocalServers(tmp_path, ServerOptions(surrealdb=False, memory=True)) as servers:
             yield servers
 
-    def test_each_goes_by_its_own_until_redis_is_back(
-        self, servers: LocalServers, clock: Clock
-    ) -> None:
-        with connection.connect(servers.redis_url, 1.0) as client, capture_logs() as logs:
-            limits = Limits(600)
-            shared = RedisRateLimiter(client, "test:", "a", limits)
-            budget = FallbackRateLimiter(
-                shared, MemoryRateLimiter(limits.shared_by(2), clock), clock
-            )
-            first = granted(budget.take(0))
-            servers.stop_server("redis", grace_s=0)
-            budget.settle(first, 5)
-            budget.refund(first)
-            away = [granted(budget.take(0)) for _ in range(12)]
-            assert not any(grant.shared for grant in away)
-            assert away[-1].delay_s == pytest.approx(11 * 60 / 291 - BURST_S, abs=1e-4)
-            budget.pause(5.0)
-            assert budget.state().paused_s == pytest.approx(5.0, abs=1e-4)
-            budget.refund(away[-1])
-            servers.start_server("redis")
-            assert not granted(budget.take(0)).shared
-            clock.now += ASK_AGAIN_S
-            assert granted(budget.take(0)).shared
-            budget.settle(away[0], 5)
-            assert granted(budget.take(0)).shared
-        assert [one["event"] for one in logs] == ["budget_without_redis", "budget_shared_again"]
-
-    def test_a_pause_of_before_holds_on(self, servers: LocalServers, clock: Clock) -> None:
+    @pytest.fixture
+    def shared(self, servers: LocalServers, clock: Clock) -> Iterator[RateLimiter]:
         with connection.connect(servers.redis_url, 1.0) as client:
-            limits = Limits(600)
-            shared = RedisRateLimiter(client, "test:", "a", limits)
-            budget = FallbackRateLimiter(shared, MemoryRateLimiter(limits, clock), clock)
-            budget.pause(60.0)
+            yield RedisRateLimiter(client, "test:", "a", Limits(600), clock)
+
+    def test_it_says_that_redis_is_away(self, servers: LocalServers, shared: RateLimiter) -> None:
+        grant = granted(shared.take(0))
+        servers.stop_server("redis", grace_s=0)
+        for ask in (
+            lambda: shared.take(0),
+            lambda: shared.refund(grant),
+            lambda: shared.pause(1.0),
+            shared.state,
+        ):
+            with pytest.raises(RedisUnavailable, match="cannot ask for the provider's budget"):
+                ask()
+
+    def test_a_call_is_refused_before_it_is_made(
+        self, servers: LocalServers, shared: RateLimiter
+    ) -> None:
+        book(shared, 3)
+
+        def redis_goes(_: float) -> None:
             servers.stop_server("redis", grace_s=0)
-            assert isinstance(budget.take(0), Wait)
 
-
-@pytest.mark.parametrize(
-    ("limits", "processes", "each"),
-    [
-        (Limits(3000, 1000), 4, Limits(750, 250)),
-        (Limits(3, 0), 8, Limits(1, 0)),
-        (Limits(0, 7, 0.1), 0, Limits(0, 7, 0.1)),
-    ],
-)
-def test_limits_can_be_divided_among_processes(
-    limits: Limits, processes: int, each: Limits
-) -> None:
-    assert limits.shared_by(processes) == each
+        with pytest.raises(RedisUnavailable):
+            admit(shared, 0, sleep=redis_goes)
+        with pytest.raises(RedisUnavailable):
+            admit(shared, 0)
 
 
 _step = st.one_of(
@@ -671,7 +650,6 @@ def _same(
             two = shared.take(tokens, requests=requests, reserved=reserved)
             if isinstance(one, Grant) and isinstance(two, Grant):
                 grants.append((one, two))
-                two = replace(two, shared=False)
             assert one == two
         case ("settle", int(number), int(tokens)) if grants:
             one, two = grants[number % len(grants)]
