@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 import numpy as np
 import structlog
@@ -20,7 +21,7 @@ from embed_star.errors import EmbedStarError, ProviderConfigError
 from embed_star.models import Space
 from embed_star.providers.base import Embeddings
 from embed_star.providers.responses import same_model
-from embed_star.store.tables.spaces import Identity, Spaces
+from embed_star.store.tables.spaces import Identity
 
 log = structlog.get_logger(__name__)
 
@@ -41,10 +42,20 @@ _USELESS = {
 }
 
 
+class Identities(Protocol):
+    """The records of spaces: `store.tables.spaces.Spaces`, or in memory."""
+
+    def identity(self, space: Space) -> Identity | None:
+        """What was recorded of the model of `space`; None before that."""
+
+    def record_identity(self, space: Space, identity: Identity) -> None:
+        """Record it, in place of what was. A name alone takes the place of nothing."""
+
+
 class Canary:
     """The evidence of one process. Thread-safe."""
 
-    def __init__(self, validator: Validator, spaces: Spaces, space: Space) -> None:
+    def __init__(self, validator: Validator, spaces: Identities, space: Space) -> None:
         self._validator = validator
         self._spaces = spaces
         self._space = space

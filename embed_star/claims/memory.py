@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from embed_star.claims.claims import Claims
 from embed_star.events import Emit, ignore_event
 from embed_star.models import Key, key_text
+from embed_star.store.memory.database import MemoryDatabase
+from embed_star.store.memory.locks import MemoryLockTable
 
 
 class MemoryLocks:
@@ -51,25 +53,6 @@ class MemoryLocks:
         return self._locks[name][0] if self._is_live(name) else None
 
 
-class MemoryLockTable(MemoryLocks):
-    """As `LockTable`: a lock stays its token's after it has expired, until another takes it."""
-
-    def held(self, keys: Sequence[Key], token: str) -> list[bool]:
-        with self._one_at_a_time:
-            return [self._holder(key_text(key)) == token for key in keys]
-
-    def sweep(self, older_than_s: float) -> int:
-        with self._one_at_a_time:
-            before = self._clock() - older_than_s
-            dead = [name for name, (_, until) in self._locks.items() if until < before]
-            for name in dead:
-                del self._locks[name]
-            return len(dead)
-
-    def _holder(self, name: str) -> str | None:
-        return self._locks[name][0] if name in self._locks else None
-
-
 class MemoryClaims(Claims):
     """Claims over locks in this process.
 
@@ -89,7 +72,7 @@ class MemoryClaims(Claims):
     ) -> None:
         super().__init__(
             redis or MemoryLocks(clock),
-            records or MemoryLockTable(clock),
+            records or MemoryLockTable(MemoryDatabase(clock)),
             ttl_s=ttl_s,
             renew_before_s=renew_before_s,
             clock=clock,

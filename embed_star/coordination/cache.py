@@ -10,7 +10,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import redis
@@ -24,6 +24,38 @@ Vector = NDArray[np.float32]
 _CHECKSUM_BYTES = 4
 
 
+class CacheBackend(Protocol):
+    """What all processes share: short-lived bytes by name. Raises RedisUnavailable.
+
+    `memory.MemoryCacheBackend` is the one for tests.
+    """
+
+    def get_many(self, names: Sequence[str]) -> list[bytes | None]:
+        """The bytes under each of `names`, in order; None where there are none."""
+
+    def set_many(self, blobs: Mapping[str, bytes], ttl_s: float) -> None:
+        """Keep `blobs` (name → bytes) for `ttl_s`, in place of what was there."""
+
+
+class RedisCacheBackend:
+    """One command for each name, all in one round trip."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def get_many(self, names: Sequence[str]) -> list[bytes | None]:
+        with redis_errors("read the cache"):
+            return cast("list[bytes | None]", self._client.mget(names))
+
+    def set_many(self, blobs: Mapping[str, bytes], ttl_s: float) -> None:
+        ttl_ms = round(ttl_s * 1000)
+        with redis_errors("write the cache"):
+            pipe = self._client.pipeline(transaction=False)
+            for name, blob in blobs.items():
+                pipe.set(name, blob, px=ttl_ms)
+            pipe.execute()
+
+
 class VectorCache:
     """Vectors of one space, by text hash. Thread-safe.
 
@@ -34,7 +66,7 @@ class VectorCache:
 
     def __init__(
         self,
-        client: redis.Redis,
+        backend: CacheBackend,
         prefix: str,
         dimensions: int,
         *,
@@ -45,11 +77,11 @@ class VectorCache:
         emit: Emit = ignore_event,
     ) -> None:
         """`prefix` is the space's; `source` names the server that its vectors come from."""
-        self._client = client
+        self._backend = backend
         self._space = prefix
         self.source = source
         self._dimensions = dimensions
-        self._ttl_ms = round(ttl_s * 1000)
+        self._ttl_s = ttl_s
         self._emit = emit
         self._lock = threading.Lock()
         self._local: TTLCache[str, Vector] = TTLCache(local_entries, local_ttl_s)
@@ -89,11 +121,8 @@ class VectorCache:
         if not vectors:
             return
         self._keep(vectors)
-        with redis_errors("write the cache"):
-            pipe = self._client.pipeline(transaction=False)
-            for one, vector in vectors.items():
-                pipe.set(self.name(one, self.source), _pack(vector), px=self._ttl_ms)
-            pipe.execute()
+        blobs = {self.name(one, self.source): _pack(vector) for one, vector in vectors.items()}
+        self._backend.set_many(blobs, self._ttl_s)
 
     def _held(self, hashes: Iterable[str]) -> dict[str, Vector]:
         found: dict[str, Vector] = {}
@@ -112,9 +141,7 @@ class VectorCache:
     def _fetch(self, hashes: Sequence[str], source: str) -> dict[str, Vector]:
         if not hashes:
             return {}
-        names = [self.name(one, source) for one in hashes]
-        with redis_errors("read the cache"):
-            raw = cast("list[bytes | None]", self._client.mget(names))
+        raw = self._backend.get_many([self.name(one, source) for one in hashes])
         return {
             one: vector
             for one, blob in zip(hashes, raw, strict=True)

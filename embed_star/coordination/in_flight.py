@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from uuid import uuid4
 
 import redis
@@ -27,6 +27,44 @@ class RunCounts:
     finished_total: int = 0
     oldest_age_s: float | None = None
     """Of the runs under way; None when there is none."""
+
+
+class InFlightLedger(Protocol):
+    """Bookkeeping of runs. Every method raises RedisUnavailable.
+
+    In Redis for a fleet, in memory (`coordination.memory`) for tests.
+    """
+
+    def begin(self, run_id: str, rows: int, give_up_s: float) -> None:
+        """A run of `rows` was claimed; after `give_up_s` it no longer counts."""
+
+    def start(self, run_id: str, rows: int, message: str, keep_s: float) -> bool:
+        """A worker has begun `rows` more rows of the run, which came in `message`.
+
+        False, and they are not counted again, when that message was begun before: this is
+        known until the run is over, or for `keep_s`.
+        """
+
+    def finish(self, run_id: str, totals: Mapping[str, int]) -> None:
+        """The run is over; add to the totals, and ring whoever listens."""
+
+    def give_back(self, run_id: str, rows: int) -> None:
+        """So many begun rows of the run are free to be claimed again: tell the producer."""
+
+    def counts(self) -> RunCounts:
+        """The state now; runs that were given up are dropped."""
+
+    def totals(self) -> dict[str, int]:
+        """The sums of all that `finish` was told, by name."""
+
+    def wake(self) -> None:
+        """Ring whoever listens, as a finished run would."""
+
+    def listen(self, ring: Callable[[bool], None], stopped: Callable[[], bool]) -> None:
+        """Call `ring` whenever a run is over or rows were given back, until `stopped()`; blocks.
+
+        It is told whether rows were given back, which may lie behind what was read.
+        """
 
 
 # KEYS: ends (zset run → ms when it is given up), rows, queued (hashes run → rows), totals,
@@ -95,8 +133,8 @@ _GIVEN_BACK = "given back"
 """The message on the channel that says so; all others only ring."""
 
 
-class InFlightLedger:
-    """Bookkeeping of runs; every method is one Lua call. Raises RedisUnavailable.
+class RedisInFlightLedger:
+    """Every method is one Lua call.
 
     A call that the client sends again, its answer lost, counts once.
     """
@@ -114,54 +152,37 @@ class InFlightLedger:
         self._counts = client.register_script(_COUNTS)
 
     def begin(self, run_id: str, rows: int, give_up_s: float) -> None:
-        """A run of `rows` was claimed; after `give_up_s` it no longer counts."""
         self._call(self._begin, run_id, rows, round(give_up_s * 1000))
 
     def start(self, run_id: str, rows: int, message: str, keep_s: float) -> bool:
-        """A worker has begun `rows` more rows of the run, which came in `message`.
-
-        False, and they are not counted again, when that message was begun before: this is
-        known until the run is over, or for `keep_s`.
-        """
         caller = uuid4().hex  # whose call may be sent again when its answer is lost
         keep_ms = round(keep_s * 1000)
         own = self._started(run_id)
         return bool(self._call(self._start, run_id, -rows, message, caller, keep_ms, own=own))
 
     def finish(self, run_id: str, totals: Mapping[str, int]) -> None:
-        """The run is over; add to the totals, and ring whoever waits on `channel`."""
         flat = [part for item in totals.items() for part in item]
         self._call(self._finish, run_id, self.channel, run_id, *flat, own=self._started(run_id))
 
     def give_back(self, run_id: str, rows: int) -> None:
-        """So many begun rows of the run are free to be claimed again: tell the producer."""
         self._call(self._give_back, run_id, -rows, self.channel, _GIVEN_BACK)
 
     def counts(self) -> RunCounts:
-        """The state now; runs that were given up are dropped."""
         in_flight, queued, finished, age_ms = map(int, self._call(self._counts))
         oldest_age_s = max(0, age_ms) / 1000 if in_flight else None
         return RunCounts(in_flight, queued, finished, oldest_age_s)
 
     def totals(self) -> dict[str, int]:
-        """The sums of all that `finish` was told, by name."""
         with redis_errors("read totals"):
             found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys[3]))
         return {name.decode(): int(value) for name, value in found.items()}
 
     def wake(self) -> None:
-        """Ring whoever waits on `channel`, as a finished run would."""
         with redis_errors("publish"):
             self._client.publish(self.channel, "wake")
 
     def listen(self, ring: Callable[[bool], None], stopped: Callable[[], bool]) -> None:
-        """Call `ring` for each message on `channel` until `stopped()`; blocks.
-
-        It is told whether rows were given back, which may lie behind what was read.
-
-        A broken connection is made again after a second: a missed ring costs the
-        waiting side one poll.
-        """
+        """A broken connection is made again: a missed ring costs the waiting side one poll."""
         pubsub = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         with pubsub, redis_errors("subscribe"):
             pubsub.subscribe(self.channel)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Protocol, cast
 
 import redis
 
@@ -13,6 +14,31 @@ from embed_star.coordination.idempotent_scripts import Once
 
 REMEMBERED_S = 3600
 """From the last failure on. What takes longer to come again is suspected anew."""
+
+
+class PoisonCounter(Protocol):
+    """The fleet's notes, by text hash. Every method raises RedisUnavailable.
+
+    A text is asked alone before it is noted. One attempt at a batch may end before there
+    are enough failures to blame it, after time-outs for one: the next attempt goes on.
+    Forgotten, it only takes longer.
+    """
+
+    def counts(self, hashes: Iterable[str]) -> dict[str, int]:
+        """Failures of those among `hashes` that are noted."""
+
+    def add(self, text_hash: str) -> int:
+        """Note one failure more, of the text alone; how many there are now."""
+
+    def add_together(self, hashes: Iterable[str]) -> None:
+        """Note one failure more of texts that were asked together."""
+
+    def clear(self, *hashes: str) -> None:
+        """Forget them: they were embedded after all, or are blamed now."""
+
+    def alone(self) -> int:
+        """How many texts failed alone lately, and neither were embedded nor blamed since."""
+
 
 _ADD = """
 local failures = 0
@@ -34,13 +60,8 @@ return failures
 """
 
 
-class PoisonCounter:
-    """The fleet's notes, by text hash. Every method raises RedisUnavailable.
-
-    A text is asked alone before it is noted. One attempt at a batch may end before there
-    are enough failures to blame it, after time-outs for one: the next attempt goes on.
-    Forgotten, it only takes longer.
-    """
+class RedisPoisonCounter:
+    """The notes in Redis: a count by text, and a sorted set of those that failed alone."""
 
     def __init__(
         self,
@@ -59,7 +80,6 @@ class PoisonCounter:
         self._add_alone = Once(client, prefix, _ADD_ALONE)
 
     def counts(self, hashes: Iterable[str]) -> dict[str, int]:
-        """Failures of those among `hashes` that are noted."""
         wanted = list(hashes)
         with redis_errors("read suspects"):
             found = cast(
@@ -68,7 +88,6 @@ class PoisonCounter:
         return {one: int(raw) for one, raw in zip(wanted, found, strict=True) if raw is not None}
 
     def add(self, text_hash: str) -> int:
-        """Note one failure more, of the text alone; how many there are now."""
         now_s = self._clock()
         times = [f"{now_s:.3f}", f"{now_s - REMEMBERED_S:.3f}"]
         with redis_errors("note a suspect"):
@@ -76,12 +95,10 @@ class PoisonCounter:
             return int(self._add_alone(keys, [REMEMBERED_S, *times, text_hash]))
 
     def add_together(self, hashes: Iterable[str]) -> None:
-        """Note one failure more of texts that were asked together."""
         with redis_errors("note suspects"):
             self._add_together([self._prefix + one for one in hashes], [REMEMBERED_S])
 
     def clear(self, *hashes: str) -> None:
-        """Forget them: they were embedded after all, or are blamed now."""
         with redis_errors("clear a suspect"):
             pipe = self._client.pipeline(transaction=False)
             pipe.delete(*(self._prefix + one for one in hashes))
@@ -89,7 +106,51 @@ class PoisonCounter:
             pipe.execute()
 
     def alone(self) -> int:
-        """How many texts failed alone lately, and neither were embedded nor blamed since."""
         with redis_errors("count suspects"):
             since = f"{self._clock() - REMEMBERED_S:.3f}"
             return int(self._client.zcount(self._alone, since, "+inf"))
+
+
+class MemoryPoisonCounter:
+    """The same within one process, over an injected clock. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._one_at_a_time = threading.Lock()
+        self._noted: dict[str, tuple[int, float]] = {}  # text hash → failures, until when
+        self._alone: dict[str, float] = {}  # text hash → when it last failed alone
+
+    def counts(self, hashes: Iterable[str]) -> dict[str, int]:
+        with self._one_at_a_time:
+            found = {one: self._failures(one) for one in hashes}
+        return {one: failures for one, failures in found.items() if failures}
+
+    def add(self, text_hash: str) -> int:
+        with self._one_at_a_time:
+            self._alone[text_hash] = self._clock()
+            return self._add(text_hash)
+
+    def add_together(self, hashes: Iterable[str]) -> None:
+        with self._one_at_a_time:
+            for one in hashes:
+                self._add(one)
+
+    def clear(self, *hashes: str) -> None:
+        with self._one_at_a_time:
+            for one in hashes:
+                self._noted.pop(one, None)
+                self._alone.pop(one, None)
+
+    def alone(self) -> int:
+        with self._one_at_a_time:
+            since = self._clock() - REMEMBERED_S
+            return sum(failed_at >= since for failed_at in self._alone.values())
+
+    def _add(self, text_hash: str) -> int:
+        failures = self._failures(text_hash) + 1
+        self._noted[text_hash] = (failures, self._clock() + REMEMBERED_S)
+        return failures
+
+    def _failures(self, text_hash: str) -> int:
+        failures, until = self._noted.get(text_hash, (0, 0.0))
+        return failures if self._clock() < until else 0

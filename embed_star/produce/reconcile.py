@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Protocol
 
 from embed_star.embed import text
 from embed_star.errors import StoreError
-from embed_star.models import Key, Lane
+from embed_star.models import Key, Lane, Space
 from embed_star.store.client.codec import encode_key
 from embed_star.store.tables import failures
 from embed_star.store.tables.checkpoints import Checkpoints, Phase, Progress
 from embed_star.store.tables.orphans import Orphans
 from embed_star.store.tables.outbox import Outbox
 from embed_star.store.tables.repos import Repos, RepoState
-from embed_star.store.tables.spaces import Spaces
 from embed_star.store.tables.vectors import Vectors
 from embed_star.values import printed
 
 ENOUGH_ROWS = 10_000
 """A walk pauses while the backfill lane holds more rows: the workers have enough to do, and
 the outbox of a table with a million rows stays short."""
+
+
+class RetiredSpaces(Protocol):
+    """The records of spaces: `store.tables.spaces.Spaces`, or in memory."""
+
+    def retired(self) -> list[Space]:
+        """The spaces that are not active and whose table is there, by name."""
 
 
 class Reconciler:
@@ -39,7 +46,7 @@ class Reconciler:
         vectors: Vectors,
         outbox: Outbox,
         orphans: Orphans,
-        spaces: Spaces,
+        spaces: RetiredSpaces,
         checkpoints: Checkpoints,
         text_max_tokens: int,
         page_rows: int,

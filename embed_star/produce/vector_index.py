@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from embed_star.store.client.pool import Database
-from embed_star.store.tables.vectors import Vectors
+from embed_star.store.tables.vectors import SurrealVectors
 
 MIN_VERSION = (3,)
 """SurrealDB 2.x writes ten times slower under the index."""
 
 
-def build_if_large(vectors: Vectors, database: Database, min_rows: int) -> bool | None:
+def build_if_large(vectors: SurrealVectors, database: Database, min_rows: int) -> bool | None:
     """Begin to build the index; whether that was necessary.
 
     None when the table has fewer rows than `min_rows`, when `min_rows` is 0, or on

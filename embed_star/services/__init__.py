@@ -20,7 +20,7 @@ from embed_star.claims.claims import Claims
 from embed_star.coordination import client
 from embed_star.embed.bisection import Buyer
 from embed_star.embed.embedder import Embedder, Limits
-from embed_star.embed.poison import PoisonCounter
+from embed_star.embed.poison import RedisPoisonCounter
 from embed_star.errors import RedisUnavailable, TransientError
 from embed_star.produce.backlog import Backlog
 from embed_star.produce.flow_control import FlowControl, FlowLimits
@@ -31,7 +31,7 @@ from embed_star.search import Search
 from embed_star.services.calling import Calling, call_s_of
 from embed_star.services.store import Store
 from embed_star.settings import Settings
-from embed_star.store.tables.orphans import Orphans
+from embed_star.store.tables.orphans import SurrealOrphans
 from embed_star.store.tables.records import Records
 from embed_star.write.storer import Storer
 
@@ -76,9 +76,9 @@ class Services(Calling):
         )
 
     @cached_property
-    def throttled(self) -> PoisonCounter:
+    def throttled(self) -> RedisPoisonCounter:
         server = f"{self.space.name}:{self.endpoint}"
-        return PoisonCounter(self.redis, self.redis_prefix, server, "throttled")
+        return RedisPoisonCounter(self.redis, self.redis_prefix, server, "throttled")
 
     def make_buyer(self, clock: Callable[[], float] = time.monotonic) -> Buyer:
         """What gets vectors from the provider into the cache."""
@@ -86,7 +86,7 @@ class Services(Calling):
             calls=self.calls,
             cache=self.cache,
             validator=self.validator,
-            suspects=PoisonCounter(
+            suspects=RedisPoisonCounter(
                 self.redis, self.redis_prefix, f"{self.space.name}:{self.endpoint}"
             ),
             throttled=self.throttled,
@@ -182,7 +182,7 @@ class Services(Calling):
             repos=self.store.repos,
             vectors=self.store.vectors,
             outbox=self.store.outbox,
-            orphans=Orphans(self.store.database),
+            orphans=SurrealOrphans(self.store.database),
             spaces=self.store.spaces,
             checkpoints=self.store.checkpoints,
             text_max_tokens=self.settings.text_tokens,

@@ -10,9 +10,9 @@ from redis import Redis
 
 from embed_star.claims.redis_locks import RedisLocks
 from embed_star.coordination import client
-from embed_star.coordination.cache import VectorCache
+from embed_star.coordination.cache import RedisCacheBackend, VectorCache
 from embed_star.coordination.dead_letters import DeadLetters
-from embed_star.coordination.in_flight import InFlightLedger
+from embed_star.coordination.in_flight import RedisInFlightLedger
 from embed_star.coordination.names import cache_prefix_of, celery_prefix_of, prefix_of
 from embed_star.coordination.queues import Queues
 from embed_star.events import Emit, ignore_event
@@ -84,8 +84,8 @@ class Backends:
         return RedisLocks(self.redis, self.redis_prefix, "lease")
 
     @cached_property
-    def ledger(self) -> InFlightLedger:
-        return InFlightLedger(self.redis, self.redis_prefix)
+    def ledger(self) -> RedisInFlightLedger:
+        return RedisInFlightLedger(self.redis, self.redis_prefix)
 
     @cached_property
     def queues(self) -> Queues:
@@ -107,7 +107,7 @@ class Backends:
         settings = self.settings
         prefix = cache_prefix_of(settings.db_namespace, settings.db_database, self.installation)
         return VectorCache(
-            self.cache_redis,
+            RedisCacheBackend(self.cache_redis),
             f"{prefix}{self.space.name}:",
             self.space.dimensions,
             source=self.endpoint,

@@ -11,15 +11,15 @@ from embed_star.settings import Settings
 from embed_star.store.client.connection import Target
 from embed_star.store.client.pool import Database
 from embed_star.store.migrations import Migrator, find_directory, read_migrations
-from embed_star.store.tables.checkpoints import Checkpoints, Timestamps
+from embed_star.store.tables.checkpoints import SurrealCheckpoints, Timestamps
 from embed_star.store.tables.failures import Failures
 from embed_star.store.tables.installation import Installation
 from embed_star.store.tables.locks import LockTable
-from embed_star.store.tables.outbox import Outbox
-from embed_star.store.tables.repos import Repos
+from embed_star.store.tables.outbox import SurrealOutbox
+from embed_star.store.tables.repos import SurrealRepos
 from embed_star.store.tables.space_watch import SpaceWatch
 from embed_star.store.tables.spaces import Spaces
-from embed_star.store.tables.vectors import Vectors
+from embed_star.store.tables.vectors import SurrealVectors
 
 
 def space_of(settings: Settings) -> Space:
@@ -60,16 +60,16 @@ class Store:
         return Installation(self.database, self.installation_id)
 
     @cached_property
-    def repos(self) -> Repos:
-        return Repos(self.database, self.space, self.text_fields)
+    def repos(self) -> SurrealRepos:
+        return SurrealRepos(self.database, self.space, self.text_fields)
 
     @cached_property
-    def outbox(self) -> Outbox:
-        return Outbox(self.database)
+    def outbox(self) -> SurrealOutbox:
+        return SurrealOutbox(self.database)
 
     @cached_property
-    def vectors(self) -> Vectors:
-        return Vectors(self.database, self.space)
+    def vectors(self) -> SurrealVectors:
+        return SurrealVectors(self.database, self.space)
 
     @cached_property
     def locks(self) -> LockTable:
@@ -80,8 +80,8 @@ class Store:
         return Failures(self.database, self.space)
 
     @cached_property
-    def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.database, self.space)
+    def checkpoints(self) -> SurrealCheckpoints:
+        return SurrealCheckpoints(self.database, self.space)
 
     @cached_property
     def timestamps(self) -> Timestamps:
@@ -89,7 +89,7 @@ class Store:
 
     @cached_property
     def space_watch(self) -> SpaceWatch:
-        return SpaceWatch(self.database, self.space)
+        return SpaceWatch(self.spaces, self.space)
 
     @cached_property
     def spaces(self) -> Spaces:

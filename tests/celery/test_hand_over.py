@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import redis
 
-from embed_star.coordination.cache import VectorCache
+from embed_star.coordination.cache import RedisCacheBackend, VectorCache
 
 
 def cache(client: redis.Redis) -> VectorCache:
     """What each process has of its own."""
-    return VectorCache(client, "space", 8, ttl_s=60, local_entries=10, local_ttl_s=60)
+    backend = RedisCacheBackend(client)
+    return VectorCache(backend, "space", 8, ttl_s=60, local_entries=10, local_ttl_s=60)
 
 
 def test_what_is_reported_as_cached_is_in_redis_again(redis_url: str) -> None:

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from embed_star.claims.claims import Claim, Claims, LockRecords
-from embed_star.claims.memory import MemoryClaims, MemoryLocks, MemoryLockTable
+from embed_star.claims.memory import MemoryClaims, MemoryLocks
 from embed_star.claims.redis_locks import LockLayer
 from embed_star.errors import FenceLost, RedisUnavailable, StoreUnavailable
 from embed_star.events import Event, RowsContended
 from embed_star.models import Key
 from embed_star.services import Services
 from embed_star.settings import load_settings
+from embed_star.store.memory.database import MemoryDatabase
+from embed_star.store.memory.locks import MemoryLockTable
 from tests.conftest import fresh_database
 from tests.support.servers import eventually
 
@@ -113,7 +115,7 @@ class Layers:
 def layers(request: pytest.FixtureRequest, clean_environment: None) -> Iterator[Layers]:
     if request.param == "memory":
         tick = itertools.count(0.0, 0.01).__next__  # each look finds it 10 ms later
-        yield Layers(MemoryLocks(tick), MemoryLockTable(tick), MemoryClaims)
+        yield Layers(MemoryLocks(tick), MemoryLockTable(MemoryDatabase(tick)), MemoryClaims)
         return
     servers = request.getfixturevalue({"server": "surreal", "embedded": "gateway"}[request.param])
     values = fresh_database(servers) | {"redis_url": request.getfixturevalue("redis_url")}

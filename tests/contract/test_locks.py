@@ -12,12 +12,14 @@ from uuid import UUID
 
 import pytest
 
-from embed_star.claims.memory import MemoryLocks, MemoryLockTable
+from embed_star.claims.memory import MemoryLocks
 from embed_star.claims.redis_locks import LockLayer, RedisLocks
 from embed_star.coordination import client as connection
 from embed_star.models import Key, key_text
 from embed_star.services import Services
 from embed_star.settings import load_settings
+from embed_star.store.memory.database import MemoryDatabase
+from embed_star.store.memory.locks import MemoryLockTable
 from embed_star.store.tables.locks import LockTable
 from tests.conftest import fresh_database
 from tests.support.servers import eventually
@@ -47,7 +49,11 @@ def layer(
     if request.param in ("memory", "memory-table"):
         # Each look at the clock finds it 10 ms later.
         clock = itertools.count(0.0, 0.01).__next__
-        yield MemoryLocks(clock) if request.param == "memory" else MemoryLockTable(clock)
+        yield (
+            MemoryLocks(clock)
+            if request.param == "memory"
+            else MemoryLockTable(MemoryDatabase(clock))
+        )
     elif request.param == "redis":
         with connection.connect(request.getfixturevalue("redis_url"), 5.0) as client:
             yield RedisLocks(client, "test:")

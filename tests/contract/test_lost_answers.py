@@ -14,8 +14,8 @@ from embed_star.calling.rate_limit.rate_limiter import Grant, Limits
 from embed_star.calling.rate_limit.shared import RedisRateLimiter
 from embed_star.claims.redis_locks import RedisLocks
 from embed_star.coordination import client as connection
-from embed_star.coordination.in_flight import InFlightLedger
-from embed_star.embed.poison import PoisonCounter
+from embed_star.coordination.in_flight import RedisInFlightLedger
+from embed_star.embed.poison import RedisPoisonCounter
 from embed_star.errors import RedisUnavailable
 from embed_star.produce.leadership import Leadership
 from tests.support.lost_answers import LostAnswers
@@ -124,7 +124,7 @@ def test_a_failure_counts_once_and_a_probe_has_its_place(
 
 
 def test_runs_are_counted_once(client: redis.Redis, proxy: LostAnswers) -> None:
-    runs = InFlightLedger(client, "test:")
+    runs = RedisInFlightLedger(client, "test:")
     runs.begin("warm", 1, LONG_S)
     runs.start("warm", 1, "m", LONG_S)
     runs.give_back("warm", 0)
@@ -145,7 +145,7 @@ def test_runs_are_counted_once(client: redis.Redis, proxy: LostAnswers) -> None:
 
 
 def test_a_text_is_suspected_once(client: redis.Redis, proxy: LostAnswers) -> None:
-    suspects = PoisonCounter(client, "test:")
+    suspects = RedisPoisonCounter(client, "test:")
     suspects.add("other")
     proxy.lose(SCRIPT)
     assert suspects.add("text") == 1

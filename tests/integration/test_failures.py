@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import pytest
 from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import ProviderAuthError, ProviderConfigError, ProviderError
-from embed_star.models import Key, Status, key_text
-from embed_star.store.tables.vectors import BulkWrite, FailureWrite
+from embed_star.models import Status
 from tests.conftest import MakeWorld
 from tests.support.world import World
 
@@ -48,25 +45,6 @@ class TestARowThatCannotBeRead:
         while progress.phase != "done":
             progress = reconciler.step(progress)
         assert progress.found == 0
-
-
-def test_failures_are_paged_in_key_order(world: World) -> None:
-    keys: list[Key] = [1, 2, "a", UUID(int=1), ["x", 1]]
-    world.store.locks.acquire(keys, "t", 60.0)
-    failed = [FailureWrite(key, f"h{n}", "rejected") for n, key in enumerate(keys)]
-    world.store.vectors.apply(BulkWrite("t", failures=failed, locks=keys))
-    world.query("CREATE embedding_failure:zz SET space = 'other', reason = 'r', attempts = 1")
-    failures = world.store.failures
-    in_order = [key_text(key) for key in keys]
-    assert [key_text(one.key) for one in failures.page(None, 10)] == in_order
-    walked: list[Key] = []
-    while page := failures.page(walked[-1] if walked else None, 2):
-        walked += [one.key for one in page]
-    assert [key_text(key) for key in walked] == in_order
-    (first,) = failures.page(None, 1)
-    assert (first.reason, first.text_hash, first.attempts) == ("rejected", "h0", 1)
-    assert first.at.tzinfo is not None
-    assert failures.by_reason() == {"rejected": 5}
 
 
 def test_a_released_failure_is_tried_again(world: World) -> None:

@@ -13,7 +13,7 @@ from embed_star.calling.gateway import ProviderGateway
 from embed_star.claims.claims import Claims
 from embed_star.embed.bisection import Buyer
 from embed_star.embed.embedder import Embedder, Limits
-from embed_star.embed.poison import PoisonCounter
+from embed_star.embed.poison import RedisPoisonCounter
 from embed_star.embed.text import text_hash
 from embed_star.errors import (
     EmbedStarError,
@@ -143,7 +143,7 @@ def make_embedder(
             ),
             cache=services.cache,
             validator=services.validator,
-            suspects=PoisonCounter(services.redis, services.redis_prefix),
+            suspects=RedisPoisonCounter(services.redis, services.redis_prefix),
             throttled=services.throttled,
             batch_max_tokens=10_000,
             most_s=1000.0,

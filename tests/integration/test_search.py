@@ -1,4 +1,4 @@
-"""Search: exact, filtered, blind to deleted repos, and the same through the index."""
+"""Search through the index gives what exact search does; that is in test_store_search.py."""
 
 from __future__ import annotations
 
@@ -45,69 +45,12 @@ def expected(world: World, query: np.ndarray, wanted: list[int]) -> list[int]:
 
 
 class TestExact:
-    def test_finds_what_is_nearest_best_first(self, filled: World) -> None:
-        query = vector_for("a question", DIMENSIONS)
-        hits = filled.store.vectors.search(query, 10)
-        assert keys(hits) == expected(filled, query, list(range(40)))[:10]
-        scores = [hit.score for hit in hits]
-        assert scores == sorted(scores, reverse=True)
-        assert all(-1 - 1e-6 <= score <= 1 + 1e-6 for score in scores)
-
-    def test_finds_a_text_by_itself(self, filled: World) -> None:
-        query = vector_for("owner/name7", DIMENSIONS)
-        (hit,) = filled.store.vectors.search(
-            vector_for(filled.text_of(full_name="owner/name7"), DIMENSIONS), 1, min_stars=0
-        )
-        assert hit.score <= 1 + 1e-6
-        text = filled.text_of(full_name="owner/name6", language="python")
-        (hit,) = filled.store.vectors.search(vector_for(text, DIMENSIONS), 1)
-        assert hit.score == pytest.approx(1.0, abs=1e-5)
-        assert hit.repo["full_name"] == "owner/name6"
-        assert hit.repo["stargazers_count"] == 6
-        assert query.shape == (DIMENSIONS,)
-
-    def test_filters_by_language_and_stars(self, filled: World) -> None:
-        query = vector_for("a question", DIMENSIONS)
-        search = filled.store.vectors.search
-        python = [n for n in range(40) if n % 4 in (0, 2)]
-        assert keys(search(query, 99, language="PYTHON")) == expected(filled, query, python)
-        many = list(range(30, 40))
-        assert keys(search(query, 99, min_stars=30)) == expected(filled, query, many)
-        both = [n for n in many if n in python]
-        assert (
-            keys(search(query, 3, language="python", min_stars=30))
-            == expected(filled, query, both)[:3]
-        )
-        assert search(query, 5, language="' OR true OR '") == []
-        assert keys(search(query, 99, min_stars=0)) == expected(filled, query, list(range(40)))
-
-    def test_hides_what_is_deleted_before_its_vector_is(self, filled: World) -> None:
-        query = vector_for("a question", DIMENSIONS)
-        best = keys(filled.store.vectors.search(query, 3))
-        filled.delete(best[0])
-        assert str(best[0]) in filled.vectors()
-        found = filled.store.vectors.search(query, 40)
-        assert best[0] not in keys(found)
-        assert len(found) == 39
-        assert keys(found)[:2] == best[1:]
-
     def test_odd_fields_are_no_hindrance(self, filled: World) -> None:
         filled.query("UPDATE repo:1 SET language = ['Rust'], stargazers_count = 'many'")
         filled.query("UPDATE repo:2 SET language = { a: 1 }, stargazers_count = NULL")
         query = vector_for("a question", DIMENSIONS)
         assert len(filled.store.vectors.search(query, 99, language="rust")) >= 9
         assert 2 not in keys(filled.store.vectors.search(query, 99, min_stars=0))
-
-    def test_an_empty_table_finds_nothing(self, world: World) -> None:
-        assert world.store.vectors.search(vector_for("x", DIMENSIONS), 5) == []
-        assert world.store.vectors.count() == 0
-        assert world.store.vectors.keys_page(None, 5) == []
-        assert world.store.vectors.without_repo([]) == []
-
-    def test_orphans_are_told_by_their_exact_key(self, world: World) -> None:
-        world.write(1, full_name="a number")
-        world.write("2", full_name="a string")
-        assert world.store.vectors.without_repo([1, "1", 2, "2", [1]]) == ["1", 2, [1]]
 
 
 class TestIndexed:

@@ -12,7 +12,7 @@ from surrealdb.data.types.record_id import RecordID
 from surrealdb.data.types.table import Table
 
 from embed_star.embed import text
-from embed_star.models import Batch, Key, Lane, Outcome, Status, key_text
+from embed_star.models import Batch, Key, Lane, Outcome, Space, Status, key_text
 from embed_star.produce.backlog import Backlog
 from embed_star.services import Services
 from embed_star.settings import Settings
@@ -78,9 +78,13 @@ class World:
         }
 
     @property
+    def space(self) -> Space:
+        return self.services.space
+
+    @property
     def table(self) -> str:
         """The vector table."""
-        return self.services.space.table
+        return self.space.table
 
     def query(self, sql: str, **params: Any) -> list[Any]:
         return self.store.database.query(sql, **params)
@@ -109,6 +113,28 @@ class World:
     def outbox(self, *lanes: Lane) -> list[Entry]:
         """All that is pending in the lanes, by default in all of them."""
         return [one for lane in lanes or Lane for one in self.store.outbox.page(lane, "", 10_000)]
+
+    def put(self, lane: int, ulid: str, key: Key = 1, size: int | None = 5) -> None:
+        """Add a record to the outbox; of no repo when `key` is None."""
+        self.query(
+            "CREATE embedding_outbox SET id = $id, repo = $repo, size = $size",
+            id=[lane, ulid],
+            repo=None if key is None else RecordID("repo", key),
+            size=size,
+        )
+
+    def put_vector(self, key: Key) -> None:
+        """What a restored backup does: add a vector that no run has computed."""
+        backup = RecordID(self.table, key)
+        self.query("CREATE $id SET vector = [1.0], text_hash = 'x'", id=backup)
+
+    def put_failure(self, key: Key, **fields: Any) -> None:
+        """Add a record of a failure, as another space's fleet may have left it."""
+        self.query("CREATE $id CONTENT $f", id=RecordID("embedding_failure", key), f=fields)
+
+    def repos(self) -> list[dict[str, Any]]:
+        (rows,) = self.query("SELECT * FROM repo")
+        return list(rows)
 
     def vectors(self) -> dict[str, dict[str, Any]]:
         """The records of the vector table by key."""
@@ -199,8 +225,7 @@ class World:
 
     def assert_current(self) -> None:
         """Promise L: each repo has its current vector or a failure of this text."""
-        (repos,) = self.query("SELECT * FROM repo")
-        vectors, failures = self.vectors(), self.failures()
+        repos, vectors, failures = self.repos(), self.vectors(), self.failures()
         keys = {key_text(repo["id"].id) for repo in repos}
         for repo in repos:
             key = key_text(repo["id"].id)

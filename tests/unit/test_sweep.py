@@ -7,13 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from embed_star.store.tables.checkpoints import SWEPT
 
 from embed_star.errors import StoreUnavailable
 from embed_star.produce import vector_index
 from embed_star.produce.reconcile_slice import SLICE_S, ReconcileSlice
 from embed_star.produce.sweep import DEAD_LOCK_S, Sweep
-from embed_star.store.tables.checkpoints import Phase, Progress
+from embed_star.store.tables.checkpoints import SWEPT, Phase, Progress
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Protocol
 
 from embed_star.models import Key, Space
 from embed_star.store.client.codec import decode_key, encode_key, record
@@ -46,15 +47,33 @@ class Progress:
         return replace(self, phase=phases[phases.index(self.phase) + 1], after=None, space="")
 
 
-class Checkpoints:
-    """The reconcile's progress in one space. A reconcile that is stopped goes on from it."""
+class Checkpoints(Protocol):
+    """The reconcile cursor of one space, by the database's clock."""
+
+    def load(self) -> Progress | None:
+        """The progress that was saved last; None when there is none."""
+
+    def save(self, progress: Progress) -> None:
+        """Save `progress`; when its phase is DONE, the time too."""
+
+    def finished_at(self) -> datetime | None:
+        """When a reconcile last finished; None: never in this space."""
+
+    def forget(self) -> None:
+        """Make the next reconcile due at once, from the first row."""
+
+    def finished_age(self) -> timedelta | None:
+        """How long ago a reconcile last finished; None: never in this space."""
+
+
+class SurrealCheckpoints:
+    """In SurrealDB, a record for each space."""
 
     def __init__(self, database: Database, space: Space) -> None:
         self._database = database
         self._id = record("embedding_cursor", ["reconcile", space.name])
 
     def load(self) -> Progress | None:
-        """The progress that was saved last; None when there is none."""
         (rows,) = self._database.query("SELECT * FROM $id", id=self._id)
         if not rows:
             return None
@@ -70,7 +89,6 @@ class Checkpoints:
         )
 
     def save(self, progress: Progress) -> None:
-        """Save `progress`; when its phase is DONE, the time too."""
         done = progress.phase is Phase.DONE
         self._database.query(
             "UPSERT $id SET phase = $phase, after = $after, checked = $checked, found = $found, "
@@ -87,16 +105,13 @@ class Checkpoints:
         )
 
     def finished_at(self) -> datetime | None:
-        """When a reconcile last finished; None: never in this space."""
         (rows,) = self._database.query("SELECT VALUE finished FROM $id", id=self._id)
         return rows[0] if rows else None
 
     def forget(self) -> None:
-        """Make the next reconcile due at once, from the first row."""
         self._database.query("DELETE $id RETURN NONE", id=self._id)
 
     def finished_age(self) -> timedelta | None:
-        """How long ago a reconcile last finished; None: never in this space."""
         (rows,) = self._database.query(
             "SELECT VALUE time::now() - finished FROM $id WHERE finished != NONE", id=self._id
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from embed_star.errors import StoreAuthError, StoreError
@@ -27,11 +27,8 @@ _MAX_SKIPPED = 100
 """Most successive records with keys that the database cannot return."""
 
 
-class Orphans:
+class Orphans(Protocol):
     """Removes the records of deleted repos."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def sweep(self, table: str, after: Key | None, rows: int) -> Swept:
         """Read the next `rows` records of `table` in key order, and delete the orphans.
@@ -39,6 +36,15 @@ class Orphans:
         Reads fewer when the database cannot return one of their keys, and skips that one.
         Raises StoreError after _MAX_SKIPPED of those in a row.
         """
+
+
+class SurrealOrphans:
+    """In SurrealDB, which may hold records whose keys it cannot return."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def sweep(self, table: str, after: Key | None, rows: int) -> Swept:
         skipped = 0
         while True:
             try:

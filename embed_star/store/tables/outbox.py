@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 from surrealdb.data.types.record_id import RecordID
@@ -28,14 +28,39 @@ class Entry(NamedTuple):
     size: int
 
 
-class Outbox:
-    """Reads and writes the outbox. Reads go by key range, without a scan or a sort."""
+class Outbox(Protocol):
+    """The outbox. A lane is read in the order of its ULIDs."""
+
+    def page(self, lane: Lane, after: str, rows: int) -> list[Entry]:
+        """The next `rows` records of `lane` after the ULID `after` ("" for the first)."""
+
+    def fail_unusable(self, ids: Sequence[OutboxId], space: Space) -> None:
+        """Remove records whose repo has no usable key, and save those repos as failed.
+
+        A key that the database itself cannot find again is only logged: server 3 stores one
+        with a year beyond 9999, and then fails every query that reads it.
+        """
+
+    def announce(self, keys: Sequence[tuple[Key, int]], lane: Lane) -> None:
+        """Add a record for each `(key, size in characters)`, as the event does."""
+
+    def counts(self) -> dict[Lane, int]:
+        """The number of records in each lane. Reads only keys, but all of them."""
+
+    def is_longer(self, lane: Lane, rows: int) -> bool:
+        """Whether `lane` holds more than `rows` records; reads at most one key more."""
+
+    def oldest_at_ms(self, lane: Lane) -> int | None:
+        """When the oldest pending record of `lane` was written, ms since 1970, or None."""
+
+
+class SurrealOutbox:
+    """In SurrealDB. Reads go by key range, without a scan or a sort."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def page(self, lane: Lane, after: str, rows: int) -> list[Entry]:
-        """The next `rows` records of `lane` after the ULID `after` ("" for the first)."""
         source = self._after()
         bounds = {"lane": int(lane), "after": after, "last": _LAST, "rows": rows}
         try:
@@ -69,11 +94,6 @@ class Outbox:
         return list(found)
 
     def fail_unusable(self, ids: Sequence[OutboxId], space: Space) -> None:
-        """Remove records whose repo has no usable key, and save those repos as failed.
-
-        A key that the database itself cannot find again is only logged: server 3 stores one
-        with a year beyond 9999, and then fails every query that reads it.
-        """
         try:
             self._fail_unusable(ids, space)
         except StoreAuthError:
@@ -113,7 +133,6 @@ class Outbox:
         )
 
     def announce(self, keys: Sequence[tuple[Key, int]], lane: Lane) -> None:
-        """Add a record for each `(key, size in characters)`, as the event does."""
         self._database.query(
             "FOR $row IN $rows { CREATE embedding_outbox CONTENT { id: [$lane, rand::ulid()], "
             "repo: $row[0], size: $row[1] } RETURN NONE }",
@@ -122,7 +141,6 @@ class Outbox:
         )
 
     def counts(self) -> dict[Lane, int]:
-        """The number of records in each lane. Reads only keys, but all of them."""
         results = self._database.query(
             "".join(
                 f"SELECT count() FROM {TABLE}:[{lane:d}, '']..[{lane:d}, '{_LAST}'] GROUP ALL;"
@@ -135,7 +153,6 @@ class Outbox:
         }
 
     def is_longer(self, lane: Lane, rows: int) -> bool:
-        """Whether `lane` holds more than `rows` records. Reads at most one key more."""
         source = self._after()
         (found,) = self._database.query(
             f"SELECT VALUE id FROM {source} LIMIT 1 START $rows",
@@ -155,7 +172,6 @@ class Outbox:
         return f"{TABLE}:[$lane, $after]>..[$lane, $last]"
 
     def oldest_at_ms(self, lane: Lane) -> int | None:
-        """When the oldest pending record of `lane` was written, ms since 1970, or None."""
         first = self.page(lane, "", 1)
         return ulid_ms(first[0].id[1]) if first else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
@@ -66,8 +66,29 @@ _VECTORS = "SELECT id, text_hash FROM $vectors"
 _FAILURES = "SELECT id, text_hash, space = $space AS here FROM $failures"
 
 
-class Repos:
-    """Reads `repo` for one space, and writes for the import."""
+class Repos(Protocol):
+    """Reads of `repo` for one space, and the import's writes."""
+
+    def load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
+        """The state of each of `keys`, in order, with the locks of `token`."""
+
+    def page(self, after: Key | None, rows: int) -> RepoPage:
+        """The next `rows` repos in key order; `after` None begins at the first.
+
+        Returns fewer when the database cannot read one of their keys. Raises StoreError
+        when it cannot read past them.
+        """
+
+    def upsert(self, rows: Sequence[tuple[Key, Mapping[str, Any]]], *, lane: int) -> int:
+        """Create or merge `rows` in one transaction; how many.
+
+        A merge keeps the fields that a row does not name. The event on `repo` announces the
+        changes in the outbox's `lane`.
+        """
+
+
+class SurrealRepos:
+    """In SurrealDB, which may hold rows that it cannot return."""
 
     def __init__(self, database: Database, space: Space, text_fields: Sequence[str]) -> None:
         self._database = database
@@ -76,7 +97,6 @@ class Repos:
         self._values = "[" + ", ".join(self._paths) + "]"
 
     def load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
-        """The state of each of `keys`, in order, with the locks of `token`."""
         try:
             return self._load(keys, token)
         except StoreAuthError:
@@ -142,11 +162,6 @@ class Repos:
         }
 
     def page(self, after: Key | None, rows: int) -> RepoPage:
-        """The next `rows` repos in key order; `after` None begins at the first.
-
-        Returns fewer when the database cannot read one of their keys. Raises StoreError
-        when it cannot read the _MAX_SKIPPED rows after that either.
-        """
         source, bound = records_after(self._database, "repo", after)
         limit = rows
         while True:
@@ -210,11 +225,6 @@ class Repos:
         return {encode_key(one.id) for one in found}
 
     def upsert(self, rows: Sequence[tuple[Key, Mapping[str, Any]]], *, lane: int) -> int:
-        """Create or merge `rows` in one transaction; how many.
-
-        A merge keeps the fields that a row does not name. The event on `repo` announces the
-        changes in the outbox's `lane`.
-        """
         self._database.query(
             "BEGIN; FOR $row IN $rows { UPSERT $row.id MERGE $row.fields RETURN NONE }; COMMIT;",
             rows=[{"id": record("repo", key), "fields": dict(fields)} for key, fields in rows],

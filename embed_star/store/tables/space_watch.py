@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
 from embed_star.errors import AnotherSpace
 from embed_star.models import Space
-from embed_star.store.client.codec import record
-from embed_star.store.client.pool import Database
 
 log = structlog.get_logger(__name__)
 
@@ -18,13 +17,20 @@ EVERY_S = 1.0
 """How old an answer may be. A new one is one record, read by its id."""
 
 
+class SpaceStates(Protocol):
+    """The records of spaces: `store.tables.spaces.Spaces`, or in memory."""
+
+    def state(self, space: Space) -> str | None:
+        """`active` or `retired`; None when there is no record. Raises StoreUnavailable."""
+
+
 class SpaceWatch:
     """Reads the state of one space. Thread-safe."""
 
     def __init__(
-        self, database: Database, space: Space, clock: Callable[[], float] = time.monotonic
+        self, spaces: SpaceStates, space: Space, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._database = database
+        self._spaces = spaces
         self._space = space
         self._clock = clock
         self._asked = float("-inf")
@@ -39,11 +45,9 @@ class SpaceWatch:
         now = self._clock()
         if not at_once and now - self._asked < EVERY_S:
             return self._retired
-        (states,) = self._database.query(
-            "SELECT VALUE state FROM $id", id=record("embedding_space", self._space.name)
-        )
+        state = self._spaces.state(self._space)
         self._asked = now
-        self._note(states != ["active"])
+        self._note(state != "active")
         return self._retired
 
     def is_over(self, space: str) -> bool:

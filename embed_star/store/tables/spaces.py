@@ -200,6 +200,13 @@ class Spaces:
             probe=probe,
         )
 
+    def state(self, space: Space) -> str | None:
+        """`active` or `retired`; None when there is no record of it."""
+        (states,) = self._database.query(
+            "SELECT VALUE state FROM $id", id=record("embedding_space", space.name)
+        )
+        return states[0] if states else None
+
     def is_active(self, space: Space) -> bool:
         """Whether `space` is the active one."""
         active = self._active()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,13 +68,8 @@ class Hit:
     score: float
 
 
-class Vectors:
+class Vectors(Protocol):
     """The vector table of one space."""
-
-    def __init__(self, database: Database, space: Space) -> None:
-        self._database = database
-        self._space = space
-        self._table = space.table  # [a-z0-9_], as every Space sees to
 
     def apply(self, write: BulkWrite) -> None:
         """Do all of `write` in one transaction, and release the run's locks.
@@ -84,6 +79,40 @@ class Vectors:
         another space is active: the outbox records are for that one.
         A plain INSERT after a DELETE is twice as fast as UPSERT or ON DUPLICATE KEY.
         """
+
+    def count(self) -> int:
+        """The number of vectors. Reads only keys, but all of them."""
+
+    def keys_page(self, after: Key | None, rows: int) -> list[Key]:
+        """The next `rows` keys in order; `after` None begins at the first."""
+
+    def without_repo(self, keys: Sequence[Key]) -> list[Key]:
+        """Those of `keys` (vectors) whose repo does not exist."""
+
+    def search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        *,
+        language: str | None = None,
+        min_stars: int | None = None,
+    ) -> list[Hit]:
+        """The `k` repos nearest to `query` (shape (dimensions,)) by cosine, best first.
+
+        The search is exact, except without a filter on a table with the HNSW index. The
+        index ignores filters, so a filtered search would find too few with it.
+        """
+
+
+class SurrealVectors:
+    """In SurrealDB, with an index for searches without filters."""
+
+    def __init__(self, database: Database, space: Space) -> None:
+        self._database = database
+        self._space = space
+        self._table = space.table  # [a-z0-9_], as every Space sees to
+
+    def apply(self, write: BulkWrite) -> None:
         run = [
             "BEGIN",
             f"IF (SELECT VALUE state FROM $space) != ['active'] {{ THROW '{RETIRED}' }}",
@@ -106,12 +135,10 @@ class Vectors:
         self._database.query(";".join(run), **self._bindings(write))
 
     def count(self) -> int:
-        """The number of vectors. Reads only keys, but all of them."""
         (rows,) = self._database.query(f"SELECT count() FROM {self._table} GROUP ALL")
         return int(rows[0]["count"]) if rows else 0
 
     def keys_page(self, after: Key | None, rows: int) -> list[Key]:
-        """The next `rows` keys in order; `after` None begins at the first."""
         source, bound = records_after(self._database, self._table, after)
         (found,) = self._database.query(
             f"SELECT VALUE id FROM {source} LIMIT $rows", rows=rows, **bound
@@ -119,7 +146,6 @@ class Vectors:
         return [record.id for record in found]
 
     def without_repo(self, keys: Sequence[Key]) -> list[Key]:
-        """Those of `keys` (vectors) whose repo does not exist."""
         (found,) = self._database.query(
             "SELECT VALUE id FROM $repos", repos=[record("repo", key) for key in keys]
         )
@@ -134,11 +160,6 @@ class Vectors:
         language: str | None = None,
         min_stars: int | None = None,
     ) -> list[Hit]:
-        """The `k` repos nearest to `query` (shape (dimensions,)) by cosine, best first.
-
-        The search is exact, except without a filter on a table with the HNSW index. The
-        index ignores filters, so a filtered search would find too few with it.
-        """
         filters = []
         if language is not None:
             filters.append("string::lowercase(<string>(repo.language ?? '')) = $language")

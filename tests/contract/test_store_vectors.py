@@ -1,4 +1,5 @@
-"""The fenced bulk write: all of it or nothing, and only by whoever holds the locks."""
+"""`Vectors`, held against each store: the bulk write is done whole or not at all, and only by
+whoever holds the locks."""
 
 from __future__ import annotations
 
@@ -97,7 +98,7 @@ class TestApply:
             row = failures['"a"']
             assert (row["attempts"], row["reason"]) == (attempt, "not_finite")
             assert row["text_hash"] == f"hash {attempt}"
-            assert row["space"] == world.services.space.name
+            assert row["space"] == world.space.name
         world.store.vectors.apply(replace(held(world, "a", run="run-3"), healed=["a"]))
         assert set(world.failures()) == {'"b"'}
         assert set(world.vectors()) == {'"a"'}
@@ -189,6 +190,7 @@ class TestAllOrNothing:
         world.store.vectors.apply(replace(write, stale=["a"]))
         assert {row["run"] for row in world.vectors().values()} == {"run-2"}
 
+    @pytest.mark.parametrize("make_world", ["server", "embedded"], indirect=True)
     def test_a_failing_statement_after_the_insert_undoes_it(self, world: World) -> None:
         world.query(
             "DEFINE FIELD reason ON embedding_failure TYPE string ASSERT $value != 'forbidden'"

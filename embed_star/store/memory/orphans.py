@@ -1,0 +1,23 @@
+"""Removal of what is left of deleted repos, in memory."""
+
+from __future__ import annotations
+
+from embed_star.models import Key
+from embed_star.store.memory.database import MemoryDatabase
+from embed_star.store.tables.orphans import Swept
+
+
+class MemoryOrphans:
+    """`store.tables.orphans.Orphans`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def sweep(self, table: str, after: Key | None, rows: int) -> Swept:
+        with self._database.transaction:
+            records = self._database.table(table)
+            keys = [key for key, _ in records.after(after, rows)]
+            gone = [key for key in keys if key not in self._database.repos]
+            for key in gone:
+                records.delete(key)
+        return Swept(keys, len(gone), more=len(keys) == rows)

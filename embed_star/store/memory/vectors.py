@@ -1,0 +1,107 @@
+"""A space's vector table in memory: the fenced bulk write, and exact search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed_star.errors import AlreadyExists, FenceLost, SpaceRetired
+from embed_star.models import Key, Space
+from embed_star.store.client.codec import record
+from embed_star.store.memory.database import MemoryDatabase, StoredVector
+from embed_star.store.memory.key_order import key_order
+from embed_star.store.memory.table import MemoryTable
+from embed_star.store.tables.vectors import BulkWrite, Hit
+
+
+class MemoryVectors:
+    """`store.tables.vectors.Vectors`."""
+
+    def __init__(self, database: MemoryDatabase, space: Space) -> None:
+        self._database = database
+        self._space = space
+
+    def apply(self, write: BulkWrite) -> None:
+        with self._database.transaction:
+            self._check(write)
+            self._change(write)
+
+    def count(self) -> int:
+        with self._database.transaction:
+            return len(self._table)
+
+    def keys_page(self, after: Key | None, rows: int) -> list[Key]:
+        with self._database.transaction:
+            return [key for key, _ in self._table.after(after, rows)]
+
+    def without_repo(self, keys: Sequence[Key]) -> list[Key]:
+        with self._database.transaction:
+            return [key for key in keys if key not in self._database.repos]
+
+    def search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        *,
+        language: str | None = None,
+        min_stars: int | None = None,
+    ) -> list[Hit]:
+        with self._database.transaction:
+            found = [
+                Hit({**repo, "id": record("repo", key)}, _cosine(stored.vector, query))
+                for key, stored in self._table
+                if (repo := self._database.repos.get(key)) is not None
+                and (language is None or _language(repo) == language.lower())
+                and (min_stars is None or _stars(repo) >= min_stars)
+            ]
+        return sorted(found, key=lambda hit: -hit.score)[:k]
+
+    @property
+    def _table(self) -> MemoryTable[StoredVector]:
+        return self._database.vectors[self._space.table]
+
+    def _check(self, write: BulkWrite) -> None:
+        space = self._database.spaces.get(self._space.name)
+        if space is None or not space.known.active:
+            raise SpaceRetired("the space is retired")
+        if not all(self._database.holds(write.locks, write.run_id)):
+            raise FenceLost("a lock of this run is no longer this run's")
+        stale = {key_order(key) for key in write.stale}
+        added = {key_order(one.key) for one in write.vectors}
+        there = {key_order(one.key) for one in write.vectors if one.key in self._table}
+        if there - stale or len(added) < len(write.vectors):
+            raise AlreadyExists("a vector is there")
+
+    def _change(self, write: BulkWrite) -> None:
+        database, now = self._database, self._database.now()
+        for key in write.stale:
+            self._table.delete(key)
+        for one in write.vectors:
+            vector = one.vector.astype(np.float32)  # a copy: the caller's may change
+            stored = StoredVector(vector, one.text_hash, write.run_id, now, one.cut)
+            self._table.put(one.key, stored)
+        for key in write.healed:
+            database.failures.delete(key)
+        for failed in write.failures:
+            database.note_failure(failed.key, self._space.name, failed.reason, failed.text_hash)
+        for outbox_id in write.outbox:
+            database.outbox.delete(list(outbox_id))
+        for key in write.locks:
+            database.locks.delete(key)
+
+
+def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
+    return float(np.dot(one, other)) / lengths if lengths else 0.0
+
+
+def _language(repo: dict[str, Any]) -> str:
+    return str(repo.get("language") or "").lower()
+
+
+def _stars(repo: dict[str, Any]) -> float:
+    stars = repo.get("stargazers_count")
+    return stars if isinstance(stars, int | float) else float("-inf")
