@@ -17,8 +17,8 @@ import redis
 from embed_star.devstack.servers import LocalServers, ServerOptions
 from embed_star.services.store import target_of
 from embed_star.settings import RootSettings, Settings, load_settings
-from embed_star.store.bootstrap import bootstrap
 from embed_star.store.client.connection import Connection, Target
+from tests.support.databases import Databases
 from tests.support.servers import local_servers
 from tests.support.side_by_side import ByFile, rank
 from tests.support.world import World
@@ -31,6 +31,8 @@ SERVER_PARAMETERS = {"redis", "server", "embedded", "fallback"}
 Redis or SurrealDB: it is marked `server` (and `make check` leaves it out)."""
 
 _databases = itertools.count()
+_databases_of: dict[str, Databases] = {}
+"""By the server's URL."""
 
 MakeSettings = Callable[..., Settings]
 MakeWorld = Callable[..., World]
@@ -96,6 +98,8 @@ def surreal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
     """A SurrealDB server, in memory; skipped where there is none (see `find_surreal`)."""
     with local_servers(tmp_path_factory.mktemp("surreal"), "server", redis=False) as servers:
         yield servers
+        if databases := _databases_of.pop(servers.environment["DB_URL"], None):
+            databases.close()
 
 
 @pytest.fixture(scope="session")
@@ -131,8 +135,10 @@ def fresh_database(servers: LocalServers) -> dict[str, str]:
     values = {name.lower(): value for name, value in servers.environment.items()}
     if servers.engine == "server":
         values["db_database"] = f"test_{next(_databases)}"
-        root = root_target(servers, values["db_database"])
-        bootstrap(root, values["db_user"], values["db_pass"])
+        if (url := values["db_url"]) not in _databases_of:
+            first = root_target(servers, "test_first")
+            _databases_of[url] = Databases(first, values["db_user"], values["db_pass"])
+        _databases_of[url].make(values["db_database"])
     else:  # the gateway serves one database
         connection = Connection(target_of(load_settings(_env_file=None, **values)))
         (info,) = connection.query("INFO FOR DB")
