@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # each process takes four times as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo check check-tests test faults faults-report tools lint bench load pictures check-quality check-deploy runbooks secrets pin-images lock clean
+.PHONY: help demo check check-tests test settings faults faults-report tools lint bench load pictures check-quality check-deploy runbooks secrets pin-images lock clean
 
 help:
 	@echo "make demo   the whole way on example data: no Docker, no key"
@@ -17,6 +17,7 @@ help:
 	@echo "make faults the fault lab: every fault, and SEEDS=20 random mixtures of them"
 	@echo "make faults-report  write the figures of the last run into docs/reliability.md"
 	@echo "make tools  toxiproxy, for the fault lab (needs go)"
+	@echo "make settings  write docs/settings.md and .env.example from the code"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  throughput and latency, on this machine"
 	@echo "make load   rows at a steady rate for two minutes; a table and a picture"
@@ -69,6 +70,10 @@ tools: .tools/server
 .tools/server:
 	@echo "building toxiproxy into .tools (once)"
 	@GOBIN=$(CURDIR)/.tools go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
+
+settings: $(STAMP)
+	@$(BIN)/python -m embed_star.settings >docs/settings.md
+	@$(BIN)/python -m embed_star.settings --env >.env.example
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from embed_star.events import Listeners
 from embed_star.observe.health import Heartbeat
 from embed_star.services import Services
 from embed_star.settings import Settings
+from embed_star.timings import RETRY_BACKOFF_S
 
 SHOWN_CHARS = 120
 """A log line shows this much of a task's arguments or result; outcomes of 100 rows are
@@ -26,8 +27,8 @@ def retries(settings: Settings) -> dict[str, Any]:
     return {
         "autoretry_for": (TransientError,),
         "max_retries": settings.retry_max,
-        "retry_backoff": settings.retry_backoff_s,
-        "retry_backoff_max": settings.retry_backoff_max_s,
+        "retry_backoff": RETRY_BACKOFF_S,
+        "retry_backoff_max": settings.timings.retry_backoff_max_s,
         "retry_jitter": True,
     }
 

@@ -32,7 +32,6 @@ def register(app: Celery, settings: Settings) -> None:
         # they would fill it: 100 bytes a row for as long as results live.
         ignore_result=True,
         max_retries=settings.retry_max,
-        rate_limit=settings.embed_rate_limit or None,
     )
     def embed_batch(
         task: ServiceTask,

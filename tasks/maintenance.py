@@ -68,6 +68,6 @@ def register(app: Celery, settings: Settings) -> None:
     def maintain_index(task: ServiceTask) -> None:
         """Begin to build the HNSW index once the table is large enough for it to pay."""
         store = task.services.store
-        begun = vector_index.build_if_large(store.vectors, store.database, settings.hnsw_min_rows)
+        begun = vector_index.build_if_large(store.vectors, store.database)
         if begun is not None:
             log.info("index", begun=begun)

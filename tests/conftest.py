@@ -156,7 +156,12 @@ def make_settings(
         **fresh_database(engine),
         "redis_url": redis_url,
     }
-    return lambda **changes: load_settings(_env_file=None, **(values | changes))
+
+    def make(**changes: Any) -> Settings:
+        assert changes.keys() <= Settings.model_fields.keys()  # else they would be ignored
+        return load_settings(_env_file=None, **(values | changes))
+
+    return make
 
 
 @pytest.fixture
@@ -165,7 +170,8 @@ def make_world(make_settings: MakeSettings) -> Iterator[MakeWorld]:
     made: list[World] = []
 
     def make(**changes: Any) -> World:
-        made.append(World(make_settings(**changes)))
+        options = {name: changes.pop(name) for name in ("page_rows",) if name in changes}
+        made.append(World(make_settings(**changes), **options))
         return made[-1]
 
     yield make

@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 REASONS = ("not_finite", "magnitude", "zeros", "constant")
 """Why a vector is refused; see `Validator.judge`."""
 
+MAGNITUDE_MIN, MAGNITUDE_MAX = 0.1, 10.0
+"""Euclidean length of a vector that is kept as it is. Models that normalise answer 1; beyond
+ten times that in either direction it is no vector of theirs, or the server does not normalise."""
+
+ZERO_RATIO_MAX = 0.5
+"""Share of zeros in a vector: an embedding is dense, and half of it missing is a fault."""
+
 UNIT_WITHIN = 0.01
 """How far from 1 the length of a vector may be that its server has normalised: float16
 rounds to 0.001."""
@@ -46,9 +53,9 @@ def normalised(vector: NDArray[np.float32]) -> NDArray[np.float32]:
 class Validator:
     """The limits; `judge` applies them."""
 
-    magnitude_min: float = 0.1
-    magnitude_max: float = 10.0
-    zero_ratio_max: float = 0.5
+    magnitude_min: float = MAGNITUDE_MIN
+    magnitude_max: float = MAGNITUDE_MAX
+    zero_ratio_max: float = ZERO_RATIO_MAX
 
     def judge(self, vectors: NDArray[np.float32]) -> list[str]:
         """For each row of `vectors` (shape (rows, dimensions)): "" or why it is refused.

@@ -31,7 +31,7 @@ from embed_star.errors import (
 from embed_star.observe.terminal import shown
 from embed_star.providers.responses import same_model
 from embed_star.services import Services
-from embed_star.settings import load_settings, misspelt
+from embed_star.settings import load_settings, misspelt, retired_names
 
 
 @click.command()
@@ -46,8 +46,9 @@ def command(as_json: bool) -> None:
             "redis": lambda: _redis(services),
             "provider": lambda: _provider(services),
         }
-        if wrong := misspelt():  # no line when all are right
-            checks = {"settings": lambda: _settings(wrong), **checks}
+        wrong, retired = misspelt(), retired_names()
+        if wrong or retired:  # no line when all are right
+            checks = {"settings": lambda: _settings(wrong, retired), **checks}
         results = {name: _run(check) for name, check in checks.items()}
     if as_json:
         found = {name: {"ok": ok, "detail": text} for name, (ok, text) in results.items()}
@@ -66,9 +67,14 @@ def _run(check: Callable[[], str]) -> tuple[bool, str]:
         return False, str(error)
 
 
-def _settings(wrong: Mapping[str, str]) -> str:
+def _settings(wrong: Mapping[str, str], retired: Mapping[str, str]) -> str:
+    """What holds instead of old names, which are no failure. Raises ConfigError for misspelt."""
+    old = "; ".join(f"{name}: {advice}" for name, advice in retired.items())
+    old = f"names that have no effect any more; remove them: {old}" if old else ""
+    if not wrong:
+        return old
     names = "; ".join(f"{name} is {meant}" for name, meant in wrong.items())
-    raise ConfigError(f"names in .env that nothing reads: {names}")
+    raise ConfigError(f"names in .env that nothing reads: {names}{old and '; ' + old}")
 
 
 def _database(services: Services) -> str:

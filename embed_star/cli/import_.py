@@ -21,10 +21,11 @@ from rich.status import Status
 from embed_star.cli.import_pages import Rows, Sink, StoreSink, Summary, in_words, write_rows
 from embed_star.errors import EmbedStarError, InputFileError
 from embed_star.importing import Maps, parse_maps, read_rows, to_row
-from embed_star.importing.github import StarredClient
+from embed_star.importing.github import API_URL, StarredClient
 from embed_star.models import Lane
 from embed_star.observe.terminal import shown
 from embed_star.settings import Settings, load_settings
+from embed_star.settings.fields import http_url
 
 
 @contextmanager
@@ -63,6 +64,14 @@ def open_sink(settings: Settings) -> Iterator[Sink]:
     show_default=True,
     help="Seconds to wait, for one page, while GitHub's rate limit is used up.",
 )
+@click.option(
+    "--github-api",
+    metavar="URL",
+    default=API_URL,
+    callback=lambda _context, _option, value: _checked_url(value),
+    show_default=True,
+    help="Where GitHub's API is, for --starred.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -73,6 +82,7 @@ def command(
     dry_run: bool,
     as_json: bool,
     max_wait_s: int,
+    github_api: str,
 ) -> None:
     """Put repositories into the database, from FILE or a user's stars.
 
@@ -91,7 +101,7 @@ def command(
             # A dry run of a file needs no settings: there may be no database yet.
             settings = load_settings() if starred is not None or not dry_run else None
             rows = stack.enter_context(
-                starred_rows(starred, settings, max_wait_s)
+                starred_rows(starred, settings, max_wait_s, github_api)
                 if starred is not None and settings
                 else file_rows(file or "", ours)
             )
@@ -104,6 +114,13 @@ def command(
         raise
     _report(summary, as_json)
     ctx.exit(1 if summary.bad else 0)
+
+
+def _checked_url(value: str) -> str:
+    try:
+        return http_url(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _maps(texts: tuple[str, ...], starred: str | None) -> Maps:
@@ -144,7 +161,7 @@ def file_rows(file: str, maps: Maps) -> Iterator[Rows]:
 
 
 @contextmanager
-def starred_rows(user: str, settings: Settings, max_wait_s: float) -> Iterator[Rows]:
+def starred_rows(user: str, settings: Settings, max_wait_s: float, api_url: str) -> Iterator[Rows]:
     """The repositories that `user` starred; a row's line is its place in GitHub's list."""
     with ExitStack() as stack:
         on_wait = _plain_wait()
@@ -152,7 +169,7 @@ def starred_rows(user: str, settings: Settings, max_wait_s: float) -> Iterator[R
             console = Console(stderr=True)
             on_wait = _live_wait(stack.enter_context(console.status("asking GitHub")))
         client = StarredClient(
-            settings.github_api_url,
+            api_url,
             settings.github_token.get_secret_value(),
             max_wait_s=max_wait_s,
             on_wait=on_wait,

@@ -21,8 +21,9 @@ from embed_star.produce.notifier import Notifier
 from embed_star.produce.producer import Producer, ProducerTimings
 from embed_star.services import Services, monitoring
 from embed_star.services.store import target_of
-from embed_star.settings import Settings, load_settings
+from embed_star.settings import Settings, load_settings, retired_names
 from embed_star.store.client.connection import Connection
+from embed_star.timings import POLL_INTERVAL_S
 
 if TYPE_CHECKING:
     from tasks.dispatch import CeleryDispatcher
@@ -43,6 +44,8 @@ def command() -> None:
     from tasks.dispatch import CeleryDispatcher
 
     observe_logging.configure(settings.log_level, settings.log_format)
+    for name, advice in retired_names().items():
+        log.warning("setting_retired", name=name, reason=advice)
     listeners = Listeners()
     with Services(settings, listeners) as services:
         dispatcher = CeleryDispatcher(app)
@@ -79,8 +82,8 @@ def _producer(
         leadership=Leadership(services.leases, owner, settings.leader_lease_s),
         notifier=Notifier(
             services.ledger,
-            (lambda: Connection(target_of(settings))) if settings.live_queries else None,
-            poll_s=settings.poll_interval_s,
+            lambda: Connection(target_of(settings)),
+            poll_s=POLL_INTERVAL_S,
             emit=services.emit,
         ),
         timings=_timings(settings),
@@ -98,8 +101,8 @@ def _end() -> None:
 
 def _timings(settings: Settings) -> ProducerTimings:
     return ProducerTimings(
-        poll_s=settings.poll_interval_s,
+        poll_s=POLL_INTERVAL_S,
         lease_s=settings.leader_lease_s,
-        rewind_s=settings.lock_ttl_s / 4,
+        rewind_s=settings.timings.rewind_s,
         quiet_rows=settings.batch_size * settings.chord_batches,
     )

@@ -24,7 +24,8 @@ from embed_star.devstack.programs import (
 from embed_star.devstack.servers import GRACE_S, LocalServers, ServerOptions, free_port
 from embed_star.devstack.supervisor import RestartPolicy, Supervisor
 from embed_star.errors import EmbedStarError
-from embed_star.settings import LOCAL_ENV_FILE, SHUTDOWN_MARGIN_S, Settings, load_settings
+from embed_star.settings import LOCAL_ENV_FILE, Settings, load_settings
+from embed_star.timings import SHUTDOWN_MARGIN_S
 
 DATA_DIR = Path(LOCAL_ENV_FILE).parent
 MIGRATE_S = 120.0
@@ -115,7 +116,6 @@ class LocalStack:
             "EMBEDDING_DIMENSIONS": str(own.dimensions),
             "OLLAMA_URL": own.ollama_url,
             "OPENAI_BASE_URL": own.openai_base_url,
-            "TOGETHER_BASE_URL": own.together_base_url,
             "TEXT_FIELDS": ",".join(own.text_fields),
             "TEXT_MAX_TOKENS": str(own.text_max_tokens),
         }
@@ -264,7 +264,7 @@ class LocalStack:
 
     def _stop_all(self) -> None:
         # A call to the provider that has begun is paid for: let it end, and be stored.
-        grace_s = self._settings.grace_s + SHUTDOWN_MARGIN_S
+        grace_s = self._settings.timings.grace_s + SHUTDOWN_MARGIN_S
         for group in stop_order(self._running):
             children = [self._running[name] for name in group]
             stop_together(children, 0.0 if self._killed else grace_s)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from embed_star.calling.validation import MAGNITUDE_MAX, MAGNITUDE_MIN, ZERO_RATIO_MAX
+
 
 class Reason(NamedTuple):
     """Half a sentence each."""
@@ -53,11 +55,11 @@ REASONS = {
     "not_finite": Reason("its vector held NaN, infinity or nothing", _VECTOR),
     "magnitude": Reason(
         "its vector was too short or too long",
-        f"{_VECTOR}; VALIDATE_MAGNITUDE_MIN and VALIDATE_MAGNITUDE_MAX are the limits",
+        f"{_VECTOR}; a length of {MAGNITUDE_MIN:g} to {MAGNITUDE_MAX:g} is accepted",
     ),
     "zeros": Reason(
         "too many values of its vector were zero",
-        f"{_VECTOR}; VALIDATE_ZERO_RATIO_MAX is the limit",
+        f"{_VECTOR}; up to {ZERO_RATIO_MAX:.0%} are accepted",
     ),
     "constant": Reason("all values of its vector were the same", _VECTOR),
 }

@@ -1,6 +1,6 @@
 """The starred repositories of a user, from GitHub's REST API.
 
-The client talks to one host only: the token goes to the host of GITHUB_API_URL, and no
+The client talks to one host only: the token goes to the host of --github-api, and no
 `Link` and no redirect leads elsewhere. For each page, it allows `RETRIES` failures,
 and `max_wait_s` of waiting for rate limits.
 """
@@ -27,6 +27,8 @@ from embed_star.providers.http.connection_faults import (
     proxy_trouble,
     refused_by_proxy,
 )
+
+API_URL = "https://api.github.com"
 
 RETRIES = 4
 """Retries after a 5xx, a lost connection or a torn answer."""
@@ -155,7 +157,7 @@ class StarredClient:
             if sentence := lasting_fault(error, url):
                 raise ConfigError(sentence) from None
             if isinstance(error, InvalidURL | InvalidSchema | MissingSchema):
-                raise ConfigError("GITHUB_API_URL, or a proxy's URL, cannot be used") from error
+                raise ConfigError("--github-api, or a proxy's URL, cannot be used") from error
             trouble = proxy_trouble(error, url)
             return trouble or f"could not be reached ({type(error).__name__})"
         if reply.status >= 500:
@@ -177,7 +179,7 @@ class StarredClient:
             for block in response.iter_content(64 * 1024):
                 body += block
                 if len(body) > MAX_ANSWER_BYTES:
-                    raise ConfigError(f"{self._host} answers too much; is GITHUB_API_URL right?")
+                    raise ConfigError(f"{self._host} answers too much; is --github-api right?")
             link = response.links.get("next", {}).get("url", "")
             return _Reply(response.status_code, response.headers, link, bytes(body))
 
@@ -225,7 +227,7 @@ class StarredClient:
         if _origin(target) != self._origin:
             raise ConfigError(
                 f"GitHub at {self._host} refers to another host, which is not followed; is "
-                "GITHUB_API_URL right?"
+                "--github-api right?"
             )
         # Our own host with its path: URL parsers disagree on odd ones.
         ours, theirs = urlsplit(self._base), urlsplit(target)
@@ -243,7 +245,7 @@ class StarredClient:
                 f"GitHub at {self._host} refuses to list what {user} starred ({status}): check "
                 "GITHUB_TOKEN and its rights"
             )
-        return EmbedStarError(f"GitHub at {self._host} answered {status}; is GITHUB_API_URL right?")
+        return EmbedStarError(f"GitHub at {self._host} answered {status}; is --github-api right?")
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from embed_star.store.client.pool import Database
 from embed_star.store.tables.vectors import SurrealVectors
 
+MIN_ROWS = 10_000
+"""Vectors from which on the index is built: to read fewer one by one takes no longer."""
+
 MIN_VERSION = (3,)
 """SurrealDB 2.x writes ten times slower under the index."""
 
 
-def build_if_large(vectors: SurrealVectors, database: Database, min_rows: int) -> bool | None:
+def build_if_large(
+    vectors: SurrealVectors, database: Database, min_rows: int = MIN_ROWS
+) -> bool | None:
     """Begin to build the index; whether that was necessary.
 
     None when the table has fewer rows than `min_rows`, when `min_rows` is 0, or on

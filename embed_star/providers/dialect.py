@@ -15,11 +15,9 @@ import structlog
 
 from embed_star.errors import ConfigError, EmbedStarError, ProviderError
 from embed_star.providers.base import Embeddings
+from embed_star.providers.catalogue import shortened_from
 
 log = structlog.get_logger(__name__)
-
-NATIVE_DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
-"""Models known to shorten their vectors on request; for others it is learned."""
 
 Options = dict[str, Any]
 
@@ -47,7 +45,7 @@ class Dialect:
     def __init__(self, model: str, dimensions: int, encoding: str) -> None:
         """`encoding` is `auto`, `base64` or `float`. Raises ConfigError for vectors longer
         than the model has."""
-        native = NATIVE_DIMENSIONS.get(model.rpartition("/")[2])
+        native = shortened_from(model)  # of others, it is found out
         if native is not None and dimensions > native:
             raise ConfigError(f"EMBEDDING_DIMENSIONS must be at most {native} with {model}")
         self._dimensions = dimensions

@@ -17,15 +17,15 @@ import numpy as np
 
 from embed_star.errors import ConfigError, InputRejected, ProviderConfigError
 from embed_star.providers.base import Embeddings, Vectors
+from embed_star.providers.catalogue import PROVIDERS
 
 if TYPE_CHECKING:
     from embed_star.settings import Settings
 
-MODEL = "wordllama-l2-supercat"
-NATIVE_DIMENSIONS = 256
-DIMENSIONS = (64, 128, NATIVE_DIMENSIONS)
-"""The weights in the package have 256 columns and were trained so that the first 64 or
-128 of them are good vectors too; wordllama knows 512 and 1,024, but has to download them."""
+(_CARRIED,) = PROVIDERS["local"].models.values()  # one comes with the package
+MODEL = _CARRIED.name
+NATIVE_DIMENSIONS = _CARRIED.dimensions
+DIMENSIONS = (*_CARRIED.shorter, NATIVE_DIMENSIONS)
 
 PADDED_CHARS = 16_384
 """Characters of one inner batch, each text counted as long as the longest: wordllama

@@ -66,8 +66,8 @@ def together(settings: Settings) -> OpenAICompatible:
     """Together AI: the same API without base64."""
     endpoint = Endpoint(
         provider="together",
-        base_url=settings.together_base_url,
-        url_setting="TOGETHER_BASE_URL",
+        base_url=settings.facts.address,
+        url_setting="Together AI's address",
         model=settings.model,
         key=settings.together_api_key,
         key_setting="TOGETHER_API_KEY",

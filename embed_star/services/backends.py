@@ -20,6 +20,13 @@ from embed_star.services.store import Store, space_of, target_of
 from embed_star.settings import Settings
 from embed_star.shutdown import Shutdown
 from embed_star.store.client.pool import Database, Pool
+from embed_star.timings import CONNECTION_MAX_AGE_S
+
+CONFLICT_RETRIES = 8
+"""Retries of a write that met another one: a bulk load beside the workers needs up to five."""
+
+CACHE_LOCAL_ENTRIES = 4096
+"""Vectors that a process keeps: the work of some minutes, and 12 MB of 768 dimensions."""
 
 
 class Backends:
@@ -56,7 +63,7 @@ class Backends:
 
     @cached_property
     def grace(self) -> Shutdown:
-        return Shutdown(self.settings.grace_s)
+        return Shutdown(self.settings.timings.grace_s)
 
     @cached_property
     def store(self) -> Store:
@@ -64,10 +71,10 @@ class Backends:
         pool = Pool(
             target_of(settings),
             size=settings.db_pool_size,
-            wait_s=settings.db_pool_wait_s,
-            max_age_s=settings.db_connection_max_age_s,
+            wait_s=settings.timings.db_pool_wait_s,
+            max_age_s=CONNECTION_MAX_AGE_S,
         )
-        database = Database(pool, conflict_retries=settings.db_conflict_retries)
+        database = Database(pool, conflict_retries=CONFLICT_RETRIES)
         return Store(database, self.space, settings.text_fields, settings.installation_id)
 
     @cached_property
@@ -112,7 +119,7 @@ class Backends:
             self.space.dimensions,
             source=self.endpoint,
             ttl_s=settings.cache_ttl_s,
-            local_entries=settings.cache_local_entries,
-            local_ttl_s=settings.cache_local_ttl_s,
+            local_entries=CACHE_LOCAL_ENTRIES,
+            local_ttl_s=settings.timings.cache_local_ttl_s,
             emit=self.emit,
         )

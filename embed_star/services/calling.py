@@ -18,14 +18,19 @@ from embed_star.calling.validation import Validator
 from embed_star.embed import text
 from embed_star.providers.base import Provider
 from embed_star.services.backends import Backends
-from embed_star.settings import LOCK_MARGIN_S, Settings
+from embed_star.settings import Settings
+from embed_star.timings import BREAKER_WINDOW_S, THROTTLED_PAUSE_S
 
+FAILURE_RATE = 0.5
+"""Share of failed calls that opens the breaker: with half of the calls lost, one probe at a
+time finds out sooner, and cheaper, that the provider is back."""
 
-def call_s_of(settings: Settings) -> float:
-    """The longest that a provider call takes, in seconds, its wait for a slot included."""
-    limited = settings.requests_per_minute or settings.provider_tokens_per_minute
-    wait_s = settings.budget_wait_s if limited else 0.0
-    return settings.provider_total_timeout_s + wait_s + LOCK_MARGIN_S / 2
+MIN_REQUESTS = 20
+"""Calls from which on the share counts: fewer say little. More where BREAKER_FAILURES is more,
+or the share would open it before these failures could."""
+
+SEARCH_SHARE = 0.05
+"""Share of the rate limit at which searches need not queue: at 3,000 calls a minute, 150."""
 
 
 def thresholds_of(settings: Settings) -> Thresholds | None:
@@ -36,11 +41,11 @@ def thresholds_of(settings: Settings) -> Thresholds | None:
     return Thresholds(
         failures=settings.breaker_failures or usual.failures,
         open_s=settings.breaker_open_s or usual.open_s,
-        successes_to_close=settings.breaker_successes or usual.successes_to_close,
-        failure_rate=settings.breaker_failure_rate,
-        min_requests=settings.breaker_min_requests,
-        window_s=settings.breaker_window_s,
-        probe_s=call_s_of(settings),
+        successes_to_close=usual.successes_to_close,
+        failure_rate=FAILURE_RATE,
+        min_requests=max(MIN_REQUESTS, settings.breaker_failures),
+        window_s=BREAKER_WINDOW_S,
+        probe_s=settings.timings.longest_call_s,
     )
 
 
@@ -61,12 +66,7 @@ class Calling(Backends):
 
     @cached_property
     def validator(self) -> Validator:
-        settings = self.settings
-        return Validator(
-            settings.validate_magnitude_min,
-            settings.validate_magnitude_max,
-            settings.validate_zero_ratio_max,
-        )
+        return Validator()
 
     @cached_property
     def canary(self) -> Canary:
@@ -85,7 +85,7 @@ class Calling(Backends):
             limits=CallLimits(
                 dimensions=self.space.dimensions,
                 max_concurrency=settings.parallel_workers,
-                throttled_pause_s=settings.provider_throttled_pause_s,
+                throttled_pause_s=THROTTLED_PAUSE_S,
                 estimate_tokens=text.estimate_tokens,
             ),
             emit=self.emit,
@@ -98,13 +98,13 @@ class Calling(Backends):
         return RateLimits(
             settings.requests_per_minute,
             settings.provider_tokens_per_minute,
-            settings.provider_search_share,
+            SEARCH_SHARE,
         )
 
     @cached_property
     def rate_limiter(self) -> RateLimiter:
         """The fleet's, for this model; of no use where the model is in the process."""
-        settings, wait_s = self.settings, self.settings.budget_wait_s
+        settings, wait_s = self.settings, self.settings.timings.rate_limit_wait_s
         if settings.embedding_provider == "local":
             return MemoryRateLimiter(self.rate_limits, max_wait_s=wait_s)
         name = f"{settings.embedding_provider}:{settings.model}:{self.endpoint}"

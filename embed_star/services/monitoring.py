@@ -17,6 +17,7 @@ from prometheus_client import (
 from prometheus_client.gc_collector import GCCollector
 from redis.exceptions import RedisError
 
+from embed_star import timings
 from embed_star.coordination.client import check_writes
 from embed_star.errors import EmbedStarError, SchemaError
 from embed_star.events import Event, Listeners
@@ -33,8 +34,7 @@ from embed_star.store.tables.checkpoints import SWEPT
 
 def producer_heartbeat(settings: Settings) -> Heartbeat:
     """The producer's heartbeat. Its timeout includes one wait for the database."""
-    database_s = settings.db_pool_wait_s + settings.db_connect_timeout_s + settings.db_timeout_s
-    return Heartbeat(settings.liveness_timeout_s + database_s)
+    return Heartbeat(timings.LIVENESS_TIMEOUT_S + settings.timings.db_longest_s)
 
 
 @contextmanager

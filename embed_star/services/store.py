@@ -40,7 +40,7 @@ def target_of(settings: Settings) -> Target:
         password=settings.db_pass.get_secret_value(),
         namespace=settings.db_namespace,
         database=settings.db_database,
-        connect_timeout_s=settings.db_connect_timeout_s,
+        connect_timeout_s=settings.timings.db_connect_timeout_s,
         timeout_s=settings.db_timeout_s,
     )
 

@@ -8,7 +8,7 @@ import structlog
 from celery import Celery, signals
 
 from embed_star.errors import EmbedStarError, TransientError
-from embed_star.settings import Settings
+from embed_star.settings import Settings, retired_names
 from tasks.base import state_of
 from tasks.worker.logs import refusal
 from tasks.worker.options import check_addresses
@@ -31,6 +31,8 @@ def connect(app: Celery, settings: Settings) -> None:
 
     def check(**_: Any) -> None:
         """Refuse to start on a schema that does not fit; a database may be down."""
+        for name, advice in retired_names().items():
+            log.warning("setting_retired", name=name, reason=advice)
         try:
             check_addresses(app, settings.redis_url)
             state.services.check()

@@ -13,6 +13,7 @@ from celery.concurrency.prefork import TaskPool as ProcessPool
 from celery.concurrency.solo import TaskPool as SoloPool
 from prometheus_client import CollectorRegistry, Gauge
 
+from embed_star import timings
 from embed_star.coordination.queues import ENQUEUED_AT
 from embed_star.errors import ConfigError
 from embed_star.events import TaskPutOff
@@ -51,7 +52,7 @@ def connect(app: Celery, settings: Settings) -> None:
             return  # `worker -B`: the worker has the port, and it watches this process
         state = state_of(app)
         # Beat's loop sleeps for up to that interval when nothing is due.
-        timeout_s = settings.liveness_timeout_s + app.conf.beat_max_loop_interval
+        timeout_s = timings.LIVENESS_TIMEOUT_S + app.conf.beat_max_loop_interval
         state.beat_heartbeat = Heartbeat(timeout_s)
         monitoring.bind_beat_server(state.services, state.beat_heartbeat).serve()
 
@@ -69,7 +70,7 @@ class WorkerMonitoring:
         self._server: MonitoringServer | None = None
         self._pool: PoolMetrics | None = None
         self._main_pid = os.getpid()
-        self.consumer = Heartbeat(settings.liveness_timeout_s)
+        self.consumer = Heartbeat(timings.LIVENESS_TIMEOUT_S)
         self.slots = Slots(settings.visibility_timeout_s)
         self.beat: Any = None
         self.children: Callable[[], list[int]] = list
@@ -174,7 +175,7 @@ class WorkerMonitoring:
         stuck = monitoring.stuck_loops(consumer=self.consumer) | self.slots.stuck()
         if self._files is not None:
             for pid, silent_s in self._files.silent_s(self.children()).items():
-                if silent_s > self._settings.liveness_timeout_s:
+                if silent_s > timings.LIVENESS_TIMEOUT_S:
                     stuck[f"child {pid}"] = f"has shown no life for {silent_s:.0f} s"
         longest_s = max((time.time() - began for began in begun()), default=0.0)
         if longest_s > self._settings.visibility_timeout_s:

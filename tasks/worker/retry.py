@@ -6,6 +6,7 @@ from celery.exceptions import Retry
 from celery.utils.time import get_exponential_backoff_interval
 
 from embed_star.errors import ProviderThrottled, TransientError
+from embed_star.timings import RETRY_BACKOFF_S
 from tasks.base import ServiceTask, state_of
 
 DEFERRED = "deferred"
@@ -29,7 +30,7 @@ def retry_later(task: ServiceTask, error: TransientError) -> Retry:
     throttled = wait_s is not None
     if wait_s is None:
         wait_s = get_exponential_backoff_interval(
-            settings.retry_backoff_s, attempts(task), settings.retry_backoff_max_s, True
+            RETRY_BACKOFF_S, attempts(task), settings.timings.retry_backoff_max_s, True
         )
     headers = {**(task.request.headers or {}), DEFERRED: deferrals(task) + throttled}
     retry: Retry = task.retry(

@@ -43,7 +43,7 @@ print(json.dumps([len(list(_state._get_active_apps())), receivers]))
 
 @pytest.fixture
 def app() -> Iterator[Celery]:
-    settings = load_settings(_env_file=None, db_pass="x", embed_rate_limit="10/s", retry_max=5)
+    settings = load_settings(_env_file=None, db_pass="x", retry_max=5)
     with create_app(settings) as made:
         yield made
 
@@ -83,13 +83,13 @@ def test_the_configuration(app: Celery, name: str, value: Any) -> None:
 
 def test_the_limits_of_embed_batch_come_from_the_settings(app: Celery) -> None:
     embed = app.tasks["embed_star.embed_batch"]
-    assert (embed.rate_limit, embed.max_retries) == ("10/s", 5)
+    assert embed.max_retries == 5
 
 
 def test_two_apps_of_one_process_share_nothing(app: Celery) -> None:
     with create_app(load_settings(_env_file=None, db_pass="x")) as other:
-        assert other.tasks["embed_star.embed_batch"].rate_limit is None
-    assert app.tasks["embed_star.embed_batch"].rate_limit == "10/s"
+        assert other.tasks["embed_star.embed_batch"].max_retries == 3
+    assert app.tasks["embed_star.embed_batch"].max_retries == 5
 
 
 class WorkController:

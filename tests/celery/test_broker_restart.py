@@ -29,7 +29,6 @@ SOON_S = 30.0
 PREFORK = ("-P", "processes", "-c", "3")
 USUAL = {
     "PROVIDER_TOTAL_TIMEOUT_S": "30",
-    "RETRY_BACKOFF_MAX_S": "8",
     "LOCK_TTL_S": "45",
     "VISIBILITY_TIMEOUT_S": "300",
     "LEADER_LEASE_S": "10",

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +27,15 @@ from tests.support.servers import eventually
 ROWS = 20
 POOLS = {"threads": (), "processes": ("-P", "processes", "-c", "3")}
 LIVENESS_S = 2.0
+_PATCH = f"from embed_star import timings; timings.LIVENESS_TIMEOUT_S = {LIVENESS_S}; "
+IMPATIENT = (
+    sys.executable,
+    "-c",
+    f"{_PATCH}from celery.__main__ import main; main()",
+    *("-A", "embed_star"),
+)
+IMPATIENT_PRODUCER = (sys.executable, "-c", f"{_PATCH}from embed_star.cli.main import main; main()")
+"""Celery with our app, and the command line, with loops that are stuck after `LIVENESS_S`."""
 POISON = "deadly"
 
 
@@ -53,14 +63,14 @@ class Side:
 
 
 def start(fleet: Fleet, pool: str, *options: str, **env: str) -> Side:
-    own = {"BATCH_SIZE": "5", "SWEEP_INTERVAL_S": "1", "LIVENESS_TIMEOUT_S": str(LIVENESS_S), **env}
+    own = {"BATCH_SIZE": "5", "SWEEP_INTERVAL_S": "1", **env}
     tenant = fleet.tenant(**own)
     ports = {name: free_port() for name in ("worker", "producer", "beat")}
     at = {name: {"MONITORING_PORT": str(port)} for name, port in ports.items()}
     children = {
-        "worker": tenant.worker(*POOLS[pool], *options, **at["worker"]),
-        "producer": tenant.producer(**at["producer"]),
-        "beat": tenant.beat(**at["beat"]),
+        "worker": tenant.worker(*POOLS[pool], *options, celery=IMPATIENT, **at["worker"]),
+        "producer": tenant.producer(embed_star=IMPATIENT_PRODUCER, **at["producer"]),
+        "beat": tenant.beat(celery=IMPATIENT, **at["beat"]),
     }
     side = Side(pool, tenant, children, ports)
     for name in ports:

@@ -88,7 +88,7 @@ def test_rows_that_break_the_provider_keep_no_others_from_it(tenant: Tenant) -> 
 
 def test_a_provider_that_fails_at_random_costs_no_row_anything(fleet: Fleet) -> None:
     fleet.provider.reset()
-    tenant = fleet.tenant(BATCH_SIZE="5", BREAKER_FAILURES="1000", BREAKER_FAILURE_RATE="1")
+    tenant = fleet.tenant(BATCH_SIZE="5", BREAKER_FAILURES="1000")
     fleet.provider.script(flaky=0.3)
     tenant.worker()
     tenant.lab.insert(ROWS)

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from embed_star.devstack.processes import Child
-from embed_star.settings import SHUTDOWN_MARGIN_S
+from embed_star.timings import SHUTDOWN_MARGIN_S
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines
 from tests.support.own_time import ends_within
 from tests.support.proxy import Proxy
@@ -29,7 +29,6 @@ SOON_S = 10.0
 """For another process to have the work: far less than any time-out below."""
 PATIENT = {
     "PROVIDER_TOTAL_TIMEOUT_S": "40",
-    "PROVIDER_READ_TIMEOUT_S": "40",
     "LOCK_TTL_S": "100",
     "VISIBILITY_TIMEOUT_S": "200",
     "LEADER_LEASE_S": "60",

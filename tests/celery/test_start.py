@@ -12,7 +12,7 @@ import redis
 from embed_star.devstack.processes import Child
 from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.services.monitoring import redis_facts
-from embed_star.settings import SHUTDOWN_MARGIN_S
+from embed_star.timings import SHUTDOWN_MARGIN_S
 from tests.support.command_line import CELERY, embed_star
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines
 from tests.support.own_time import ends_within
@@ -125,3 +125,23 @@ def test_what_waits_for_its_servers_can_be_stopped(fleet: Fleet) -> None:
         for child, ended in zip(children, in_time, strict=True):
             assert ended, child.output()[-3000:]
             assert child.returncode == 0, f"{child.describe_end()}\n{child.output()[-3000:]}"
+
+
+def test_settings_of_earlier_versions_are_named_once_and_hold_up_nobody(fleet: Fleet) -> None:
+    tenant = fleet.tenant()
+    old = {"POLL_INTERVAL_S": "soon", "EMBED_RATE_LIMIT": "10/s"}
+    children = [
+        tenant.worker("-P", "processes", "-c", "2", **old),
+        tenant.producer(**old),
+        tenant.beat(**old),
+    ]
+    for child in children:
+        eventually(lambda child=child: logs(child, "setting_retired", 2), "it names both", STOP_S)
+    tenant.lab.insert(5)
+    tenant.lab.await_quiet()
+    for child in children:
+        lines = [line for line in log_lines(child) if line["event"] == "setting_retired"]
+        assert sorted(line["name"] for line in lines) == sorted(old)
+        assert {line["level"] for line in lines} == {"warning"}
+        assert "it is 1" in reasons(child, "setting_retired")
+        assert not child.ended.is_set()

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import redis
@@ -35,7 +35,7 @@ from embed_star.calling.breaker.shared import RedisBreaker
 from embed_star.coordination import client as connection
 from embed_star.devstack.servers import LocalServers, ServerOptions
 from embed_star.errors import RedisUnavailable
-from embed_star.settings import ProviderName
+from embed_star.providers.catalogue import PROVIDERS
 from tests.support.servers import PROMPT_S, eventually
 
 THRESHOLDS = Thresholds(
@@ -366,7 +366,7 @@ def test_defaults_are_the_design_s() -> None:
     }
     assert numbers == {"openai": (5, 120, 3), "together": (10, 60, 5), "ollama": (3, 30, 2)}
     assert {(one.failure_rate, one.min_requests) for one in DEFAULTS.values()} == {(0.5, 20)}
-    assert set(DEFAULTS) == set(get_args(ProviderName)) - {"local"}
+    assert set(DEFAULTS) == set(PROVIDERS) - {"local"}
 
 
 class TestRaces:

@@ -411,12 +411,20 @@ def test_the_command_asks_github(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DB_PASS", "made-up")
-    monkeypatch.setenv("GITHUB_API_URL", stub.url)
     monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
     stub.answers = [Answer([*REPOS, {"starred_at": "2024", "repo": None}])]
-    result = CliRunner().invoke(import_.command, ["--starred", "me", "--dry-run"])
+    result = CliRunner().invoke(
+        import_.command, ["--starred", "me", "--github-api", stub.url, "--dry-run"]
+    )
     assert result.exit_code == 1
     assert "me's stars: 6 rows read, none written (dry run), 0 duplicates, 1 bad" in result.stdout
     assert "me's stars:6: full_name is missing" in result.stderr
     assert stub.asked[0][1]["authorization"] == f"Bearer {TOKEN}"
     assert TOKEN not in result.output
+
+
+@pytest.mark.parametrize("url", ["ftp://api.github.com", "http://[::1", "api.github.com"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    result = CliRunner().invoke(import_.command, ["--starred", "me", "--github-api", url])
+    assert result.exit_code == 2
+    assert "must be a URL that begins with http:// or https://" in result.stderr

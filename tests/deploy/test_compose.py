@@ -209,7 +209,7 @@ def test_command_lines_are_understood(services: dict[str, Service], name: str) -
 def test_a_worker_has_the_time_that_it_may_take(services: dict[str, Service]) -> None:
     """The longest call, the wait for the rate limit, and what is written after it."""
     settings = load_settings(_env_file=None, db_pass="x")
-    longest_s = settings.provider_total_timeout_s + settings.budget_wait_s
+    longest_s = settings.provider_total_timeout_s + settings.timings.rate_limit_wait_s
     assert services["worker"]["stop_grace_period"] in ("60s", "1m0s")
     assert longest_s + 5 < 60
 

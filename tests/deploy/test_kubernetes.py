@@ -353,7 +353,7 @@ class TestTruth:
         made = load_settings(_env_file=None, **given)
         worker = k8s.named(rendered, "Deployment", "worker")["spec"]["template"]["spec"]
         grace_s = worker["terminationGracePeriodSeconds"]
-        assert grace_s >= made.provider_total_timeout_s + made.budget_wait_s + 5
+        assert grace_s >= made.provider_total_timeout_s + made.timings.rate_limit_wait_s + 5
 
     @pytest.mark.usefixtures("clean_environment")
     @pytest.mark.parametrize("provider", ["local", "ollama", "openai", "together"])

@@ -44,8 +44,6 @@ PROMPT = {
     "SWEEP_INTERVAL_S": "2",
     # As people have it, an outage of the database is noticed within half a minute.
     "DB_TIMEOUT_S": "3",
-    "DB_CONNECT_TIMEOUT_S": "1",
-    "DB_POOL_WAIT_S": "3",
 }
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from embed_star.calling.breaker.breaker import DEFAULTS
 from embed_star.produce.producer import ProducerTimings
 from embed_star.services.store import target_of
 from embed_star.store.client.connection import Target
@@ -27,9 +29,13 @@ def server() -> Iterator[ScriptedProvider]:
 
 
 @pytest.fixture
-def make_http_world(make_world: MakeWorld, server: ScriptedProvider) -> MakeWorld:
+def make_http_world(
+    make_world: MakeWorld, server: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> MakeWorld:
     """Worlds whose provider is `server`, over HTTP; its breaker closes after one success."""
     server.reset()
+    usual = DEFAULTS["openai"]
+    monkeypatch.setitem(DEFAULTS, "openai", replace(usual, successes_to_close=1))
 
     def make(**changes: Any) -> World:
         settings = {
@@ -37,7 +43,6 @@ def make_http_world(make_world: MakeWorld, server: ScriptedProvider) -> MakeWorl
             "openai_base_url": server.openai_url,
             "openai_api_key": "sk-secret",
             "openai_encoding_format": "base64",  # known: no call is made to find out
-            "breaker_successes": 1,
             "provider_requests_per_minute": 0,
         }
         world = make_world(**{**settings, **changes})

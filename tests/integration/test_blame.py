@@ -259,13 +259,15 @@ class TestAServerThatDoesNotNormalise:
 
 
 class TestATextThatIsThrottledAlone:
+    @pytest.fixture(autouse=True)
+    def _short_pause(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("embed_star.services.calling.THROTTLED_PAUSE_S", 1.0)
+
     def test_costs_its_neighbours_nothing_and_is_set_aside_in_the_end(
         self, make_http_world: MakeWorld, server: ScriptedProvider
     ) -> None:
         """429 for a call that is too large, in words that nobody knows."""
-        world = make_http_world(
-            batch_size=10, breaker_open_s=OPEN_S, provider_throttled_pause_s=1.0
-        )
+        world = make_http_world(batch_size=10, breaker_open_s=OPEN_S)
         server.script(throttle_over=300)
         world.write_many(10)
         world.write(3, full_name="large " * 60)
@@ -287,9 +289,7 @@ class TestATextThatIsThrottledAlone:
     def test_a_batch_beyond_the_limit_is_split(
         self, make_http_world: MakeWorld, server: ScriptedProvider
     ) -> None:
-        world = make_http_world(
-            batch_size=10, breaker_open_s=OPEN_S, provider_throttled_pause_s=1.0
-        )
+        world = make_http_world(batch_size=10, breaker_open_s=OPEN_S)
         server.script(throttle_over=60)
         world.write_many(10)
         while world.outbox():
@@ -300,9 +300,7 @@ class TestATextThatIsThrottledAlone:
     def test_a_limit_that_all_have_reached_blames_nobody(
         self, make_http_world: MakeWorld, server: ScriptedProvider
     ) -> None:
-        world = make_http_world(
-            batch_size=10, breaker_open_s=OPEN_S, provider_throttled_pause_s=1.0
-        )
+        world = make_http_world(batch_size=10, breaker_open_s=OPEN_S)
         server.script(fail_next=8, status=429)
         world.write_many(3)
         while world.outbox():

@@ -61,7 +61,7 @@ def documented_fields() -> dict[str, set[str]]:
 def _world(servers: LocalServers, redis_url: str) -> Iterator[World]:
     """The default settings, and something for every query of the page to find."""
     values: dict[str, Any] = {**fresh_database(servers), "redis_url": redis_url}
-    world = World(load_settings(_env_file=None, reconcile_page_rows=2, **values))
+    world = World(load_settings(_env_file=None, **values), page_rows=2)
     for name in ("celery/celery", "rq/rq", "pallets/flask"):
         world.write(name, full_name=name, language="Python")
     world.write("pallets/flask", description="too long " * 3_000)

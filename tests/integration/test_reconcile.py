@@ -117,7 +117,7 @@ class TestFinds:
 
     @pytest.mark.parametrize("page", [1, 2, 3, 10, 11])
     def test_every_row_once_whatever_its_key(self, make_world: MakeWorld, page: int) -> None:
-        world = make_world(reconcile_page_rows=page)
+        world = make_world(page_rows=page)
         with world.unannounced():
             for key in MIXED:
                 world.write(key, full_name=f"name of {key}")
@@ -137,7 +137,7 @@ class TestFinds:
 class TestWhatIsLeftOfDeletedRepos:
     def test_their_failures_go(self, make_world: MakeWorld) -> None:
         """No event announced the deletions, and there is no vector that would tell of them."""
-        world = make_world(reconcile_page_rows=2)
+        world = make_world(page_rows=2)
         world.provider.rejects = lambda text: "poison" in text
         for key in MIXED:
             world.write(key, full_name="poison")
@@ -195,7 +195,7 @@ class TestWhatIsLeftOfDeletedRepos:
 
     def test_their_vectors_in_retired_spaces_go(self, make_world: MakeWorld) -> None:
         """Announced or not; page by page, one space after another, the others' vectors stay."""
-        worlds = [make_world(embedding_model=f"model-{n}", reconcile_page_rows=3) for n in range(3)]
+        worlds = [make_world(embedding_model=f"model-{n}", page_rows=3) for n in range(3)]
         for world in worlds:  # each in turn is the active one, and leaves vectors
             world.store.spaces.ensure(world.services.space, world.settings.text_fields)
             world.write_many(10) if world is worlds[0] else world.reconcile()
@@ -222,7 +222,7 @@ class TestWhatIsLeftOfDeletedRepos:
         old = make_world()
         old.write_many(6)
         old.settle()
-        new = make_world(embedding_model="another", reconcile_page_rows=2)
+        new = make_world(embedding_model="another", page_rows=2)
         with new.unannounced():
             for key in range(6):
                 new.delete(key)
@@ -230,7 +230,7 @@ class TestWhatIsLeftOfDeletedRepos:
         progress = reconciler.begin()
         while progress.removed < 2:
             progress = reconciler.step(progress)
-        other = make_world(embedding_model="another", reconcile_page_rows=2)
+        other = make_world(embedding_model="another", page_rows=2)
         resumed = other.services.reconciler.begin()
         assert (resumed.phase, resumed.after) == (Phase.RETIRED, 1)
         assert resumed.space == old.services.space.name
@@ -240,19 +240,19 @@ class TestWhatIsLeftOfDeletedRepos:
 
 class TestTheWalk:
     def test_goes_on_where_it_was_stopped(self, make_world: MakeWorld) -> None:
-        world = make_world(reconcile_page_rows=4)
+        world = make_world(page_rows=4)
         with world.unannounced():
             world.write_many(10)
         reconciler = world.services.reconciler
         reconciler.step(reconciler.begin())
-        other = make_world(reconcile_page_rows=4)  # another process takes over
+        other = make_world(page_rows=4)  # another process takes over
         resumed = other.services.reconciler.begin()
         assert (resumed.phase, resumed.after, resumed.checked) == (Phase.REPOS, 3, 4)
         assert walk(other, other.services.reconciler).checked == 10
         assert sorted(entry.key for entry in world.outbox()) == list(range(10))
 
     def test_goes_on_among_the_vectors(self, make_world: MakeWorld) -> None:
-        world = make_world(reconcile_page_rows=4)
+        world = make_world(page_rows=4)
         world.write_many(10)
         world.settle()
         reconciler = world.services.reconciler
@@ -262,13 +262,13 @@ class TestTheWalk:
         with world.unannounced():
             world.delete(0)  # passed by already
             world.delete(9)
-        other = make_world(reconcile_page_rows=4)
+        other = make_world(page_rows=4)
         assert walk(other).found == 1
         world.settle()
         assert walk(other).found == 1
 
     def test_a_step_repeated_announces_again_and_harms_nothing(self, make_world: MakeWorld) -> None:
-        world = make_world(reconcile_page_rows=4)
+        world = make_world(page_rows=4)
         with world.unannounced():
             world.write_many(6)
         reconciler = world.services.reconciler
@@ -307,7 +307,7 @@ class TestTheWalk:
     def test_never_reads_a_whole_table(
         self, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        world = make_world(reconcile_page_rows=2)
+        world = make_world(page_rows=2)
         with world.unannounced():
             world.write_many(5)
         asked: list[tuple[str, Mapping[str, Any]]] = []

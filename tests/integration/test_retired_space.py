@@ -19,7 +19,7 @@ from tests.support.world import World
 
 @pytest.fixture
 def old(make_world: MakeWorld) -> World:
-    return make_world(poll_interval_s=0.05)
+    return make_world()
 
 
 def migrate(make_world: MakeWorld) -> World:

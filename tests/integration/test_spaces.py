@@ -320,7 +320,9 @@ class TestTheEvent:
 
     def test_makes_no_conflict_for_the_user(self, make_world: MakeWorld) -> None:
         """Fault 47: bulk loads while the work goes on; no retry is allowed to them."""
-        world = make_world(db_conflict_retries=0, batch_size=50)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("embed_star.services.backends.CONFLICT_RETRIES", 0)
+            world = make_world(batch_size=50)
         worker = make_world(batch_size=50)
 
         def load(part: int) -> None:

@@ -43,8 +43,11 @@ class TestStoring:
         assert world.vectors() == {}
         assert len(world.outbox()) == 4
 
-    def test_without_the_cached_vectors_rows_stay_pending(self, make_world: MakeWorld) -> None:
-        world = make_world(cache_local_entries=0)
+    def test_without_the_cached_vectors_rows_stay_pending(
+        self, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("embed_star.services.backends.CACHE_LOCAL_ENTRIES", 0)
+        world = make_world()
         world.write_many(3)
         batch = world.claim()
         outcomes = world.embed(batch)

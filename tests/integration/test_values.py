@@ -109,7 +109,7 @@ class TestKeys:
         assert_none_lost(world)
 
     def test_are_walked_a_page_at_a_time(self, make_world: MakeWorld) -> None:
-        world = make_world(reconcile_page_rows=1)
+        world = make_world(page_rows=1)
         with world.unannounced():
             for literal in LITERALS:
                 if literal[0] not in "/|":
@@ -119,7 +119,7 @@ class TestKeys:
         assert_none_lost(world)
 
     def test_walk_over_many_with_null_comes_to_an_end(self, make_world: MakeWorld) -> None:
-        world = make_world(reconcile_page_rows=100)
+        world = make_world(page_rows=100)
         with world.unannounced():
             world.query("FOR $n IN 0..600 { CREATE repo:[NULL, $n] SET full_name = 'x' }")
         assert world.reconcile() == 600
@@ -128,7 +128,7 @@ class TestKeys:
     def test_a_walk_that_does_not_advance_fails(
         self, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        world = make_world(reconcile_page_rows=2)
+        world = make_world(page_rows=2)
         world.write_many(3)
         world.settle()
         reconciler = world.services.reconciler

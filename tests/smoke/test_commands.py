@@ -81,14 +81,14 @@ class TestSettings:
             ("LOG_LEVEL", "LOUD"),
             ("LOCK_TTL_S", "1"),
             ("TEXT_FIELDS", "full_name; DELETE repo"),
-            ("EMBED_RATE_LIMIT", "fast"),
+            ("MONITORING_HOST", "everywhere"),
         ],
     )
     def test_a_wrong_one_is_named(self, env: dict[str, str], name: str, value: str) -> None:
         refused(embed_star("status", env={**env, name: value}), name)
 
     def test_all_wrong_ones_at_once(self, env: dict[str, str]) -> None:
-        wrong = {"DB_PASS": "", "BATCH_SIZE": "x", "DB_POOL_SIZE": "-1", "POLL_INTERVAL_S": "soon"}
+        wrong = {"DB_PASS": "", "BATCH_SIZE": "x", "DB_POOL_SIZE": "-1", "SWEEP_INTERVAL_S": "soon"}
         refused(embed_star("watch", env={**env, **wrong}), *wrong)
 
     def test_a_missing_password(self, env: dict[str, str]) -> None:

@@ -60,3 +60,13 @@ def test_it_answers_as_another_model_and_then_as_a_third(tenant: Tenant) -> None
     done = embed_star("doctor", env=tenant.env)
     assert done.code == 1
     assert "the model model-a has become model-b" in done.out
+
+
+def test_settings_of_earlier_versions_are_named_and_are_no_failure(tenant: Tenant) -> None:
+    old = {"LIVE_QUERIES": "false", "PROVIDER_READ_TIMEOUT_S": "7", "POLL_INTERVAL_S": ""}
+    said = embed_star("doctor", env={**tenant.env, **old}).assert_worked()
+    (line,) = [line for line in said.splitlines() if " settings " in line]
+    assert line.startswith("ok ")
+    assert "LIVE_QUERIES: they are used where the server can" in line
+    assert "PROVIDER_READ_TIMEOUT_S: it is two thirds of PROVIDER_TOTAL_TIMEOUT_S" in line
+    assert "POLL_INTERVAL_S" not in line

@@ -21,7 +21,7 @@ from embed_star.devstack.processes import Child, Command, await_ready, stop_toge
 from embed_star.devstack.programs import listening_workers
 from embed_star.devstack.servers import LocalServers
 from embed_star.services.store import target_of
-from embed_star.settings import load_settings
+from embed_star.settings import RETIRED, load_settings
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.client.connection import Connection, Target
 from tasks.app import create_app
@@ -161,6 +161,7 @@ class Fleet:
 
     def environment(self, **env: str) -> dict[str, str]:
         """What a process needs to find the servers and the provider."""
+        assert not env.keys() & RETIRED.keys()  # they would have no effect
         return {
             **self.servers.environment,
             **provider_environment(self.provider),

@@ -57,7 +57,7 @@ THRESHOLDS = Thresholds(
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """What a test may want otherwise; the names are those of `Settings`."""
+    """What a test may want otherwise; names are those of `Settings`, `Timings` and constants."""
 
     embedding_provider: str = "local"
     embedding_model: str = "test-model"

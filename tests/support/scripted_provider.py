@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
         if fault in plain:
             self._send(plain[fault], None)
         elif fault in ("gzip", "gzip_bomb"):
-            packed = gzip.compress(body if fault == "gzip" else b" " * (64 << 20))
+            packed = gzip.compress(body if fault == "gzip" else b" " * (80 << 20))
             self._send(Answer(200, packed, ("content-encoding", "gzip")), None)
         elif fault == "drip":
             write(answer.head())

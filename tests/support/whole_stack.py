@@ -18,7 +18,6 @@ DIMENSIONS = 16
 PROMPT_RECOVERY = {
     # Locks, leases and redelivery as short as the settings' own rules allow.
     "PROVIDER_TOTAL_TIMEOUT_S": "2",
-    "RETRY_BACKOFF_MAX_S": "1",
     "LOCK_TTL_S": "12",
     "VISIBILITY_TIMEOUT_S": "10",
     "LEADER_LEASE_S": "2",

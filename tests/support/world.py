@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from surrealdb.data.types.record_id import RecordID
 from surrealdb.data.types.table import Table
 
 from embed_star.embed import text
 from embed_star.models import Batch, Key, Lane, Outcome, Space, Status, key_text
 from embed_star.produce.backlog import Backlog
-from embed_star.services import Services
+from embed_star.services import RECONCILE_PAGE_ROWS, Services
 from embed_star.settings import Settings
 from embed_star.store.tables.checkpoints import Phase
 from embed_star.store.tables.outbox import Entry
@@ -58,7 +59,8 @@ class Recorder:
 class World:
     """One database with its schema, and the services of one process on it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, page_rows: int = RECONCILE_PAGE_ROWS) -> None:
+        """`page_rows`: how many rows one query of its reconciler reads."""
         self.settings = settings
         self.services = Services(settings, sleep=lambda _: None)
         self.provider = InProcessProvider(settings.dimensions)
@@ -66,6 +68,9 @@ class World:
         self.store = self.services.store
         self.store.migrator.apply()
         self.store.spaces.ensure(self.services.space, settings.text_fields)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("embed_star.services.RECONCILE_PAGE_ROWS", page_rows)
+            self.services.reconciler  # noqa: B018 - made, with these pages
 
     def use_own_provider(self) -> None:
         """The one that the settings name, over HTTP, in place of the one in this process."""

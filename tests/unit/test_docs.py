@@ -16,7 +16,7 @@ import click
 import pytest
 
 from embed_star.cli.main import COMMANDS, cli
-from embed_star.settings import RootSettings, Settings
+from embed_star.settings import RETIRED, RootSettings, Settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = CHECKOUT / "README.md"
@@ -27,6 +27,8 @@ DOCUMENTS = [
 ]
 
 SETTINGS = {name.upper() for name in (*Settings.model_fields, *RootSettings.model_fields)}
+SETTINGS_PAGE = CHECKOUT / "docs" / "settings.md"
+"""It names the settings of earlier versions, too."""
 OTHER_VARIABLES = dict.fromkeys(
     ("SURREAL_BIN", "SURREAL_USER", "SURREAL_PASS"), "embed_star/devstack/database.py"
 ) | {"FLOWER_ENABLE_EVENTS": "docker-compose.yml", "FIRST_SEED": "Makefile"}
@@ -109,11 +111,14 @@ def command_faults(code: Code) -> Iterator[str]:
             yield f"no command has the option: {span}"
 
 
-def setting_faults(code: Code) -> Iterator[str]:
+def setting_faults(code: Code, path: Path) -> Iterator[str]:
+    known = SETTINGS | LIBRARIES_VARIABLES | OTHER_VARIABLES.keys()
+    if path == SETTINGS_PAGE:
+        known |= RETIRED.keys()
     named = {span.partition("=")[0] for span in code.spans}
     named |= {name for text in code.all for name in re.findall(r"\b([A-Z]\w*)=", text)}
     for name in sorted(filter(VARIABLE.fullmatch, named)):
-        if name not in SETTINGS | LIBRARIES_VARIABLES | OTHER_VARIABLES.keys():
+        if name not in known:
             yield f"no setting: {name}"
 
 
@@ -154,7 +159,7 @@ def faults(markdown: str, path: Path) -> list[str]:
     unknown = sorted(make_targets(code) - TARGETS)
     return [
         *command_faults(code),
-        *setting_faults(code),
+        *setting_faults(code, path),
         *(f"no target: make {name}" for name in unknown),
         *link_faults(markdown, path),
     ]

@@ -1,4 +1,4 @@
-"""`.env.example` and README.md name every setting, in order, with its true default."""
+"""`.env.example` and docs/settings.md name every setting, in order, with its true default."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from embed_star.settings import RootSettings, Settings, load_settings
+from embed_star.settings.documentation import env_example, page
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FIELDS: dict[str, FieldInfo] = {
@@ -19,6 +20,10 @@ FIELDS: dict[str, FieldInfo] = {
     for name, field in settings.model_fields.items()
 }
 MUST_BE_SET = {"DB_PASS"}
+README = CHECKOUT / "README.md"
+PAGE = CHECKOUT / "docs" / "settings.md"
+MOST = 50
+"""Settings: more than these nobody finds their way through."""
 
 
 class Documented(NamedTuple):
@@ -29,7 +34,7 @@ class Documented(NamedTuple):
     meaning: str
 
 
-def env_example() -> Iterator[Documented]:
+def example() -> Iterator[Documented]:
     """The assignments; the comment right above each is its meaning."""
     meaning = ""
     for line in (CHECKOUT / ".env.example").read_text(encoding="utf-8").splitlines():
@@ -40,7 +45,7 @@ def env_example() -> Iterator[Documented]:
 
 def settings_table() -> Iterator[Documented]:
     """The rows of all tables."""
-    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     for name, default, meaning in re.findall(
         r"^\| `([A-Z0-9_]+)` \| ([^|]*) \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE
     ):
@@ -48,9 +53,33 @@ def settings_table() -> Iterator[Documented]:
         yield Documented(name, "" if value == "empty" else value, meaning)
 
 
-@pytest.fixture(params=[env_example, settings_table], ids=[".env.example", "README.md"])
+@pytest.fixture(params=[example, settings_table], ids=[".env.example", "docs/settings.md"])
 def documented(request: pytest.FixtureRequest) -> list[Documented]:
     return list(request.param())
+
+
+def test_there_are_not_too_many() -> None:
+    assert len(FIELDS) <= MOST
+
+
+@pytest.mark.parametrize(
+    ("path", "written"), [(PAGE, page()), (CHECKOUT / ".env.example", env_example())]
+)
+def test_is_what_the_code_writes(path: Path, written: str) -> None:
+    assert path.read_text(encoding="utf-8") == written, "run: make settings"
+
+
+def test_the_readme_shows_some_of_the_same_rows() -> None:
+    readme = README.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `[A-Z0-9_]+` \| .* \|$", readme, re.MULTILINE)
+    assert 8 <= len(rows) <= 10
+    assert set(rows) <= set(page().splitlines())
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for name, field in FIELDS.items():
+        assert field.description, name
+        assert field.json_schema_extra["unit"], name
 
 
 def test_names_every_setting_and_no_other(documented: list[Documented]) -> None:

@@ -5,25 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import pytest
-from pydantic import SecretStr
 
+from embed_star import services, timings
+from embed_star.calling import validation
 from embed_star.errors import ConfigError
+from embed_star.produce import vector_index
+from embed_star.providers.catalogue import PROVIDERS
+from embed_star.providers.http import deadline
+from embed_star.services import backends, calling
 from embed_star.settings import (
-    DEFAULT_MODELS,
-    LOCK_MARGIN_S,
-    ProviderName,
+    RETIRED,
     RootSettings,
     Settings,
     load_root_settings,
     load_settings,
     misspelt,
+    retired_names,
 )
+from embed_star.timings import LOCK_MARGIN_S
 
 CANARY = "sk-canary-41d7"
-EXAMPLE = Path(__file__).parents[2] / ".env.example"
 
 FAULTY = {
     "DB_URL": f"http://{CANARY}",
@@ -42,12 +45,12 @@ FAULTY = {
     "OPENAI_API_KEY": f"{CANARY} \u201c",
     "TEXT_FIELDS": f"description,{CANARY}",
     "BATCH_SIZE": "0",
-    "EMBED_RATE_LIMIT": f"{CANARY}/s",
+    "MONITORING_HOST": CANARY,
     "LOCK_TTL_S": "nan",
-    "LIVE_QUERIES": CANARY,
-    "VALIDATE_ZERO_RATIO_MAX": "1.5",
+    "BREAKER_OPEN_S": CANARY,
+    "TRACING_SAMPLE_RATIO": "1.5",
     "LOG_LEVEL": CANARY,
-    "GITHUB_API_URL": f"ftp://{CANARY}",
+    "TRACING_ENDPOINT": f"ftp://{CANARY}",
 }
 
 
@@ -147,22 +150,21 @@ class TestRules:
         assert made.lock_ttl_s == 70
 
     def test_redis_does_not_hand_out_what_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        task = {"PROVIDER_TOTAL_TIMEOUT_S": "30", "RETRY_BACKOFF_MAX_S": "8"}
-        message = refusal(monkeypatch, **task, VISIBILITY_TIMEOUT_S="76")
+        task = {"PROVIDER_TOTAL_TIMEOUT_S": "30"}
+        message = refusal(monkeypatch, **task, VISIBILITY_TIMEOUT_S="62")
         assert "VISIBILITY_TIMEOUT_S must be more than twice" in message
-        assert settings(monkeypatch, **task, VISIBILITY_TIMEOUT_S="77").visibility_timeout_s == 77
+        made = settings(monkeypatch, **task, VISIBILITY_TIMEOUT_S="77")
+        assert made.visibility_timeout_s == 77
+        # A task's longest call and pause, twice, is less.
+        assert made.timings.call_s + made.timings.retry_backoff_max_s < 77 / 2
 
     def test_the_grace_lets_a_call_finish(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert settings(monkeypatch).grace_s == 30 + LOCK_MARGIN_S
-        assert settings(monkeypatch, SHUTDOWN_GRACE_S="0").grace_s == 0
-        assert settings(monkeypatch, SHUTDOWN_GRACE_S="299").grace_s == 299
+        assert settings(monkeypatch).timings.grace_s == 30 + LOCK_MARGIN_S
+        assert settings(monkeypatch, SHUTDOWN_GRACE_S="0").timings.grace_s == 0
+        assert settings(monkeypatch, SHUTDOWN_GRACE_S="299").timings.grace_s == 299
         message = refusal(monkeypatch, SHUTDOWN_GRACE_S="300")
         assert "SHUTDOWN_GRACE_S must be less than VISIBILITY_TIMEOUT_S = 300" in message
         assert "SHUTDOWN_GRACE_S" in refusal(monkeypatch, SHUTDOWN_GRACE_S="-0.5")
-
-    def test_magnitudes_are_in_order(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        limits = {"VALIDATE_MAGNITUDE_MIN": "2", "VALIDATE_MAGNITUDE_MAX": "2"}
-        assert "VALIDATE_MAGNITUDE_MAX must be more" in refusal(monkeypatch, **limits)
 
     @pytest.mark.parametrize(
         ("provider", "key"), [("openai", "OPENAI_API_KEY"), ("together", "TOGETHER_API_KEY")]
@@ -188,14 +190,14 @@ class TestRules:
         assert "EMBEDDING_DIMENSIONS is needed" in refusal(monkeypatch, **other)
         assert settings(monkeypatch, **other, EMBEDDING_DIMENSIONS="3").dimensions == 3
 
-    @pytest.mark.parametrize("provider", get_args(ProviderName))
+    @pytest.mark.parametrize("provider", PROVIDERS)
     def test_each_provider_has_a_model_or_needs_one(
         self, monkeypatch: pytest.MonkeyPatch, provider: str
     ) -> None:
         chosen = {"EMBEDDING_PROVIDER": provider, "OPENAI_API_KEY": "k", "TOGETHER_API_KEY": "k"}
-        if provider in DEFAULT_MODELS:
+        if default := PROVIDERS[provider].default:
             made = settings(monkeypatch, **chosen)
-            assert (made.model, made.dimensions) == DEFAULT_MODELS[provider]
+            assert (made.model, made.dimensions) == (default.name, default.dimensions)
         else:
             assert "EMBEDDING_MODEL is needed" in refusal(monkeypatch, **chosen)
 
@@ -319,29 +321,72 @@ class TestSecretFiles:
         assert message == "settings: SECRETS_DIR names no directory"
 
 
-class TestDocumentation:
-    def test_every_setting_says_what_it_is(self) -> None:
-        for name, field in Settings.model_fields.items():
-            assert field.description, name
+class TestRetired:
+    """Names that were settings in earlier versions."""
 
-    @pytest.mark.skipif(not EXAMPLE.exists(), reason="there is no .env.example yet")
-    def test_the_example_lists_each_with_its_default(self) -> None:
-        listed = dict(
-            re.findall(r"^#? ?([A-Z][A-Z0-9_]+)=([^\s#]*)", EXAMPLE.read_text(), re.MULTILINE)
-        )
-        known = {**Settings.model_fields, **RootSettings.model_fields}
-        assert set(listed) <= {name.upper() for name in known}
-        for name, field in Settings.model_fields.items():
-            assert name.upper() in listed, name
-            default = field.default
-            if isinstance(default, SecretStr) or field.is_required():
-                continue
-            if isinstance(default, bool):
-                default = str(default).lower()
-            shown = ",".join(default) if isinstance(default, tuple) else str(default)
-            written = listed[name.upper()]
-            same = written.lower() == shown.lower()
-            assert same or float(written) == float(shown), name
+    def test_are_no_setting_and_change_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        names = {name.lower() for name in RETIRED}
+        assert not names & (Settings.model_fields.keys() | RootSettings.model_fields.keys())
+        usual = settings(monkeypatch)
+        assert settings(monkeypatch, **dict.fromkeys(RETIRED, CANARY)) == usual
+
+    @pytest.mark.parametrize("name", RETIRED)
+    def test_are_named_with_what_holds_instead(
+        self, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        assert retired_names() == {}
+        monkeypatch.setenv(name, CANARY)
+        assert retired_names() == {name: RETIRED[name]}
+        monkeypatch.setenv(name, "")
+        assert retired_names() == {}
+
+    def test_are_found_wherever_settings_are(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "secrets"
+        folder.mkdir()
+        (folder / "live_queries").write_text("false")
+        (folder / "POLL_INTERVAL_S").write_text("")
+        (folder / "..data").symlink_to("gone")
+        (tmp_path / ".env").write_text(f"hnsw_min_rows=0\nSECRETS_DIR={folder}\nEMPTY=\n")
+        (tmp_path / ".embed-star").mkdir()
+        (tmp_path / ".embed-star" / "local.env").write_text("TOGETHER_BASE_URL=http://x\n")
+        monkeypatch.setenv("BREAKER_WINDOW_S", "1")
+        found = {"LIVE_QUERIES", "HNSW_MIN_ROWS", "TOGETHER_BASE_URL", "BREAKER_WINDOW_S"}
+        assert set(retired_names()) == found
+
+    def test_are_not_taken_for_misspelt_ones(self, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in RETIRED))
+        assert misspelt() == {}
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("DB_CONNECTION_MAX_AGE_S", timings.CONNECTION_MAX_AGE_S),
+            ("DB_CONFLICT_RETRIES", backends.CONFLICT_RETRIES),
+            ("PROVIDER_MAX_RESPONSE_MB", deadline.RESPONSE_BYTES >> 20),
+            ("PROVIDER_SEARCH_SHARE", calling.SEARCH_SHARE),
+            ("PROVIDER_THROTTLED_PAUSE_S", timings.THROTTLED_PAUSE_S),
+            ("IN_FLIGHT_WINDOW_S", timings.IN_FLIGHT_WINDOW_S),
+            ("RETRY_BACKOFF_S", timings.RETRY_BACKOFF_S),
+            ("RETRY_BACKOFF_MAX_S", timings.RETRY_BACKOFF_MAX_S),
+            ("BREAKER_FAILURE_RATE", calling.FAILURE_RATE),
+            ("BREAKER_MIN_REQUESTS", calling.MIN_REQUESTS),
+            ("BREAKER_WINDOW_S", timings.BREAKER_WINDOW_S),
+            ("POLL_INTERVAL_S", timings.POLL_INTERVAL_S),
+            ("RECONCILE_PAGE_ROWS", services.RECONCILE_PAGE_ROWS),
+            ("CACHE_LOCAL_ENTRIES", backends.CACHE_LOCAL_ENTRIES),
+            ("VALIDATE_MAGNITUDE_MIN", validation.MAGNITUDE_MIN),
+            ("VALIDATE_MAGNITUDE_MAX", validation.MAGNITUDE_MAX),
+            ("VALIDATE_ZERO_RATIO_MAX", validation.ZERO_RATIO_MAX),
+            ("HNSW_MIN_ROWS", vector_index.MIN_ROWS),
+            ("LIVENESS_TIMEOUT_S", timings.LIVENESS_TIMEOUT_S),
+            ("TOGETHER_BASE_URL", PROVIDERS["together"].address),
+        ],
+    )
+    def test_have_the_value_that_is_told(self, name: str, value: float | str) -> None:
+        shown = value if isinstance(value, str) else f"{value:.9g}"
+        assert re.fullmatch(rf"it is {re.escape(shown)}([,; ].*)?", RETIRED[name])
 
 
 @pytest.mark.usefixtures("clean_environment")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from embed_star.providers.catalogue import PROVIDERS
+
 PROBE_POLL_S = 1.0
 """Longest wait advised while a probe is under way: most are over much sooner than their
 lease."""
@@ -41,9 +43,9 @@ class Thresholds:
 
 
 DEFAULTS: Mapping[str, Thresholds] = {
-    "openai": Thresholds(failures=5, open_s=120.0, successes_to_close=3),
-    "together": Thresholds(failures=10, open_s=60.0, successes_to_close=5),
-    "ollama": Thresholds(failures=3, open_s=30.0, successes_to_close=2),
+    name: Thresholds(usual.failures, usual.open_s, usual.successes_to_close)
+    for name, facts in PROVIDERS.items()
+    if (usual := facts.breaker)
 }
 """By provider. `local` has none: there is nobody to spare (see `NeverOpen`)."""
 

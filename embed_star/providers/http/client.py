@@ -195,8 +195,8 @@ class JsonClient:
 
     def _too_big(self, limit: int) -> ProviderProtocolError:
         return ProviderProtocolError(
-            f"{self.endpoint.label} answered more than {limit} bytes; "
-            "raise PROVIDER_MAX_RESPONSE_MB or lower BATCH_SIZE"
+            f"{self.endpoint.label} answered more than {limit} bytes; lower BATCH_SIZE, or check "
+            f"{self.endpoint.url_setting}"
         )
 
 

@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from embed_star.settings import Settings
 
 
+RESPONSE_BYTES = 64 * 1024 * 1024
+"""Largest answer: 2,048 vectors of 1,536 numbers as text; an answer that never ends is more."""
+
+NUMBER_BYTES = 64
+"""Of one number in an answer, at most: 17 digits, an exponent, and a line of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of one call."""
@@ -47,11 +54,12 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
+        batch_bytes = settings.batch_size * settings.dimensions * NUMBER_BYTES
         return cls(
-            connect_s=settings.provider_connect_timeout_s,
-            read_s=settings.provider_read_timeout_s,
-            total_s=settings.provider_total_timeout_s,
-            response_bytes=settings.provider_max_response_mb * 1024 * 1024,
+            connect_s=settings.timings.connect_s,
+            read_s=settings.timings.silence_s,
+            total_s=settings.timings.call_s,
+            response_bytes=max(RESPONSE_BYTES, batch_bytes),
         )
 
 

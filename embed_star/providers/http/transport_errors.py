@@ -48,7 +48,7 @@ def failure(
     if isinstance(error, requests.exceptions.InvalidURL | urllib3.exceptions.LocationParseError):
         return ProviderConfigError(f"{endpoint.url_setting} is not a URL that can be called")
     trouble = (
-        _lateness(error, limits, deadline)
+        _lateness(error, endpoint, limits, deadline)
         or proxy_trouble(error, endpoint.base_url)
         or _trouble(error, endpoint)
     )
@@ -80,7 +80,7 @@ def is_silence(error: Exception) -> bool:
     ) or wraps(error, urllib3.exceptions.ReadTimeoutError)
 
 
-def _lateness(error: Exception, limits: Limits, deadline: Deadline) -> str:
+def _lateness(error: Exception, endpoint: Endpoint, limits: Limits, deadline: Deadline) -> str:
     """The time-out that ended the call, as the end of a sentence; empty if none did."""
     if not deadline.remaining_s() or (is_silence(error) and deadline.silence_s > limits.read_s):
         return (
@@ -89,12 +89,13 @@ def _lateness(error: Exception, limits: Limits, deadline: Deadline) -> str:
         )
     if isinstance(error, requests.ConnectTimeout):
         return (
-            f"could not be connected to within PROVIDER_CONNECT_TIMEOUT_S = {limits.connect_s:g} s"
+            f"could not be connected to within {limits.connect_s:g} s; check "
+            f"{endpoint.url_setting}, and that it runs"
         )
     if is_silence(error):
         return (
-            f"was silent for PROVIDER_READ_TIMEOUT_S = {limits.read_s:g} s; raise that if its "
-            "model takes longer to load"
+            f"was silent for {limits.read_s:g} s, two thirds of PROVIDER_TOTAL_TIMEOUT_S; raise "
+            "that if its model takes longer to load"
         )
     return ""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from embed_star.providers import create_provider
 from embed_star.providers.base import Provider
+from embed_star.providers.catalogue import PROVIDERS
 from embed_star.settings import Settings, load_settings
 from tests.support.scripted_provider import ScriptedProvider
 
@@ -19,7 +21,7 @@ HTTP_PROVIDERS = ("openai", "together", "ollama")
 OPENAI_LIKE = ("openai", "together")
 URL_SETTINGS = {
     "openai": "OPENAI_BASE_URL",
-    "together": "TOGETHER_BASE_URL",
+    "together": "Together AI's address",
     "ollama": "OLLAMA_URL",
 }
 
@@ -52,7 +54,7 @@ def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings_for(name: str, url: str, **changes: Any) -> Settings:
-    """Settings of the provider `name` at `url`, with small limits."""
+    """Settings of the provider `name` at `url`."""
     base = url if name == "ollama" else f"{url}/v1"
     values = {
         "db_pass": "x",
@@ -61,9 +63,8 @@ def settings_for(name: str, url: str, **changes: Any) -> Settings:
         "embedding_dimensions": DIMENSIONS,
         "openai_api_key": KEY,
         "together_api_key": KEY,
-        "provider_max_response_mb": 1,
         "parallel_workers": 4,
-        URL_SETTINGS.get(name, "OLLAMA_URL").lower(): base,
+        **({URL_SETTINGS[name].lower(): base} if name in ("openai", "ollama") else {}),
     }
     if name == "local":
         values |= {"embedding_model": "", "embedding_dimensions": 0}
@@ -71,11 +72,15 @@ def settings_for(name: str, url: str, **changes: Any) -> Settings:
 
 
 @pytest.fixture
-def make(server: ScriptedProvider) -> Iterator[Make]:
-    """Make providers of a name; they are closed afterwards."""
+def make(server: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Make providers of a name, with small answers; they are closed afterwards."""
     made: list[Provider] = []
+    monkeypatch.setattr("embed_star.providers.http.deadline.RESPONSE_BYTES", 1024 * 1024)
+    together = PROVIDERS["together"]
 
     def create(name: str, url: str = "", **changes: Any) -> Provider:
+        at = replace(together, address=f"{url or server.url}/v1")
+        monkeypatch.setitem(PROVIDERS, "together", at)
         made.append(create_provider(settings_for(name, url or server.url, **changes)))
         return made[-1]
 

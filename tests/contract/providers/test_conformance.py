@@ -5,15 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import get_args
 
 import numpy as np
 import pytest
 
 from embed_star.errors import InputRejected
-from embed_star.providers import PROVIDERS
+from embed_star.providers import PROVIDERS, catalogue
 from embed_star.providers.base import Provider
-from embed_star.settings import DEFAULT_MODELS, ProviderName
+from embed_star.providers.local import MODEL, NATIVE_DIMENSIONS
 from tests.contract.providers.conftest import DIMENSIONS
 
 
@@ -77,8 +76,8 @@ def test_threads_may_share_it(provider: Provider) -> None:
 
 def test_a_provider_says_its_name_model_and_dimensions(provider: Provider) -> None:
     assert provider.name in PROVIDERS
-    assert provider.model in ("test-model", DEFAULT_MODELS["local"][0])
-    assert provider.dimensions in (DIMENSIONS, DEFAULT_MODELS["local"][1])
+    assert provider.model in ("test-model", MODEL)
+    assert provider.dimensions in (DIMENSIONS, NATIVE_DIMENSIONS)
 
 
 def test_closing_twice_is_fine(provider: Provider) -> None:
@@ -88,7 +87,7 @@ def test_closing_twice_is_fine(provider: Provider) -> None:
 
 
 def test_the_registry_has_exactly_the_names_of_the_setting() -> None:
-    assert set(PROVIDERS) == set(get_args(ProviderName))
+    assert set(PROVIDERS) == set(catalogue.PROVIDERS)
 
 
 def test_importing_the_registry_imports_no_provider() -> None:

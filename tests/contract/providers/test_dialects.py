@@ -114,7 +114,7 @@ def test_what_is_no_matter_of_the_dialect_is_asked_once(
 ) -> None:
     server.script(**script)
     with pytest.raises(EmbedStarError):
-        make("openai", provider_read_timeout_s=0.3).embed(TEXTS)
+        make("openai", provider_total_timeout_s=0.45).embed(TEXTS)  # a silence of 0.3 s
     assert formats(server) == ["base64"]
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from embed_star.calling.gateway import PROBE_TEXT
+from embed_star.timings import THROTTLED_PAUSE_S
 from tests.faults.fault import BATCH_ROWS, IN_FLIGHT, Step, Steps, fault
 from tests.faults.scene import Scene
 from tests.support.servers import eventually
@@ -32,9 +33,9 @@ def throttled_until_a_date(scene: Scene) -> Steps:
     return _throttled(scene, until, 1.0)
 
 
-@fault(22, "429 without a Retry-After", env={"PROVIDER_THROTTLED_PAUSE_S": "2"})
+@fault(22, "429 without a Retry-After")
 def throttled_without_word(scene: Scene) -> Steps:
-    return _throttled(scene, None, 2.0)
+    return _throttled(scene, None, THROTTLED_PAUSE_S)
 
 
 def _throttled(scene: Scene, retry_after: str | None, pause_s: float) -> Steps:
@@ -54,10 +55,10 @@ def _throttled(scene: Scene, retry_after: str | None, pause_s: float) -> Steps:
     assert scene.logged("batch_deferred") == 0
 
 
-@fault(22, "429 with an absurd Retry-After", env={"PROVIDER_THROTTLED_PAUSE_S": "2"})
+@fault(22, "429 with an absurd Retry-After")
 def throttled_absurdly(scene: Scene) -> Steps:
     """What is no number and no date is as if it were not there; what is long is capped."""
-    return _throttled(scene, "-31536000", 2.0)
+    return _throttled(scene, "-31536000", THROTTLED_PAUSE_S)
 
 
 @fault(23, "a burst of 503", says=PAUSED, env=BREAKER)
@@ -65,7 +66,7 @@ def burst_of_503(scene: Scene) -> Steps:
     return _down(scene, lambda: scene.provider.script(fail_next=-1, status=503), FAILURES + CALLS)
 
 
-@fault(23, "half of the calls get 500", says=PAUSED, env={**BREAKER, "BREAKER_MIN_REQUESTS": "10"})
+@fault(23, "half of the calls get 500", says=PAUSED, env=BREAKER)
 def half_are_500(scene: Scene) -> Steps:
     for _ in range(8):
         scene.provider.script(fail_next=1, status=500)
@@ -130,14 +131,12 @@ def empty_object(scene: Scene) -> Steps:
     return _spoiled(scene, fault="empty_object")
 
 
-@fault(26, "a body that never ends", env={**BREAKER, "PROVIDER_MAX_RESPONSE_MB": "1"}, says=PAUSED)
+@fault(26, "a body that never ends", env=BREAKER, says=PAUSED)
 def giant_body(scene: Scene) -> Steps:
     return _spoiled(scene, fault="giant_chunked")
 
 
-@fault(
-    26, "64 MiB in 64 KiB of gzip", env={**BREAKER, "PROVIDER_MAX_RESPONSE_MB": "1"}, says=PAUSED
-)
+@fault(26, "80 MiB in 80 KiB of gzip", env=BREAKER, says=PAUSED)
 def gzip_bomb(scene: Scene) -> Steps:
     return _spoiled(scene, fault="gzip_bomb")
 

@@ -1,0 +1,119 @@
+"""The facts about providers and models that ship with embed_star: `catalogue.toml`, typed.
+
+A fact that changes, or a new model, is a change of that file only.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from importlib.resources import files
+from typing import Any
+
+_TAG = re.compile(r"(:[\w.-]+)?$")
+_VERSION = re.compile(r"-v\d+(\.\d+)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One embedding model."""
+
+    name: str
+    dimensions: int
+    """Length of its vectors."""
+    shorter: tuple[int, ...] = ()
+    """The other lengths that it can be asked for, where they are a few."""
+    shortens: bool = False
+    """Whether it can be asked for any shorter length, in the request."""
+    context_tokens: int = 0
+    """How much of a text it reads; 0: no known limit."""
+    dollars_per_million_tokens: float = 0.0
+    """List price; 0: none, or not by the token."""
+    priced_on: date | None = None
+    """When that price was looked up."""
+    before_query: str = ""
+    """What it wants in front of a query. Not applied yet."""
+    before_document: str = ""
+    """What it wants in front of a text that is kept. Not applied yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerDefaults:
+    """When the provider's circuit breaker opens and closes, unless a setting says otherwise."""
+
+    failures: int
+    """Failures in a row that open it."""
+    open_s: float
+    """Pause until a probe."""
+    successes_to_close: int
+    """Probes in a row that close it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFacts:
+    """One provider, as EMBEDDING_PROVIDER names it."""
+
+    name: str
+    models: Mapping[str, Model]
+    address: str = ""
+    """Where it is; empty for a model in the process."""
+    default_model: str = ""
+    """The model when the settings name none; empty: one has to be named."""
+    requests_per_minute: int = 0
+    """The usual rate limit of an account, at `address`; 0: none."""
+    breaker: BreakerDefaults | None = None
+    """None where nothing outside of the process can be down."""
+
+    @property
+    def default(self) -> Model | None:
+        """The model when the settings name none."""
+        return self.models.get(self.default_model)
+
+
+def _read(text: str) -> dict[str, ProviderFacts]:
+    return {name: _provider(name, table) for name, table in tomllib.loads(text).items()}
+
+
+def _provider(name: str, table: dict[str, Any]) -> ProviderFacts:
+    models = {
+        model: Model(model, **{**facts, "shorter": tuple(facts.get("shorter", ()))})
+        for model, facts in table.pop("models").items()
+    }
+    breaker = table.pop("breaker", None)
+    return ProviderFacts(
+        name, models, breaker=BreakerDefaults(**breaker) if breaker else None, **table
+    )
+
+
+PROVIDERS: dict[str, ProviderFacts] = _read(
+    files("embed_star.providers").joinpath("catalogue.toml").read_text(encoding="utf-8")
+)
+"""By name, in the order of the file."""
+
+
+def bare_name(model: str) -> str:
+    """The model's name without owner, tag and capitals: `BAAI/bge-m3:567m` is `bge-m3`."""
+    return _TAG.sub("", model.lower().rpartition("/")[2], count=1)
+
+
+def find_model(model: str) -> Model | None:
+    """The model that people write as `model`, whoever serves it; its version may be left out."""
+    name = bare_name(model)
+    known = {one.name: one for facts in PROVIDERS.values() for one in facts.models.values()}
+    return known.get(name) or known.get(_VERSION.sub("", name))
+
+
+def text_tokens(model: str, text_max_tokens: int) -> int:
+    """Estimated tokens at which a text is cut: the setting, or less where the model reads less."""
+    known = find_model(model)
+    reads = known.context_tokens if known else 0
+    return min(text_max_tokens, reads) if reads else text_max_tokens
+
+
+def shortened_from(model: str) -> int | None:
+    """The full length of a model that shortens its vectors when asked; None for any other."""
+    known = find_model(model)
+    return known.dimensions if known and known.shortens else None

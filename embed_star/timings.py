@@ -1,0 +1,205 @@
+"""How long everything may take, and how these times depend on each other.
+
+A few of them are settings. The others are constants here, or follow from the settings, so
+that one longer call never ends a lock, a message or a process too early. `RULES` is what the
+settings must keep; docs/settings.md has both as a table. All times are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+LOCK_MARGIN_S = 10.0
+"""What a lock must outlast a provider call by: loading, validating, one bulk write."""
+
+RATE_LIMIT_WAIT_MAX_S = 10.0
+"""Longest that a call waits for its place in the provider's rate limit."""
+
+SHUTDOWN_MARGIN_S = 2.0
+"""What a process may take beyond its grace until it has ended."""
+
+CONNECT_MAX_S = 5.0
+"""Longest that connecting to a server takes; one that is there answers in milliseconds."""
+
+THROTTLED_PAUSE_S = 5.0
+"""The fleet's pause after a 429 that names none. Limits are by the minute: a tenth of it."""
+
+RETRY_BACKOFF_S = 1
+"""First pause before a task is tried again; it doubles, with jitter."""
+
+RETRY_BACKOFF_MAX_S = 8
+"""Longest pause before a task is tried again; after three retries more would only be later."""
+
+BREAKER_WINDOW_S = 60.0
+"""What the share of failed calls looks back on: the period of most rate limits."""
+
+IN_FLIGHT_WINDOW_S = 10.0
+"""Rows are claimed for this much work ahead, at the measured pace: less lets workers run dry
+while the producer reads, more makes fresh rows wait behind old ones."""
+
+POLL_INTERVAL_S = 1.0
+"""The outbox is read at least this often, whatever a lost notification may have told."""
+
+LIVENESS_TIMEOUT_S = 30.0
+"""A loop that has not moved for so long is stuck: ten times what a slow machine takes."""
+
+CONNECTION_MAX_AGE_S = 1800.0
+"""A connection to the database is replaced after this, so that load follows new servers."""
+
+CACHE_LOCAL_TTL_S = 3600.0
+"""Longest life of a vector in a process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """The times that the settings give, and all that follow from them."""
+
+    call_s: float = 30.0
+    """PROVIDER_TOTAL_TIMEOUT_S."""
+    lock_ttl_s: float = 45.0
+    visibility_timeout_s: float = 300.0
+    shutdown_grace_s: float = -1.0
+    leader_lease_s: float = 10.0
+    db_timeout_s: float = 30.0
+    cache_ttl_s: float = 604_800.0
+    is_limited: bool = False
+    """Whether a call may have to wait for its place in a rate limit."""
+
+    @property
+    def connect_s(self) -> float:
+        """Deadline for connecting to the provider."""
+        return min(CONNECT_MAX_S, self.call_s / 6)
+
+    @property
+    def silence_s(self) -> float:
+        """Longest silence within a provider's answer."""
+        return self.call_s * 2 / 3
+
+    @property
+    def rate_limit_wait_s(self) -> float:
+        """Longest that a call may wait for its place, so that its rows' locks outlast both."""
+        spare_s = self.lock_ttl_s - self.call_s - LOCK_MARGIN_S
+        return min(max(spare_s, 1.0), RATE_LIMIT_WAIT_MAX_S)
+
+    @property
+    def longest_call_s(self) -> float:
+        """The longest that a call takes, with its wait and what is done around it."""
+        wait_s = self.rate_limit_wait_s if self.is_limited else 0.0
+        return self.call_s + wait_s + LOCK_MARGIN_S / 2
+
+    @property
+    def defer_max_s(self) -> float:
+        """Longest that a throttled batch is kept: its rows' locks and its message outlast it."""
+        call_s = self.call_s + self.rate_limit_wait_s
+        return max(
+            1.0, min(self.lock_ttl_s - LOCK_MARGIN_S, self.visibility_timeout_s / 2 - call_s)
+        )
+
+    @property
+    def batch_max_s(self) -> float:
+        """Longest that one task goes on calling: it ends before its message is handed out again."""
+        return max(1.0, self.visibility_timeout_s - self.call_s - self.rate_limit_wait_s - 1.0)
+
+    @property
+    def retry_backoff_max_s(self) -> int:
+        """Longest pause before a task is tried again: half of what its message's time leaves."""
+        spare_s = self.visibility_timeout_s / 2 - self.call_s
+        return int(min(RETRY_BACKOFF_MAX_S, max(RETRY_BACKOFF_S, spare_s / 2)))
+
+    @property
+    def grace_s(self) -> float:
+        """How long running work may take to finish: the setting, else a call at its longest."""
+        if self.shutdown_grace_s >= 0:
+            return self.shutdown_grace_s
+        return min(self.call_s + LOCK_MARGIN_S, self.visibility_timeout_s)
+
+    @property
+    def rewind_s(self) -> float:
+        """While work is under way, the outbox is read from its beginning this often."""
+        return self.lock_ttl_s / 4
+
+    @property
+    def db_connect_timeout_s(self) -> float:
+        """Deadline for connecting to the database and signing in."""
+        return min(CONNECT_MAX_S, self.db_timeout_s / 3)
+
+    @property
+    def db_pool_wait_s(self) -> float:
+        """Longest wait for a free connection to the database."""
+        return self.db_timeout_s / 3
+
+    @property
+    def db_longest_s(self) -> float:
+        """The longest that one query takes, from the wait for a connection to its end."""
+        return self.db_pool_wait_s + self.db_connect_timeout_s + self.db_timeout_s
+
+    @property
+    def cache_local_ttl_s(self) -> float:
+        """Life of a vector in a process: no longer than in Redis."""
+        return min(CACHE_LOCAL_TTL_S, self.cache_ttl_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One inequality: a setting, what it is compared with, and what would happen otherwise."""
+
+    setting: str
+    field: str
+    relation: Literal["at least", "more than", "less than"]
+    expression: str
+    needs: frozenset[str]
+    """The fields that the bound is made of."""
+    bound: Callable[[Timings], float]
+    otherwise: str
+
+    def fault(self, timings: Timings) -> str:
+        """What is wrong, as the end of a sentence that begins with the setting; "" if nothing."""
+        value, bound = getattr(timings, self.field), self.bound(timings)
+        holds = {
+            "at least": value >= bound,
+            "more than": value > bound,
+            "less than": value < bound,
+        }[self.relation]
+        if holds:
+            return ""
+        shown = self.expression.replace("`", "")
+        return f"must be {self.relation} {shown} = {bound:g}, or {self.otherwise}"
+
+
+RULES = (
+    Rule(
+        "LOCK_TTL_S",
+        "lock_ttl_s",
+        "at least",
+        f"`PROVIDER_TOTAL_TIMEOUT_S` + {LOCK_MARGIN_S:g}",
+        frozenset({"call_s"}),
+        lambda t: t.call_s + LOCK_MARGIN_S,
+        "a lock could end under a running call",
+    ),
+    Rule(
+        "VISIBILITY_TIMEOUT_S",
+        "visibility_timeout_s",
+        "more than",
+        f"twice `PROVIDER_TOTAL_TIMEOUT_S` + {RETRY_BACKOFF_S:g}",
+        frozenset({"call_s"}),
+        lambda t: 2 * (t.call_s + RETRY_BACKOFF_S),
+        "Redis would hand running tasks out again",
+    ),
+    Rule(
+        "SHUTDOWN_GRACE_S",
+        "shutdown_grace_s",
+        "less than",
+        "`VISIBILITY_TIMEOUT_S`",
+        frozenset({"visibility_timeout_s"}),
+        lambda t: t.visibility_timeout_s,
+        "Redis would hand out again what a stopping worker still does",
+    ),
+)
+"""In the order in which the settings are read: each compares with earlier ones only."""
+
+
+def faults(timings: Timings) -> dict[str, str]:
+    """The settings that break a rule, each with what is wrong."""
+    return {rule.setting: fault for rule in RULES if (fault := rule.fault(timings))}
