@@ -238,3 +238,11 @@ def ollama_body(model: str, values: list[bytes], tokens: int) -> bytes:
         b",".join(values),
         tokens,
     )
+
+
+def cohere_body(values: list[bytes], tokens: int) -> bytes:
+    """The answer of `/v2/embed`."""
+    return b'{"embeddings":{"float":[%b]},"meta":{"billed_units":{"input_tokens":%d}}}' % (
+        b",".join(values),
+        tokens,
+    )

@@ -2,9 +2,9 @@
 
     python -m tests.support.scripted_provider --port 0 --dimensions 768 --latency-ms 300
 
-prints `listening on http://127.0.0.1:PORT` and serves OpenAI's `/v1/embeddings` and
-Ollama's `/api/embed`. `POST /script` changes its behaviour (the fields of `Script`),
-`POST /reset` undoes that and forgets, `GET /ledger` tells each request that it got,
+prints `listening on http://127.0.0.1:PORT` and serves OpenAI's `/v1/embeddings`, Ollama's
+`/api/embed` and Cohere's `/v2/embed`. `POST /script` changes its behaviour (the fields of
+`Script`), `POST /reset` undoes that and forgets, `GET /ledger` tells each request that it got,
 `GET /stats` the counts. `--instant` answers from a pool of vectors made beforehand and
 keeps no ledger unless told where: for benchmarks, where it must cost next to nothing.
 `ScriptedProvider` runs it for tests.
@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support.scripted_answers import Script, vector_for
-from tests.support.scripted_server import Answer, Server
+from tests.support.scripted_server import PATHS, Answer, Server
 
 __all__ = ["ScriptedProvider", "vector_for"]
 
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
 
     def _dispatch(self, method: str, path: str, head: bytes, body: bytes) -> None:
         server = self._server
-        if method != "POST" or path not in ("/v1/embeddings", "/api/embed"):
+        if method != "POST" or path not in PATHS:
             self._send(server.control(method, path, body), None)
             return
         self._busy = True

@@ -10,10 +10,20 @@ import time
 from collections import deque
 from typing import IO, Any
 
-from tests.support.scripted_answers import Script, ollama_body, openai_body, rendered, spoilt
+from tests.support.scripted_answers import (
+    Script,
+    cohere_body,
+    ollama_body,
+    openai_body,
+    rendered,
+    spoilt,
+)
 
 REASONS = {200: b"OK", 400: b"Bad Request", 404: b"Not Found", 429: b"Too Many Requests"}
 
+
+PATHS = ("/v1/embeddings", "/api/embed", "/v2/embed")
+"""OpenAI's, Ollama's, Cohere's."""
 
 STATS = ("connections", "calls", "texts", "concurrent", "max_concurrent")
 UNPAID = ("refused", "crash", "redirect", "html", "empty_object", "array", "not_json")
@@ -85,7 +95,7 @@ class Server:
     def embed(self, path: str, head: bytes, body: bytes) -> tuple[Answer, str | None]:
         """The answer to an embeddings request, and the fault to send it with."""
         request = json.loads(body)
-        given = request["input"]
+        given = request["texts" if path == "/v2/embed" else "input"]
         texts = [given] if isinstance(given, str) else given
         self.stats["calls"] += 1
         self.stats["texts"] += len(texts)
@@ -180,6 +190,8 @@ class Server:
         tokens = sum(map(len, texts)) // 4 + len(texts)
         if path == "/api/embed":
             return Answer(200, ollama_body(model, values, tokens))
+        if path == "/v2/embed":
+            return Answer(200, cohere_body(values, tokens))
         return Answer(200, openai_body(model, values, tokens, script))
 
     def _record(
@@ -192,7 +204,7 @@ class Server:
             "at": time.time(),
             "path": path,
             "model": request["model"],
-            "options": {k: v for k, v in request.items() if k not in ("model", "input")},
+            "options": {k: v for k, v in request.items() if k not in ("model", "input", "texts")},
             "status": status,
             "fault": fault,
             # What was computed is charged for, whatever became of the answer.
