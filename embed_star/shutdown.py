@@ -15,17 +15,18 @@ from embed_star.errors import ShuttingDown
 log = structlog.get_logger(__name__)
 
 END_S = 1.2
-"""From the end of the grace until the process ends, if need be by force: what was cut off
-is given back meanwhile."""
+"""From the end of the grace period until the process ends, if need be by force. Aborted work is
+given back meanwhile."""
 
 _SLOT_POLL_S = 0.1
 
 
 class Shutdown:
-    """How a process ends, in three steps: waits end at once and nothing new begins; when the
-    grace is over, what still runs is cut off; when that does not help, the end comes by force.
+    """How a process ends, in three steps.
 
-    Asked a second time, the grace is over at once. One for each process; thread-safe.
+    Waits end at once and nothing new begins; when the grace period is over, what still runs is
+    aborted; when that does not help, the process ends by force. A second request ends the grace
+    period at once. One for each process; thread-safe.
     """
 
     def __init__(self, grace_s: float) -> None:
@@ -70,13 +71,14 @@ class Shutdown:
     ) -> None:
         """Carry out requests, in a thread that ends with the process.
 
-        `on_begin` is called when the end begins, `on_over` when the grace is over, `on_end`
-        if the process is still there `end_s` later. What they raise is logged. With more
-        than the usual `END_S`, the grace is over so much sooner: the end is at the same time.
+        `on_begin` is called at the request, `on_over` when the grace period is over, `on_end`
+        if the process is still there `end_s` later. Their errors are logged. An `end_s` above
+        the usual `END_S` shortens the grace period by the difference: the process ends at the
+        same time.
         """
         steps = (on_begin, on_over, on_end)
         threading.Thread(
-            target=self._watch, args=(end_s, *steps), name="grace", daemon=True
+            target=self._watch, args=(end_s, *steps), name="shutdown", daemon=True
         ).start()
 
     def _watch(

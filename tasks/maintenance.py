@@ -56,7 +56,7 @@ def register(app: Celery, settings: Settings) -> None:
             services.reconciler,
             services.store.space_watch,
             interval_s=settings.reconcile_interval_s,
-            stopping=lambda: services.grace.begun,
+            stopping=lambda: services.shutdown.begun,
         ).run()
         if walked is not None:
             counts = {"checked": walked.checked, "removed": walked.removed}

@@ -53,13 +53,13 @@ def command() -> None:
         heartbeat = monitoring.producer_heartbeat(settings)
         running: list[Producer] = []  # one, once the database has told its names in Redis
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, lambda *_: services.grace.request())
+            signal.signal(number, lambda *_: services.shutdown.request())
 
         def stop() -> None:
             for producer in running:
                 producer.stop()
 
-        services.grace.watch(on_begin=stop, on_end=_end)
+        services.shutdown.watch(on_begin=stop, on_end=_end)
         with (
             suppress(ShuttingDown),
             tracing.start(app, settings, listeners, "embed-star-producer"),
@@ -69,7 +69,7 @@ def command() -> None:
         ):
             services.await_ready(heartbeat.beat)
             running.append(_producer(services, dispatcher, heartbeat, owner))
-            services.grace.check()
+            services.shutdown.check()
             running[0].run()
 
 

@@ -1,4 +1,4 @@
-"""Who can compute embeddings: the registry of providers.
+"""The registry of embedding providers.
 
 Importing this imports none of them; a provider's module is loaded when it is created.
 """

@@ -142,7 +142,7 @@ class Services(Calling):
                 emit=self.emit,
             ),
             space_watch=self.store.space_watch,
-            shutdown=self.grace,
+            shutdown=self.shutdown,
         )
 
     @cached_property
@@ -222,7 +222,7 @@ class Services(Calling):
                 self.check()
             except TransientError as error:
                 log.warning("not_ready", reason=str(error))
-                self.grace.wait(wait_s)
+                self.shutdown.wait(wait_s)
             else:
                 return
 

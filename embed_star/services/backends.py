@@ -62,7 +62,7 @@ class Backends:
         return hashlib.sha256(self.settings.endpoint.encode()).hexdigest()[:8]
 
     @cached_property
-    def grace(self) -> Shutdown:
+    def shutdown(self) -> Shutdown:
         return Shutdown(self.settings.timings.grace_s)
 
     @cached_property

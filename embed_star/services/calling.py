@@ -81,7 +81,7 @@ class Calling(Backends):
             breaker=self.breaker,
             rate_limiter=self.rate_limiter,
             canary=self.canary,
-            shutdown=self.grace,
+            shutdown=self.shutdown,
             limits=CallLimits(
                 dimensions=self.space.dimensions,
                 max_concurrency=settings.parallel_workers,

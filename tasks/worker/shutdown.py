@@ -51,8 +51,8 @@ def connect(app: Celery) -> None:
         # Blocked in all threads, and waited for in one of them: a handler runs in the main
         # thread, which is in the middle of a task.
         signal.pthread_sigmask(signal.SIG_BLOCK, {BEGIN, OVER})
-        services.grace.watch(on_over=services.abort_calls)
-        threading.Thread(target=_obey, args=(services.grace,), daemon=True).start()
+        services.shutdown.watch(on_over=services.abort_calls)
+        threading.Thread(target=_obey, args=(services.shutdown,), daemon=True).start()
 
     on(signals.worker_process_init, app, listen)
 
@@ -74,7 +74,7 @@ class ShutdownStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
     def start(self, worker: Any) -> None:
         """Take the signals over from Celery, which has just set them."""
         services = state_of(worker.app).services
-        shutdown, owner = services.grace, os.getpid()
+        shutdown, owner = services.shutdown, os.getpid()
 
         def stop(number: int, _: FrameType | None) -> None:
             if os.getpid() != owner:

@@ -21,7 +21,7 @@ from tests.support.servers import eventually
 
 ROWS = 30
 CRASH_S = 0.0
-"""A grace of nothing: SIGKILL."""
+"""No grace period: SIGKILL."""
 ORDERLY_S = 10.0
 RECOVERED_S = 60.0
 SOON_S = 30.0

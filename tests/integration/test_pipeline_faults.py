@@ -140,7 +140,7 @@ def make_embedder(
                 breaker=NeverOpen(),
                 rate_limiter=MemoryRateLimiter(RateLimits()),
                 canary=services.canary,
-                shutdown=services.grace,
+                shutdown=services.shutdown,
                 limits=CallLimits(
                     dimensions=services.space.dimensions,
                     max_concurrency=1,
