@@ -1,8 +1,12 @@
-"""Names that used to be settings, or nearly are: they have no effect, and people are told so."""
+"""Names that are no settings: those of earlier versions, and misspelt ones.
+
+They have no effect, and nothing fails because of them; people are told.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -27,8 +31,8 @@ RETIRED = {
     "PROVIDER_SEARCH_SHARE": "it is 0.05",
     "PROVIDER_THROTTLED_PAUSE_S": "it is 5",
     "EMBED_RATE_LIMIT": (
-        "limit the fleet with PROVIDER_REQUESTS_PER_MINUTE, or the workers that run with "
-        "`celery -A embed_star control rate_limit embed_star.embed_batch 10/s`"
+        "limit the fleet with PROVIDER_REQUESTS_PER_MINUTE, or running workers, until they end, "
+        "with `celery -A embed_star control rate_limit embed_star.embed_batch 10/s`"
     ),
     "IN_FLIGHT_WINDOW_S": "it is 10",
     "RETRY_BACKOFF_S": "it is 1",
@@ -45,11 +49,11 @@ RETIRED = {
     "VALIDATE_MAGNITUDE_MIN": "it is 0.1",
     "VALIDATE_MAGNITUDE_MAX": "it is 10",
     "VALIDATE_ZERO_RATIO_MAX": "it is 0.5",
-    "HNSW_MIN_ROWS": "it is 10000",
+    "HNSW_MIN_ROWS": "it is 10000; the index can no longer be switched off",
     "GITHUB_API_URL": "give `embed-star import --starred` the option --github-api",
     "LIVENESS_TIMEOUT_S": "it is 30",
 }
-"""Name → what holds instead, as the end of a sentence."""
+"""Name → the end of a sentence: what holds instead, or what to do."""
 
 
 def retired_names() -> dict[str, str]:
@@ -59,9 +63,9 @@ def retired_names() -> dict[str, str]:
 
 
 def misspelt() -> dict[str, str]:
-    """Names in `.env` that are no setting and nearly one → that setting.
+    """Names in `.env` that are nearly a setting → that setting.
 
-    Others may be anybody's: Compose reads the same file.
+    Other names are left alone: Compose reads the same file.
     """
     known = [name.upper() for name in (*Settings.model_fields, *RootSettings.model_fields)]
     given = map(str.upper, DotEnvSettingsSource(Settings, env_file=ENV_FILE).env_vars)
@@ -73,18 +77,17 @@ def misspelt() -> dict[str, str]:
 
 
 def _given() -> Iterator[str]:
-    """The names of what is set and not empty, whatever reads it, in any case."""
+    """The names of all values that are set and not empty, in capitals or not."""
     environment = EnvSettingsSource(Settings).env_vars
     files = DotEnvSettingsSource(Settings, env_file=(LOCAL_ENV_FILE, ENV_FILE)).env_vars
     yield from (name for source in (environment, files) for name, value in source.items() if value)
     named = environment.get("secrets_dir") or files.get("secrets_dir") or SECRETS_DIR
-    folder = Path(named)
-    if folder.is_dir():
-        yield from (path.name for path in folder.iterdir() if _has_content(path))
+    with suppress(OSError):  # a folder whose files may be read need not be one that may be listed
+        yield from (path.name for path in Path(named).iterdir() if _has_content(path))
 
 
 def _has_content(path: Path) -> bool:
     try:
         return path.is_file() and path.stat().st_size > 0
-    except OSError:  # whatever cannot be looked at is nobody's old setting
+    except OSError:  # a file that may not be looked at sets nothing
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -354,6 +354,18 @@ class TestRetired:
         monkeypatch.setenv("BREAKER_WINDOW_S", "1")
         found = {"LIVE_QUERIES", "HNSW_MIN_ROWS", "TOGETHER_BASE_URL", "BREAKER_WINDOW_S"}
         assert set(retired_names()) == found
+
+    def test_are_not_looked_for_in_a_folder_that_may_not_be_listed(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        def refuse(path: Path) -> Iterator[Path]:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        # Tests may run as root, who may list everything.
+        monkeypatch.setattr(Path, "iterdir", refuse)
+        monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+        monkeypatch.setenv("LIVE_QUERIES", "false")
+        assert retired_names() == {"LIVE_QUERIES": RETIRED["LIVE_QUERIES"]}
 
     def test_are_not_taken_for_misspelt_ones(self, tmp_path: Path) -> None:
         (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in RETIRED))
