@@ -1,6 +1,6 @@
 """The facts about providers and models that ship with embed_star: `catalogue.toml`, typed.
 
-A fact that changes, or a new model, is a change of that file only.
+A new fact or a new model changes that file only.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Model:
     dimensions: int
     """Length of its vectors."""
     shorter: tuple[int, ...] = ()
-    """The other lengths that it can be asked for, where they are a few."""
+    """The other lengths that it has, for a model in the process."""
     shortens: bool = False
-    """Whether it can be asked for any shorter length, in the request."""
+    """Whether a request may name a shorter length; a server may take some lengths only."""
     context_tokens: int = 0
     """How much of a text it reads; 0: no known limit."""
     dollars_per_million_tokens: float = 0.0
@@ -35,9 +35,9 @@ class Model:
     priced_on: date | None = None
     """When that price was looked up."""
     before_query: str = ""
-    """What it wants in front of a query. Not applied yet."""
+    """The prefix of a query that its authors ask for. Not applied yet."""
     before_document: str = ""
-    """What it wants in front of a text that is kept. Not applied yet."""
+    """The prefix of a stored text that its authors ask for. Not applied yet."""
 
 
 @dataclass(frozen=True, slots=True)
