@@ -1,8 +1,8 @@
-"""What the answers to a text of our own show of the provider.
+"""The canary: a text of our own, whose answers show what is wrong with the provider.
 
-Nothing is wrong with that text. So a vector of it that nobody can use is the provider's
-fault and no row's; one whose length is not 1 shows that this server does not normalise;
-and one that differs from the recorded one is another model's.
+Nothing is wrong with that text. So an unusable vector is the provider's fault, not a row's.
+A vector whose length is not 1 shows that this server does not normalise. A vector that
+differs from the recorded one comes from another model.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ log = structlog.get_logger(__name__)
 Vector = NDArray[np.float32]
 
 SAME_COSINE = 0.99
-"""From here on, two vectors of one text are one model's: rounding and quantisation move it
-less, and two models are around 0."""
+"""Least cosine of two vectors of one text by one model. Rounding and quantisation change a vector
+less than that; vectors of two models have a cosine around 0."""
 
 _ASKED_MAX = 4
-"""Answers to wait for one of the name in question, where a gateway has several."""
+"""Calls to make until the model in question answers, where a gateway has several models."""
 
 _USELESS = {
     "not_finite": "holds NaN, infinity or nothing",
@@ -46,14 +46,14 @@ class Identities(Protocol):
     """The records of spaces: `store.tables.spaces.Spaces`, or in memory."""
 
     def identity(self, space: Space) -> Identity | None:
-        """What was recorded of the model of `space`; None before that."""
+        """The recorded identity of the model of `space`; None if there is none yet."""
 
     def record_identity(self, space: Space, identity: Identity) -> None:
-        """Record it, in place of what was. A name alone takes the place of nothing."""
+        """Record it, replacing an earlier one. A name without a vector replaces nothing."""
 
 
 class Canary:
-    """The evidence of one process. Thread-safe."""
+    """What one process knows about its provider's model. Thread-safe."""
 
     def __init__(self, validator: Validator, spaces: Identities, space: Space) -> None:
         self._validator = validator
@@ -66,32 +66,32 @@ class Canary:
 
     @property
     def normalises(self) -> bool | None:
-        """Whether the server makes its vectors' length 1; None before our text was answered."""
+        """Whether the server normalises its vectors; None before it has answered the canary."""
         return self._normalises
 
     def mend(self, vector: Vector, reason: str) -> Vector | None:
-        """`vector`, refused for `reason`, as it can be used; None when it cannot be.
+        """A usable form of `vector`, which was refused for `reason`; None if there is none.
 
-        Searches go by cosine, so only the direction counts: where the server does not
-        normalise, a vector that is too long or too short is made of length 1. To be asked
-        when `normalises` is known.
+        Searches use the cosine, so only the direction counts: where the server does not
+        normalise, a vector that is too long or too short is normalised here. Call it once
+        `normalises` is known.
         """
         if self._normalises is False and reason == "magnitude" and has_direction(vector):
             return normalised(vector)
         return None
 
     def judge(self, answer: Embeddings) -> None:
-        """Take the answer to our own text.
+        """Check the answer to the canary, and record what is new.
 
-        Raises ProviderConfigError when its vector cannot be used, or is of another model
-        than the space's. The first one of a space is recorded, as is another name for the
-        same model.
+        The first answer in a space is recorded, and so is another name for the same model.
+        Raises ProviderConfigError when the vector cannot be used, or comes from another model
+        than the space's.
         """
         self.check(answer)
         self._identify(answer, proved=False)
 
     def check(self, answer: Embeddings) -> None:
-        """As `judge`, of the vector alone, whichever model's it is."""
+        """Check the vector only, as `judge` does, whichever model it comes from."""
         vector: Vector = answer.vectors[0]
         (reason,) = self._validator.judge(answer.vectors)
         if reason == "magnitude" and not is_unit(vector) and has_direction(vector):
@@ -100,12 +100,12 @@ class Canary:
             raise ProviderConfigError(
                 f"the vector that {self._space.provider} gives our own text "
                 f"{_USELESS[reason]} ({reason}), so it is no row's fault: start the server anew, "
-                "set EMBEDDING_MODEL to another model, or change the VALIDATE_* limits"
+                "or set EMBEDDING_MODEL to another model"
             )
         self._normalises = is_unit(vector)
 
     def compare(self, recorded: Identity, answer: Embeddings) -> None:
-        """Raise ProviderConfigError when `answer` is of another model than was recorded."""
+        """Raise ProviderConfigError when `answer` comes from another model than the recorded."""
         name = answer.model or ""
         if recorded.probe is not None:
             cosine = _cosine(recorded.probe, answer.vectors[0])
@@ -119,12 +119,11 @@ class Canary:
             )
 
     def accept(self, model: str | None, ask: Callable[[], Embeddings]) -> None:
-        """See to it that what answers under the name `model` is the space's model.
+        """Make sure that the model which answers as `model` is the space's model.
 
-        `ask` gets an answer to our own text. It is called when the process meets a name
-        that is not the recorded one, and once in a space's life. Raises what it raises,
-        StoreUnavailable, and ProviderConfigError when the model is another one, or not the
-        same each time.
+        `ask` sends the canary. It is called when the process meets a name that is not the
+        recorded one, and once in a space's life. Raises ProviderConfigError when the model is
+        another one, or varies from answer to answer; StoreUnavailable; and the errors of `ask`.
         """
         if model is None or model in self._known:
             return
@@ -153,7 +152,10 @@ class Canary:
                     self.judge(ask())
 
     def _prove(self, model: str, ask: Callable[[], Embeddings], *, twice: bool) -> None:
-        """Raise unless `model` gives our text the recorded vector, or else one twice."""
+        """Raise unless `model` answers the canary with the recorded vector.
+
+        Where none is recorded (`twice`), it must answer with the same vector twice.
+        """
         if twice:
             first = self._answer_of(model, ask).vectors[0]
             answer = self._answer_of(model, ask)
@@ -180,9 +182,9 @@ class Canary:
         )
 
     def _identify(self, answer: Embeddings, *, proved: bool) -> None:
-        """Compare with what is recorded; record what is not.
+        """Compare with the recorded identity, and record what is missing from it.
 
-        A name that nothing is recorded of has to be the one asked for, or `proved`.
+        A name that is not recorded must be the one that was asked for, or `proved`.
         """
         name = answer.model or ""
         with self._noting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -321,6 +322,22 @@ class TestSecretFiles:
         assert message == "settings: SECRETS_DIR names no directory"
 
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+SOURCES = [
+    path
+    for folder in ("embed_star", "tasks")
+    for path in (CHECKOUT / folder).rglob("*.py")
+    if path.name != "retired.py"
+]
+
+
+def strings(path: Path) -> Iterator[str]:
+    """All strings of a module, with those of its docstrings."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
 class TestRetired:
     """Names that were settings in earlier versions."""
 
@@ -370,6 +387,18 @@ class TestRetired:
     def test_are_not_taken_for_misspelt_ones(self, tmp_path: Path) -> None:
         (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in RETIRED))
         assert misspelt() == {}
+
+    def test_nobody_is_told_to_set_them(self) -> None:
+        present = [
+            *map(str.upper, Settings.model_fields),
+            *map(str.upper, RootSettings.model_fields),
+        ]
+        for path in SOURCES:
+            for text in strings(path):
+                assert not set(re.findall(r"[A-Z][A-Z0-9_]+", text)) & RETIRED.keys(), path
+                for family in re.findall(r"\b([A-Z][A-Z0-9_]*_)\*", text):
+                    known = any(name.startswith(family) for name in present)
+                    assert known or not any(name.startswith(family) for name in RETIRED), path
 
     @pytest.mark.parametrize(
         ("name", "value"),
