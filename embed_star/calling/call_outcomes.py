@@ -1,4 +1,4 @@
-"""How a call to the provider ended, in the words of metrics and spans."""
+"""Names for how a call to the provider ended, for metrics and spans."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FAULTS: tuple[tuple[type[Exception], str], ...] = (
     (ShuttingDown, "cut"),
 )
 FAULTS = (*(name for _, name in _FAULTS), BUG)
-"""A call that failed counts as one of these. `bug`: an error that no provider may raise."""
+"""A failed call counts as one of these. `bug` is an error that no provider may raise."""
 
 
 def fault_of(error: Exception) -> str:

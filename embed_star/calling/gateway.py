@@ -1,11 +1,10 @@
-"""The way of a call to the provider, in this order: the bulkhead (so many calls at once), the
-circuit breaker, the rate limit, the clock, the call.
+"""Calls to the provider, in this order: concurrency limit, breaker, rate limit, timing, call.
 
-Breaker and rate limit are the fleet's, in Redis. Without it no call is made; but what a call
-has brought is never lost because its end could not be reported.
+The breaker and the rate limit are shared by the fleet, in Redis. Without Redis no row's text is
+sent. A failure to report the end of a call never loses the vectors of that call.
 
-It is also found out here whose fault a failed call was, the provider's or a text's: the
-provider is asked for a text of our own, the canary, before anybody is blamed.
+The gateway also decides whether the provider or a text caused a failure: before it blames
+either, it sends the provider a text of our own, the canary.
 """
 
 from __future__ import annotations
@@ -47,19 +46,19 @@ from embed_star.shutdown import Shutdown
 log = structlog.get_logger(__name__)
 
 PROBE_TEXT = "embed_star"
-"""What a paused provider is tried with: no row's text, so that a row which makes it fail
-does not keep it paused for all the others by being first in the queue each time. Asked
-after a call that failed, it tells a text's fault from the provider's."""
+"""The text of a probe. A paused provider is not probed with a row's text: a row that makes it
+fail would be first in the queue each time, and keep it paused for all other rows. After a failed
+call, the answer to it tells a bad text from a bad provider."""
 
 PATIENCE_S = 10.0
-"""After so long it is not probed once more: it may take its whole time-out each time."""
+"""No probe after a failed call begins later than this: each may take the whole time-out."""
 
 SINGLY_S = 3600.0
-"""So long a provider that answered one vector for many texts is asked for one at a time."""
+"""How long a provider gets one text a call after it answered many texts with one vector."""
 
 
 class Renewable(Protocol):
-    """The claim on the rows whose texts are asked for."""
+    """The claim on the rows whose texts are sent."""
 
     def renew(self) -> None:
         """Make sure that the rows' locks outlast one call. Raises FenceLost if one is lost."""
@@ -67,12 +66,12 @@ class Renewable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """The numbers that a gateway goes by."""
+    """The limits of a gateway."""
 
     dimensions: int
     max_concurrency: int
-    """Calls at once. There are more threads: while some wait for the provider, the others
-    load the next rows and write the last."""
+    """Calls at once. There are more threads: while some wait for the provider, others load the
+    next rows or write finished ones."""
     throttled_pause_s: float
     """The pause after a 429 that names none."""
     estimate_tokens: Callable[[str], int]
@@ -115,24 +114,24 @@ class ProviderGateway:
 
     @property
     def most_texts(self) -> float:
-        """How many texts a call may have, as far as the provider's answers have shown."""
+        """The most texts that one call may have: 1 after `TooManyTexts`, else no limit."""
         return 1 if self._clock() < self._singly_until else math.inf
 
     @contextmanager
     def embed(
         self, texts: Sequence[str], claim: Renewable, *, apart: bool = False
     ) -> Iterator[Vectors]:
-        """The vectors of `texts`, shape (texts, dimensions), by one call: keep them in the block.
+        """The vectors of `texts`, shape (texts, dimensions), by one call: cache them in the block.
 
-        The place in the bulkhead is held until the block ends, so a process that is killed
-        loses the vectors of `max_concurrency` calls at most. `claim` is renewed before each
-        call and each probe. A provider that may be tried after a pause has to pass its
-        probes first; a 429 to a call that is made `apart` pauses nobody.
+        The block holds the call's place in the bulkhead until it ends, so a process that is
+        killed loses the vectors of at most `max_concurrency` calls. `claim` is renewed before
+        each call and each probe. After a pause, the provider must pass its probes first. A 429
+        to a call that is made `apart` does not pause the fleet.
 
-        Raises ProviderPaused when nobody may call, be it since this call failed;
-        InputSuspected when the provider failed and then answered our own text; TooManyTexts
-        when it did so with one vector for all; ShuttingDown when the process ends;
-        RedisUnavailable, without a call; else what the provider raises.
+        Raises ProviderPaused when the breaker is open, also if this call opened it;
+        InputSuspected when the provider failed and then answered the canary; TooManyTexts
+        when it answered the canary, but `texts` with a single vector; ShuttingDown when the
+        process ends; RedisUnavailable before any call; else the provider's errors.
         """
         with self._place():
             admission = self._admitted(claim)
@@ -153,11 +152,11 @@ class ProviderGateway:
             yield answer.vectors
 
     def ask_canary(self, claim: Renewable) -> None:
-        """Return if the provider gives our own text a vector that can be used.
+        """Return if the provider answers the canary with a vector that can be used.
 
-        To be asked when it refused texts, or gave them none. Raises ProviderPaused when
-        it does so to ours as well, whoever asks next being no better off; else what
-        `embed` raises.
+        Call it after the provider refused texts or gave them no usable vector. Raises
+        ProviderPaused when the canary fares no better, and the breaker opens; otherwise the
+        same errors as `embed`.
         """
         with self._place():
             self._probe(self._admitted(claim), for_certain=True)
@@ -165,17 +164,17 @@ class ProviderGateway:
     def search(self, text: str) -> Embeddings:
         """One call for a search, without the breaker: a person waits, and may try again.
 
-        Raises what the provider raises, and ProviderThrottled when no slot is near.
+        Raises the provider's errors, and ProviderThrottled when no slot is near.
         """
         with self._place():
             return self._call([text], Traffic.SEARCH)
 
     def abort(self) -> None:
-        """Break off the calls under way: they raise ShuttingDown, as does every later one."""
+        """Abort the running calls. They raise ShuttingDown, and so does every later call."""
         self._provider.abort()
 
     def is_beyond_chance(self, failures: int) -> bool:
-        """Whether so many failures of a text alone, in a row, show that it is at fault.
+        """Whether this many failures in a row of a text, asked alone, are the text's fault.
 
         Raises RedisUnavailable.
         """
@@ -183,7 +182,7 @@ class ProviderGateway:
 
     @contextmanager
     def _place(self) -> Iterator[None]:
-        """One of the places for a call, waited for. Raises ShuttingDown."""
+        """Wait for a place among the calls, and hold it. Raises ShuttingDown."""
         self._shutdown.acquire(self._bulkhead)
         try:
             yield
@@ -191,7 +190,7 @@ class ProviderGateway:
             self._bulkhead.release()
 
     def _admitted(self, claim: Renewable) -> Admission:
-        """The breaker's leave for one call; the probes that it asks for have passed then."""
+        """The breaker's admission for one call, after the probes that it asks for."""
         while True:
             self._shutdown.check()
             claim.renew()
@@ -203,7 +202,7 @@ class ProviderGateway:
             self._probe(admission)
 
     def _call(self, texts: Sequence[str], traffic: Traffic = Traffic.ROWS) -> Embeddings:
-        """One call: its slot in the rate limit, its time, the provider."""
+        """Wait for a slot in the rate limit, then make the call and time it."""
         grant = self._slots.take(texts, traffic)
         started = self._clock()
         try:
@@ -218,7 +217,7 @@ class ProviderGateway:
         return answer
 
     def _probe(self, admission: Admission, *, for_certain: bool = False) -> None:
-        """Ask for our own text, with which nothing is wrong: the provider answers for it."""
+        """Send the canary. Any failure is the provider's fault, and the breaker is told so."""
         try:
             with self._verdicts.judging(admission):
                 answer = self._call([PROBE_TEXT])
@@ -234,7 +233,7 @@ class ProviderGateway:
             self._verdicts.blame(admission, all_refused, for_certain=for_certain)
 
     def _ask_for_model(self, claim: Renewable) -> Embeddings:
-        """An answer to our own text. What prevents it is no fault of the rows' texts."""
+        """The answer to the canary. A failure here is never blamed on the rows' texts."""
         self._shutdown.check()
         claim.renew()
         try:
@@ -250,7 +249,7 @@ class ProviderGateway:
     def _find_whose_fault(
         self, admission: Admission, error: EmbedStarError, claim: Renewable
     ) -> NoReturn:
-        """The provider's, if it does not answer our own text either."""
+        """Blame the provider if it does not answer the canary either, and else the texts."""
         lasts = blame.lasts(error)
         try:
             answers = self._answers_ours(1 if lasts else len(blame.PROBE_WAITS_S), claim)
@@ -267,7 +266,7 @@ class ProviderGateway:
         raise InputSuspected(str(error), blame.suspicion(error)) from error
 
     def _answers_ours(self, times: int, claim: Renewable) -> bool:
-        """Whether the provider answers our own text, asked so many times at most."""
+        """Whether the provider answers the canary, sent up to `times` times."""
         give_up = time.monotonic() + PATIENCE_S
         for wait_s in blame.PROBE_WAITS_S[:times]:
             if time.monotonic() > give_up:

@@ -1,4 +1,4 @@
-"""What breaker and rate limiter are told after a call that was made."""
+"""Reports the end of a call to the breaker and the rate limiter, without losing the call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 def report(tell: Callable[[], _T], missed: _T) -> _T:
-    """The answer of `tell`; `missed` without Redis, which is logged.
+    """The result of `tell`. Without Redis it is `missed`, and a warning is logged.
 
     The call was made, and its vectors are worth more than the report.
     """

@@ -1,4 +1,4 @@
-"""What a vector must be before anything keeps it."""
+"""Checks each vector before it is cached or stored."""
 
 from __future__ import annotations
 
@@ -11,30 +11,28 @@ REASONS = ("not_finite", "magnitude", "zeros", "constant")
 """Why a vector is refused; see `Validator.judge`."""
 
 MAGNITUDE_MIN, MAGNITUDE_MAX = 0.1, 10.0
-"""Euclidean length of a vector that is kept as it is. Models that normalise answer 1; beyond
-ten times that in either direction it is no vector of theirs, or the server does not normalise."""
+"""Limits of the Euclidean length of a vector that is kept as it is. A model that normalises
+answers 1. A length ten times as large or as small is a fault, or its server does not normalise."""
 
 ZERO_RATIO_MAX = 0.5
-"""Share of zeros in a vector: an embedding is dense, and half of it missing is a fault."""
+"""Largest share of zeros in a vector: an embedding is dense, so more zeros are a fault."""
 
 UNIT_WITHIN = 0.01
-"""How far from 1 the length of a vector may be that its server has normalised: float16
-rounds to 0.001."""
+"""How far the length of a normalised vector may be from 1. Rounding to float16 makes it 0.001."""
 
 DIRECTION_MIN = 1e-6
-"""Euclidean length of the shortest vector whose direction means something: what a model
-computes around 1 in float32 is off by 1e-7."""
+"""Shortest vector that has a meaningful direction: numbers around 1 are off by 1e-7 in float32."""
 
 
 def lengths(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The Euclidean length of each row of `vectors`, which overflows nowhere."""
+    """The Euclidean length of each row of `vectors`, computed without overflow."""
     with np.errstate(over="ignore", invalid="ignore"):
         squares: NDArray[np.float64] = np.square(vectors, dtype=np.float64).sum(axis=1)
         return np.sqrt(squares)
 
 
 def is_unit(vector: NDArray[np.float32]) -> bool:
-    """Whether `vector`, shape (dimensions,), is of length 1, as normalised ones are."""
+    """Whether `vector`, shape (dimensions,), has length 1, as a normalised one has."""
     return bool(abs(lengths(vector[None])[0] - 1.0) <= UNIT_WITHIN)
 
 

@@ -1,7 +1,7 @@
-"""Circuit breakers: while a provider fails, nobody calls it but one probe at a time.
+"""The contract of circuit breakers: while a provider fails, it gets one probe at a time only.
 
-The contract. The state machine is written twice: for the fleet in Lua (`shared.RedisBreaker`),
-for one process in `memory.MemoryBreaker`.
+The state machine is written twice: in Lua for the fleet (`shared.RedisBreaker`), and for one
+process in `memory.MemoryBreaker`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Protocol
 from embed_star.providers.catalogue import PROVIDERS
 
 PROBE_POLL_S = 1.0
-"""Longest wait advised while a probe is under way: most are over much sooner than their
-lease."""
+"""Longest `retry_in_s` while a probe is running: most probes end long before their lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +24,21 @@ class Thresholds:
     failures: int
     """Failures in a row that open it."""
     open_s: float
-    """Pause from its opening to the first probe; the same after each probe that failed.
+    """Pause before the first probe, and after each failed probe.
 
     It does not grow: one call in this time costs nothing, and a longer pause would only
-    be slower to find the provider back.
+    notice later that the provider is back.
     """
     successes_to_close: int
-    """Successful probes in a row."""
+    """Successful probes in a row that close it."""
     failure_rate: float = 0.5
-    """Share of failed calls, up to 1, that opens it, from `min_requests` on."""
+    """Share of failed calls, up to 1, that opens it, once there are `min_requests` calls."""
     min_requests: int = 20
     window_s: float = 60.0
-    """What the rate looks back on, roughly: counts are kept by halves of it, and those of
-    the present half and of the one before count, so half of it at least."""
+    """How far the failure rate looks back, roughly. Counts are kept for each half of it; the
+    present half and the one before count, so it is at least half of this."""
     probe_s: float = 35.0
-    """A probe that has not reported by then is given up. More than a call may take."""
+    """The lease of a probe, longer than a call may take. After it, another probe may begin."""
 
 
 DEFAULTS: Mapping[str, Thresholds] = {
@@ -47,11 +46,11 @@ DEFAULTS: Mapping[str, Thresholds] = {
     for name, facts in PROVIDERS.items()
     if (usual := facts.breaker)
 }
-"""By provider. `local` has none: there is nobody to spare (see `NeverOpen`)."""
+"""By provider. `local` has none: a model in this process needs no pause (see `NeverOpen`)."""
 
 
 class Phase(StrEnum):
-    """What a breaker does with calls."""
+    """The states of a breaker."""
 
     CLOSED = "closed"  # lets all through
     OPEN = "open"  # refuses all
@@ -60,15 +59,15 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The answer to one call's question; hand it back with the call's result."""
+    """Whether one call may be made. Hand it back with the call's result."""
 
     allowed: bool
     probe: bool = False
-    """Whether the provider's being well again depends on this call."""
+    """Whether the call is a probe, whose result decides about closing."""
     retry_in_s: float = 0.0
     """When to ask again, if refused."""
     ticket: int = 0
-    """The closed phase, or the probe, that the call belongs to: by it late results are told."""
+    """Number of the closed phase or the probe that the call belongs to; marks late results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,9 @@ class State:
     retry_in_s: float = 0.0
     """0 exactly when a call would be admitted now."""
     failures: int = 0
-    """In a row; once it is open, those that were counted before."""
+    """Failures in a row; while it is open, those that were counted before it opened."""
     requests: int = 0
-    """Results within the window, and the failures among them."""
+    """Results within the window; `failed_requests` are the failures among them."""
     failed_requests: int = 0
     probes_passed: int = 0
 
@@ -89,31 +88,34 @@ class State:
 class Breaker(Protocol):
     """Guards calls to one model of one provider. Safe to use from several threads.
 
-    After `admit`, exactly one of the other three is to be called for a call that was
-    allowed; a probe of which nothing is heard is given up after `Thresholds.probe_s`.
-    Results of calls that were admitted before it opened, or of probes that were given
-    up for another one, change nothing; nor does a probe's second result. For a refused
-    call there is nothing to report. Every method raises RedisUnavailable where Redis has it.
+    After `admit` allowed a call, call exactly one of `succeeded`, `failed` and `abandon`; after
+    a refusal, none. A probe that reports nothing loses its place after `Thresholds.probe_s`.
+    Late results change nothing: those of calls admitted before the breaker opened, of probes
+    that lost their place, and a second result of a probe. Every method raises RedisUnavailable
+    where the breaker is in Redis.
     """
 
     def admit(self) -> Admission:
         """Whether a call may be made now."""
 
     def succeeded(self, admission: Admission) -> bool:
-        """The provider did its part. Whether that closed the breaker."""
+        """Report that the provider answered. Returns whether that closed the breaker."""
 
     def failed(self, admission: Admission, *, for_certain: bool = False) -> bool:
-        """The provider is at fault. Whether that opened the breaker, again if a probe.
+        """Report that the provider is at fault. Returns whether that opened the breaker.
 
-        `for_certain` says that the next calls would fail as well (a revoked key): it
-        opens at once.
+        A failed probe opens it again. `for_certain` opens it at once: the next calls would
+        fail, too, for example with a revoked key.
         """
 
     def abandon(self, admission: Admission) -> None:
-        """Nothing was learnt (a 429, a text refused, a bug): another may probe at once."""
+        """Report that the call showed nothing (a 429, a refused text, a bug).
+
+        If it was a probe, another one may begin at once.
+        """
 
     def state(self) -> State:
-        """What it would do now; asks for nothing and takes no probe's place."""
+        """Its present state. Unlike `admit`, this takes no probe's place."""
 
 
 class NeverOpen:

@@ -12,7 +12,7 @@ from embed_star.coordination.client import redis_errors
 from embed_star.coordination.idempotent_scripts import Once
 
 _IDLE_S = 3600.0
-"""A breaker that nothing happens to for this long is forgotten: closed, nothing counted."""
+"""A breaker that is not used for this long is forgotten: it is closed, with no counts."""
 
 # KEYS: the breaker (hash, absent: closed). ARGV: what, ticket, now in ms ('': Redis' own),
 # then the thresholds. The state machine is `MemoryBreaker`'s; times are whole milliseconds.
@@ -134,11 +134,11 @@ _PHASES = (Phase.CLOSED, Phase.OPEN, Phase.HALF_OPEN)
 
 
 class RedisBreaker:
-    """One breaker for the fleet; every method is one Lua call, all time Redis' own.
+    """One breaker for the fleet. Every method is one Lua call, by the clock of Redis.
 
-    Raises RedisUnavailable, and what was asked may have been done: at worst a probe's
-    place stays empty until its lease ends. What the client sends again, its answer lost,
-    counts once.
+    When a method raises RedisUnavailable, its effect may have happened: at worst a probe's
+    place stays empty until its lease ends. A command that the client repeats because its
+    answer was lost counts once.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class RedisBreaker:
         thresholds: Thresholds,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """`name` says which model of which provider; `clock`, for tests, replaces Redis' own."""
+        """`name` says which model of which provider. `clock` replaces that of Redis, for tests."""
         self._key = f"{prefix}breaker:{name}"
         self._clock = clock
         self._script = Once(client, prefix, _BREAKER)

@@ -1,4 +1,4 @@
-"""What the breaker is told of a call."""
+"""Tells the breaker how a call ended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Verdicts:
-    """Tells the breaker how calls ended; Redis being away then is logged, and no error."""
+    """Tells the breaker how calls ended. If Redis is away then, that is logged and not raised."""
 
     def __init__(self, breaker: Breaker, provider: str) -> None:
         self._breaker = breaker
@@ -34,9 +34,9 @@ class Verdicts:
 
     @contextmanager
     def judging(self, admission: Admission) -> Iterator[None]:
-        """Tell how the call in the block ended.
+        """Tell the breaker how the call in the block ended.
 
-        Of InputRejected and CallFailed nothing is told: whose fault they are is open.
+        It is not told of InputRejected and CallFailed: their cause is not known yet.
         """
         try:
             yield
@@ -58,7 +58,10 @@ class Verdicts:
     def blame(
         self, admission: Admission, error: EmbedStarError, *, for_certain: bool = False
     ) -> NoReturn:
-        """The provider is at fault. Raises `error`, or ProviderPaused when nobody may call."""
+        """Report that the provider is at fault.
+
+        Raises `error`, or ProviderPaused when the breaker is open.
+        """
         opened = report(lambda: self._breaker.failed(admission, for_certain=for_certain), False)
         wait_s = report(lambda: self._breaker.state().retry_in_s, 0.0)
         if opened:
@@ -68,5 +71,5 @@ class Verdicts:
         raise error
 
     def abandon(self, admission: Admission) -> None:
-        """Nothing was learnt of the provider."""
+        """Report that the call showed nothing about the provider."""
         report(lambda: self._breaker.abandon(admission), None)

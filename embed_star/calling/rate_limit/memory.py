@@ -1,4 +1,4 @@
-"""The rate limiter of one process, and the arithmetic of all of them."""
+"""The rate limiter of one process, with the arithmetic that all rate limiters share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from embed_star.calling.rate_limit.rate_limiter import (
 
 @dataclass(slots=True)
 class Ledger:
-    """What a rate limiter remembers, by the names used in Redis; times in µs of its clock."""
+    """The state of a rate limiter, with the names used in Redis; times are µs of its clock."""
 
     requests: int = 0
     """Where the line of requests ends: the earliest time of its next slot."""
@@ -34,15 +34,15 @@ class Ledger:
     reserve_tokens: int = 0
     pause: int = 0
     minute: int = 0
-    """Number of the minute that the counts are of."""
+    """Number of the minute that `requests_now` and `tokens_now` count."""
     requests_now: int = 0
     tokens_now: int = 0
     requests_before: int = 0
-    """Of the minute before."""
+    """The count of the minute before."""
     tokens_before: int = 0
 
     def look(self, now: int) -> None:
-        """Bring it up to `now`: no line ends where only a set clock could have put it."""
+        """Bring the state up to `now`, and shorten lines that only a set clock made so long."""
         furthest = now + us_of(MAX_WAIT_S + HORIZON_S)
         self.requests = min(self.requests, furthest)
         self.tokens = min(self.tokens, furthest)
@@ -58,7 +58,7 @@ class Ledger:
             self.minute = minute
 
     def next_slot(self, now: int, cost: Cost) -> tuple[int, bool]:
-        """The earliest slot for `cost`, and whether it is the reserve's."""
+        """The earliest slot for `cost`, and whether it is in the reserve."""
         start = max(now, self.pause)
         line = max(
             start, self.requests * (cost.requests_us > 0), self.tokens * (cost.tokens_us > 0)
@@ -73,7 +73,7 @@ class Ledger:
         return min(line, own), own < line
 
     def book(self, slot: int, cost: Cost, *, reserve: bool) -> None:
-        """Give `slot` to a call: each of its lines ends later by what it costs there."""
+        """Give `slot` to a call: each line that it is in grows by its cost there."""
         begins = slot - us_of(BURST_S)
         if cost.requests_us:
             self.requests = max(self.requests, begins) + cost.requests_us
@@ -87,18 +87,18 @@ class Ledger:
         self.tokens_now += cost.tokens
 
     def correct_tokens(self, tokens: int, tokens_us: int) -> None:
-        """So many tokens more, or less, than were booked."""
+        """Add the difference between the counted tokens and the booked ones."""
         self.tokens = max(0, self.tokens + tokens_us)
         self.tokens_now = max(0, self.tokens_now + tokens)
 
     def return_request(self, grant: Grant) -> None:
-        """Take back the request of a call that was never made, if it is the last one."""
+        """Return the request of a call that was never made, if it is the last in the line."""
         if self.requests == grant.end_us:
             self.requests -= grant.cost.requests_us
             self.requests_now = max(0, self.requests_now - grant.cost.requests)
 
     def state(self, now: int, limits: Limits) -> State:
-        """What it says at `now`, after `look`."""
+        """Its state at `now`. Call `look` first."""
         slot, _ = self.next_slot(now, Cost.of(limits, 1, 1))
         left = 1.0 - now % MINUTE_US / MINUTE_US
         shares = [

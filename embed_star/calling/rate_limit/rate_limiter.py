@@ -1,22 +1,22 @@
-"""A provider's limits, requests and tokens a minute, as one smooth line of slots.
+"""The contract of rate limiters: requests and tokens a minute, as one even line of slots.
 
-The contract. One process has `memory.MemoryRateLimiter`, a fleet `shared.RedisRateLimiter`: the
+`memory.MemoryRateLimiter` is for one process, `shared.RedisRateLimiter` for a fleet: it has the
 same arithmetic in Lua, line by line.
 
-Slots are booked, not asked for again and again: `take` books the next free one and says
-how long it is until then, so a worker sleeps once. A slot is free when both lines are
-(GCRA: each call moves a line's end by what it costs), at `PACED_SHARE` of the limit and
-with almost no burst: a bucket that holds a minute's calls would let through twice the
-limit in a minute that a strict provider counts. What is left of 60 s, for requests:
+Slots are booked: `take` books the next free one and says how long it is until then, so a
+worker sleeps once and does not poll. A slot is free when both lines are (GCRA: each call
+moves the end of a line by its cost), at `PACED_PERCENT` of the limit and almost without
+burst: a bucket that holds a minute's calls would let through twice the limit in a minute
+that a strict provider counts. For requests, this is left of 60 s:
 
     60 / 0.97 - 60          1.86 s   what a full line leaves
     - BURST_S               0.20 s
     - reserve, 5 % of 10 s  0.50 s   slots out of turn, before the line makes up for them
 
-so the provider sees no more than the limit in any 60 s while the calls' ways to it differ
-by no more than 1.1 s less one slot. For tokens this holds while a call is a hundredth of
-the limit and estimates are right on average; larger calls exceed a strictly counted minute
-by one of them at most, and a bucket that fills up again (OpenAI's) not at all.
+so the provider sees no more than the limit in any 60 s, as long as the network delays of
+calls differ by at most 1.1 s less one slot. For tokens this holds while a call is a hundredth
+of the limit and estimates are right on average. Larger calls exceed a strictly counted minute
+by one call at most, and never exceed a bucket that refills (as OpenAI's does).
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from typing import Protocol
 from embed_star.errors import ProviderThrottled, RedisUnavailable
 
 PACED_PERCENT = 97
-"""Of the limit, what is given out."""
+"""Percentage of the limit that is given out."""
 BURST_S = 0.2
-"""How far behind time the line may be made up for: threads that come back a little late."""
+"""How late a call may take its slot without losing it: threads wake up a little late."""
 MAX_WAIT_S = 10.0
-"""Furthest slot that is booked; twice as far for `reserved` calls, which background work
-could otherwise keep out of a line that is too slow for a reserve."""
+"""How far ahead slots are booked. `reserved` calls may book twice as far: background work could
+otherwise keep them out of a line that is too slow for a reserve."""
 PAUSE_MAX_S = 3600.0
-"""A longer pause is asked for by mistake, or is worth a new try each hour all the same."""
+"""Longest pause. A longer one is a mistake of the provider, or worth one try an hour."""
 RESERVE_COST_SHARE = 0.01
-"""A call that is more than this share of a limit does not fit into the reserve's margin."""
+"""Largest call, as a share of a limit, that fits into the margin of the reserve."""
 MINUTE_US = 60_000_000
 HORIZON_S = 120.0
-"""A line that ends later than this after `MAX_WAIT_S` is the work of a clock that was set."""
+"""A line that ends later than this after `MAX_WAIT_S` comes from a clock that was set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one model of one provider allows the fleet; 0: as much as you like."""
+    """What one model of one provider allows the fleet; 0: no limit."""
 
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
@@ -68,7 +68,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a call takes, in amounts and as µs of each line; 0 µs where there is no limit."""
+    """What a call costs, in amounts and in µs of each line; 0 µs where there is no limit."""
 
     requests: int
     tokens: int
@@ -79,7 +79,7 @@ class Cost:
 
     @classmethod
     def of(cls, limits: Limits, requests: int, tokens: int, *, reserved: bool = False) -> Cost:
-        """Rounded up to whole µs, so that every implementation does the same sums."""
+        """The cost, in whole µs rounded up, so that all implementations compute the same."""
         amounts = (max(0, requests), max(0, tokens))
         per_minute = (limits.requests_per_minute, limits.tokens_per_minute)
         line = [_line_us(n, limit) for n, limit in zip(amounts, per_minute, strict=True)]
@@ -98,20 +98,20 @@ class Grant:
     """A booked slot. Hand it back with `settle` or `refund`, once."""
 
     delay_s: float
-    """Sleep so long before the call; 0: call now."""
+    """How long to sleep before the call; 0: call now."""
     at_s: float
     """The slot, by the rate limiter's clock."""
     cost: Cost
     from_reserve: bool = False
     end_us: int = 0
-    """Where the line of requests ended with it."""
+    """End of the line of requests after this booking."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing was booked: the next slot is too far away. Put the work off for `wait_s`.
+    """Nothing was booked: the next slot is too far away. Try again after `wait_s`.
 
-    After it, half of what is booked now is still ahead: who comes back late loses nothing.
+    By then, half of the present bookings are still ahead, so a late caller loses nothing.
     """
 
     wait_s: float
@@ -119,14 +119,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One look at a rate limiter."""
+    """The state of a rate limiter at one moment."""
 
     paused_s: float = 0.0
     queue_s: float = 0.0
-    """How long a call that asked now would have to wait, the pause included."""
+    """How long a call would have to wait now, including the pause."""
     used_share: float = 0.0
-    """Of the tighter limit, 0 to 1, over the last minute: roughly, by the minute's end and
-    the part of the minute before that counts still. 0 without limits."""
+    """Used share of the tighter limit, 0 to 1, in the last 60 s; 0 without limits. The minute
+    before counts by its part that lies within these 60 s."""
 
 
 class RateLimiter(Protocol):
@@ -137,31 +137,31 @@ class RateLimiter(Protocol):
     """
 
     def take(self, tokens: int, *, requests: int = 1, reserved: bool = False) -> Grant | Wait:
-        """Book the next slot for a call of about `tokens`; nothing if it is too far away.
+        """Book the next slot for a call of about `tokens`; none if it is too far away.
 
-        `reserved` calls take a slot of the reserve where that comes sooner; the others
-        make way behind it. They are booked twice as far ahead. Asked twice, it books two.
+        `reserved` calls take a slot of the reserve if that comes sooner, and the line then
+        moves back. They may book twice as far ahead. A second call books a second slot.
         """
 
     def settle(self, grant: Grant, actual_tokens: int) -> None:
-        """The call was made, and the provider counted so many tokens.
+        """Correct the booking of a call: the provider counted `actual_tokens`.
 
-        What was estimated too much is given out again, what was too little is made up
-        for. Twice counts twice.
+        Tokens that were booked and not used are free again; missing ones are added to the
+        line. A second call corrects twice.
         """
 
     def refund(self, grant: Grant) -> None:
-        """The call was never made. Twice counts twice.
+        """Return the booking of a call that was never made. A second call returns it twice.
 
-        Its tokens are given out again. Its request only if no slot was booked after it:
-        another in its place would have to come later, on top of those that are there.
+        Its tokens are free again. Its request is free only if no slot was booked after it:
+        a call in its place would come on top of the later ones.
         """
 
     def pause(self, seconds: float) -> None:
-        """No slot for anybody before then; a longer pause stays. At most `PAUSE_MAX_S`."""
+        """Give out no slot for `seconds`, at most `PAUSE_MAX_S`. A longer pause stays."""
 
     def state(self) -> State:
-        """How it stands; books nothing."""
+        """Its present state. Books nothing."""
 
 
 def admit(
@@ -171,11 +171,11 @@ def admit(
     reserved: bool = False,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Grant:
-    """Book a slot and sleep until it is there: the grant for a call to be made now.
+    """Book a slot and sleep until it begins. Make the call at once after that.
 
     Sleeps once, and never longer than the limiter books ahead. Raises ProviderThrottled
-    with `retry_after_s` when no slot is near, or the provider asked for a pause meanwhile;
-    nothing is taken then, nor when `sleep` raises. Raises RedisUnavailable.
+    with `retry_after_s` when no slot is near, or when the provider asked for a pause in the
+    meantime. The slot is returned then, and also when `sleep` raises. Raises RedisUnavailable.
     """
     answer = limiter.take(tokens, reserved=reserved)
     if isinstance(answer, Wait):
@@ -193,7 +193,7 @@ def admit(
 
 
 def pause_s(seconds: float) -> float:
-    """A pause as it is kept: 0 to `PAUSE_MAX_S`."""
+    """`seconds`, limited to 0 to `PAUSE_MAX_S`."""
     return min(seconds, PAUSE_MAX_S) if seconds > 0.0 else 0.0
 
 

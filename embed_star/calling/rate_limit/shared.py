@@ -122,12 +122,12 @@ return reply
 
 
 class RedisRateLimiter:
-    """One rate limiter for the fleet; every method is one Lua call, all time Redis' own.
+    """One rate limiter for the fleet. Every method is one Lua call, by the clock of Redis.
 
-    Raises RedisUnavailable, and what was asked may have been done: at worst a slot stays
-    empty. What the client sends again, its answer lost, is booked once. A Redis that
-    forgot begins a new line, while the slots of up to `MAX_WAIT_S` that were booked before
-    are still used.
+    When a method raises RedisUnavailable, its effect may have happened: at worst a slot stays
+    unused. A command that the client repeats because its answer was lost books once. A Redis
+    that lost its data begins a new line, while slots that were booked before, up to
+    `MAX_WAIT_S` ahead, are still used.
     """
 
     def __init__(
@@ -139,10 +139,10 @@ class RedisRateLimiter:
         clock: Callable[[], float] | None = None,
         max_wait_s: float = MAX_WAIT_S,
     ) -> None:
-        """`name` says which model of which provider; `clock`, for tests, replaces Redis' own.
+        """`name` says which model of which provider. `clock` replaces that of Redis, for tests.
 
-        `max_wait_s`, at most `MAX_WAIT_S`, is how far ahead slots are booked. Processes
-        with other limits share the line all the same, each going by its own.
+        `max_wait_s`, at most `MAX_WAIT_S`, is how far ahead slots are booked. Processes with
+        different limits share one line, and each applies its own limits.
         """
         self._key = f"{prefix}budget:{name}"
         self._limits = limits

@@ -1,4 +1,4 @@
-"""A call's slot in the rate limit: waited for, settled, and the pause after a 429."""
+"""Waits for a call's slot in the rate limit, settles it, and pauses the fleet after a 429."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from embed_star.providers.base import Embeddings
 log = structlog.get_logger(__name__)
 
 PAUSE_MIN_S = 1.0
-"""However soon a provider that answered 429 says to come back."""
+"""Shortest pause after a 429, even if the provider asks for less."""
 
 
 class Traffic(Enum):
-    """Who asks."""
+    """Who calls."""
 
     ROWS = "rows"
     APART = "rows whose 429 concerns nobody else"
@@ -27,7 +27,7 @@ class Traffic(Enum):
 
 
 class Slots:
-    """The rate limit as the gateway asks it. Thread-safe."""
+    """The rate limit, as the gateway uses it. Thread-safe."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class Slots:
         throttled_pause_s: float,
         sleep: Callable[[float], object],
     ) -> None:
-        """`throttled_pause_s` is the pause after a 429 that names none. An error of `sleep`
-        ends the wait for a slot, which is given back."""
+        """`throttled_pause_s` is the pause after a 429 that names none. When `sleep` raises, the
+        wait ends and the slot is returned."""
         self._limiter = limiter
         self._estimate_tokens = estimate_tokens
         self._throttled_pause_s = throttled_pause_s
@@ -46,7 +46,7 @@ class Slots:
         self._limits_searches = True
 
     def take(self, texts: Sequence[str], traffic: Traffic) -> Grant | None:
-        """A slot for a call with `texts`, which has come; None for a search without Redis.
+        """Wait for the slot of a call with `texts`. None for a search while Redis is away.
 
         Raises ProviderThrottled when no slot is near, and RedisUnavailable.
         """
@@ -65,7 +65,7 @@ class Slots:
         return grant
 
     def settle(self, grant: Grant | None, answer: Embeddings) -> None:
-        """The call was answered: count what the provider counted."""
+        """Correct the tokens of an answered call to those that the provider counted."""
         tokens, pause_s = answer.tokens, answer.quota_pause_s
         if grant is not None and tokens is not None:
             report(lambda: self._limiter.settle(grant, tokens), None)
@@ -73,7 +73,7 @@ class Slots:
             report(lambda: self._limiter.pause(pause_s), None)
 
     def throttled(self, error: ProviderThrottled, traffic: Traffic) -> ProviderThrottled:
-        """`error`, a 429, with its pause: the whole fleet's unless it is these texts' alone."""
+        """Pause the fleet after a 429, unless the call was `APART`. Returns the error to raise."""
         asked_s = error.retry_after_s
         pause_s = self._throttled_pause_s if asked_s is None else max(asked_s, PAUSE_MIN_S)
         fleet = traffic is not Traffic.APART
