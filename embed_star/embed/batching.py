@@ -1,4 +1,4 @@
-"""How pending rows become provider calls. Pure functions."""
+"""Divides rows into batches for provider calls. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Item = TypeVar("Item")
 def batches(
     items: Iterable[Item], *, max_rows: int, max_cost: int, cost: Callable[[Item], int]
 ) -> Iterator[list[Item]]:
-    """Cut `items`, in order, into lists of at most `max_rows` and `max_cost` in sum.
+    """Divide `items`, in order, into lists of at most `max_rows` items and `max_cost` in sum.
 
-    An item that costs more than `max_cost` by itself makes a list of its own.
+    An item that alone costs more than `max_cost` becomes a list of its own.
     """
     batch: list[Item] = []
     spent = 0
@@ -29,6 +29,6 @@ def batches(
 
 
 def halves(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
-    """`items` in two parts of as good as equal length."""
+    """`items` in two halves; of an odd number, the second half has one more."""
     middle = len(items) // 2
     return items[:middle], items[middle:]

@@ -1,10 +1,10 @@
-"""Getting vectors from the provider into the cache, and finding the texts to blame.
+"""Gets vectors from the provider into the cache, and finds the texts that it cannot embed.
 
-A call that is refused, or that the provider breaks over, says nothing of which of its
-texts is at fault. Its halves are asked, and theirs, until it stands alone; all others are
-in the cache by then. Nor does it say that it is a text's fault at all: a provider that is
-out of credit refuses every text, and one that is broken has NaN for all of them. So no
-text is blamed before the provider has answered another one after it, if need be our own.
+A refused or failed call does not show which of its texts is at fault. So both halves are
+asked, and their halves, until the bad text stands alone; by then all others are cached.
+Nor does it show that a text is at fault at all: a provider without credit refuses every
+text, and a broken one answers NaN to all. So no text is blamed before the provider has
+answered another text after it, if necessary the canary.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ from embed_star.providers.base import Vectors
 log = structlog.get_logger(__name__)
 
 THROTTLED_TOGETHER = 2
-"""429s to a call before its texts are asked apart: that many are a busy provider's."""
+"""429s to a call before its texts are asked apart: fewer are normal for a busy provider."""
 
 THROTTLED_ALONE = 5
-"""429s to a text alone, with answers to our own right before, until it is set aside. From
-one to the next a lock of its row ends."""
+"""429s to a text asked alone, each right after an answer to the canary, before the text is set
+aside. Between two of them a lock of its row ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class BisectionResult:
-    """What became of the texts of a batch, by their hashes; the vectors are in the cache.
+    """The result for the texts of a batch, by their hashes. The vectors are in the cache.
 
-    A text that is in none of the three waits, and is blamed for nothing.
+    A text in none of `embedded`, `refused` and `put_off` is still to be embedded.
     """
 
     embedded: frozenset[str] = frozenset()
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Why each cannot be embedded."""
+    """Text hash → why it cannot be embedded."""
     put_off: frozenset[str] = frozenset()
-    """They got a 429 alone, and are to be tried again later."""
+    """Texts that got a 429 when asked alone. They are tried again later."""
     stopped: EmbedStarError | None = None
-    """Why the bisection ended early."""
+    """The error that ended the bisection early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,39 +71,42 @@ class Bisector:
     validator: Validator
     suspects: PoisonCounter
     throttled: PoisonCounter
-    """Texts that got a 429, and how often in a row."""
+    """Counts the 429s in a row of each text."""
     batch_max_tokens: int
     most_s: float
-    """No call is begun after so long: Redis would hand the task to another worker, too."""
+    """No call begins later than this: Redis would hand the task to another worker, too."""
     emit: Emit = ignore_event
     clock: Callable[[], float] = time.monotonic
 
     def begin(self, texts: Mapping[str, str], claim: Renewable) -> Bisection:
-        """The bisection of `texts` (hash → text), whose rows are held by `claim`."""
+        """A bisection of `texts` (hash → text), whose rows `claim` holds."""
         return Bisection(self, texts, claim, until=self.clock() + self.most_s)
 
 
 @dataclass(slots=True)
 class Bisection:
-    """The work on one batch. To be run once."""
+    """The work on one batch. Call `run` once."""
 
     by: Bisector
     texts: Mapping[str, str]
     claim: Renewable
     until: float
     _questions: list[Question] = field(default_factory=list)
-    """The next one last."""
+    """A stack: the last one is asked next."""
     _alone: list[Item] = field(default_factory=list)
-    """Suspects: asked last, since the provider may break each time."""
+    """Suspects. They are asked last, since each may crash the provider."""
     _slow: AbstractSet[str] = frozenset()
-    """Got 429 time after time: asked apart, after the suspects."""
+    """Texts with several 429s in a row. They are asked apart, after the suspects."""
     _asked_apart: bool = False
     _embedded: set[str] = field(default_factory=set)
     _refusals: Refusals = field(default_factory=Refusals)
     _put_off: set[str] = field(default_factory=set)
 
     def run(self) -> BisectionResult:
-        """Embed the texts into the cache, as far as the provider, Redis and the time allow."""
+        """Embed the texts into the cache, as far as the provider, Redis and the time allow.
+
+        An EmbedStarError that ends it early is returned as `stopped`, and not raised.
+        """
         stopped: EmbedStarError | None = None
         try:
             self._plan()
@@ -123,7 +126,10 @@ class Bisection:
         return BisectionResult(embedded, self._refusals.proved, put_off, stopped)
 
     def _plan(self) -> None:
-        """Decide what is asked together, alone and apart. Nothing is paid without a cache."""
+        """Decide which texts are asked together, alone and apart.
+
+        Raises RedisUnavailable: without a cache, no call is made.
+        """
         self.by.cache.check_writes()
         noted = self.by.suspects.counts(self.texts)
         throttled = self.by.throttled.counts(self.texts)
@@ -133,7 +139,7 @@ class Bisection:
         self._push(*self._groups(self.texts.keys() - noted.keys() - self._slow))
 
     def _groups(self, hashes: AbstractSet[str], mode: Mode = Mode.TOGETHER) -> list[Question]:
-        """Questions for the texts of `hashes`, in the order of the batch."""
+        """Questions about the texts of `hashes`, in the order of the batch."""
         items = [item for item in self.texts.items() if item[0] in hashes]
         most_texts = self.by.gateway.most_texts
         return grouped(items, mode, most_texts=most_texts, max_tokens=self.by.batch_max_tokens)
@@ -143,7 +149,7 @@ class Bisection:
         self._questions.extend(reversed(questions))
 
     def _next(self) -> Question | None:
-        """The next question; None when all is said."""
+        """The next question; None when there are no more."""
         if not self._questions and self._alone:
             self._push(*(Question([item], Mode.ALONE) for item in self._alone))
             self._alone.clear()
@@ -179,7 +185,7 @@ class Bisection:
             self.by.suspects.clear(*question.hashes)
 
     def _failed(self, question: Question, error: EmbedStarError) -> None:
-        """Decide what is asked instead. Raises a 429 that is not this text's alone."""
+        """Decide which questions replace a failed one. Raises a 429 that concerns other texts."""
         match error:
             case ProviderThrottled():
                 self._after_429(question, error)
@@ -191,8 +197,11 @@ class Bisection:
                 self._after_failure(question, error)
 
     def _after_refusal(self, question: Question, why: InputRejected) -> None:
-        """One such text among n is found in 2·log₂n + 1 calls at most, and two for our own
-        text: after the first refusal, and after the last when nothing was answered since."""
+        """Ask the halves of a refused group; note a text that was refused alone.
+
+        One bad text among n is found in at most 2·log₂n + 1 calls, and two for the canary:
+        after the first refusal, and after the last one if nothing was answered since.
+        """
         unsure = not self._refusals.answered
         self._doubt()
         if question.rest:
@@ -212,9 +221,11 @@ class Bisection:
             self.by.suspects.clear(one)
 
     def _after_failure(self, question: Question, error: InputSuspected) -> None:
-        """Unlike a refusal this may have been chance, so both halves are asked. One such text
-        among n is alone after 3·⌈log₂n⌉ + 2 calls at most, probes included. Alone it is asked
-        until the provider answers or there is no doubt: two calls a time, seven times at most.
+        """Ask both halves of a group at which the provider failed; count failures of a text alone.
+
+        Unlike a refusal, this may have been chance. One bad text among n stands alone after at
+        most 3·⌈log₂n⌉ + 2 calls, including probes. It is then asked until the provider answers
+        or there is no doubt: two calls each time, at most seven times.
         """
         if question.rest:
             self._push(Question(question.rest))
@@ -233,8 +244,11 @@ class Bisection:
             self.by.suspects.clear(one)
 
     def _after_429(self, question: Question, error: ProviderThrottled) -> None:
-        """Before texts are asked `APART`, our own was answered: no limit that all have reached.
-        A text that gets 429 alone is put off, to be set aside in the end."""
+        """Count a 429, and raise it unless only the texts of `question` get it.
+
+        Texts are asked `APART` after an answer to the canary, so the rate limit of the fleet is
+        not reached. A text that gets a 429 alone is put off, and finally set aside.
+        """
         if question.mode is not Mode.APART or not error.answered:
             if error.answered:
                 with suppress(RedisUnavailable):
@@ -253,7 +267,7 @@ class Bisection:
             log.error("row_throttled_for_good", text_hash=one, reason=str(error), times=times)
 
     def _keep(self, hashes: Sequence[str], vectors: Vectors) -> dict[str, str]:
-        """Cache the vectors that can be used; the others' reasons by hash."""
+        """Cache the usable vectors. Returns why the others are bad, by hash."""
         canary = self.by.gateway.canary
         good, bad = {}, {}
         reasons = self.by.validator.judge(vectors)
@@ -270,7 +284,7 @@ class Bisection:
         return bad
 
     def _is_open(self, reason: str) -> bool:
-        """Whether a vector refused for `reason` may be one that its server does not normalise."""
+        """Whether `reason` may only mean that the server does not normalise its vectors."""
         return reason == "magnitude" and self.by.gateway.canary.normalises is None
 
     def _judge(self, hashes: Sequence[str], vectors: Vectors, bad: dict[str, str]) -> None:
@@ -286,7 +300,7 @@ class Bisection:
             self._doubt()
 
     def _doubt(self) -> None:
-        """Nothing came of a call. Make sure, now and then, that it is not so for all texts."""
+        """After a call without a usable vector: check, now and then, that the canary gets one."""
         if self._refusals.nothing():
             self._ask_canary()
 

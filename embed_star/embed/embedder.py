@@ -1,4 +1,4 @@
-"""What `embed_batch` does, with no Celery in it: load → sort → cache → bisect → outcomes."""
+"""Embeds one batch, without Celery: load → sort → cache → bisect → outcomes."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The numbers that the pipeline goes by."""
+    """The limits of an embedder."""
 
     text_max_tokens: int
     defer_max_s: float
-    """The longest that a throttled batch is tried again after."""
+    """Longest pause after which a throttled batch is tried again."""
     redelivered_s: float
-    """Redis hands out a message again when it is not acknowledged for so long."""
+    """How long a message may be unacknowledged before Redis hands it out again."""
 
 
 class Embedder:
-    """Turns a claimed batch into outcomes; the vectors are in the cache then."""
+    """Turns a claimed batch into outcomes, and puts its vectors into the cache."""
 
     def __init__(
         self,
@@ -65,16 +65,18 @@ class Embedder:
         self._limits = limits
 
     def embed(self, batch: Batch, *, final: bool = True) -> list[Outcome]:
-        """What became of each row of `batch`, in its order.
+        """The outcome of each row of `batch`, in its order.
 
-        Rows that the run no longer holds are LOST and not paid for, so a message that
-        comes twice costs nothing. A provider's fault leaves rows DEFERRED: still pending,
-        their locks the pause until the next try; those that a paused provider keeps
-        waiting are unlocked at once. Raises TransientError only when not `final`, and not
-        for a pause; what was paid for is in the cache by then. Raises ProviderThrottled,
-        `final` or not, for a wait that the rows' locks were extended over: to be tried
-        again after it, which is no failed attempt. Batches of a retired space are unlocked
-        and DEFERRED; raises AnotherSpace for one that others are to embed.
+        Rows that the run no longer holds are LOST and not paid for, so a message that comes
+        twice costs nothing. Rows that a provider's fault keeps from being embedded are
+        DEFERRED: they stay pending, and are claimed again when their locks end. Rows that wait
+        for a paused provider are unlocked at once.
+
+        Raises TransientError only when not `final`, and never for a pause; vectors that were
+        paid for are in the cache by then. Raises ProviderThrottled, `final` or not, for a short
+        wait: the rows' locks were renewed, and the batch is to be tried again after it, which
+        counts as no attempt. Rows of a retired space are unlocked and DEFERRED. Raises
+        AnotherSpace for a batch that workers of another space embed.
         """
         try:
             if self._space_watch.is_over(batch.space):
@@ -99,10 +101,10 @@ class Embedder:
             return self._defer(batch, error, final)
 
     def started(self, batch: Batch, message: str, *, rows: int) -> bool:
-        """Note that `message` has left the queue, with `rows` of its rows for the first time.
+        """Note that `message`, with `rows` rows, has left the queue.
 
-        False when it had before: this is a copy, and whoever has the other is paying for it.
-        Without Redis nothing is noted, and none is known to be a copy.
+        Returns False if it was noted before: this is a copy, and another worker has the first
+        one. Returns True without Redis, where copies cannot be told.
         """
         try:
             return self._ledger.start(batch.run_id, rows, message, self._limits.redelivered_s)
@@ -118,7 +120,7 @@ class Embedder:
         return _all(batch.rows, Status.DEFERRED, "space retired")
 
     def _defer(self, batch: Batch, error: TransientError, final: bool) -> list[Outcome]:
-        """All rows DEFERRED; raises `error` when the batch itself is to be tried again."""
+        """All rows as DEFERRED. Raises `error` when the batch is to be tried again instead."""
         if isinstance(error, ProviderThrottled):
             wait_s = error.retry_after_s
             if wait_s is not None and wait_s <= self._limits.defer_max_s:
@@ -130,7 +132,7 @@ class Embedder:
         return _all(batch.rows, Status.DEFERRED, type(error).__name__)
 
     def _load(self, batch: Batch) -> tuple[Claim, list[Work | Outcome]]:
-        """Load and sort the rows; the claim is on those that need a vector."""
+        """Load and sort the rows. The claim covers those that need a vector."""
         asked = self._claims.clock()
         states = self._repos.load([row.key for row in batch.rows], batch.run_id)
         items = sort(batch.rows, states, self._limits.text_max_tokens)
@@ -142,9 +144,9 @@ class Embedder:
     def _release_waiting(
         self, run_id: str, found: Sequence[Outcome], stopped: EmbedStarError | None
     ) -> None:
-        """Unlock rows that are not embedded here: after a pause, or by another process now.
+        """Unlock the rows that wait, if the provider is paused or this process ends.
 
-        The producer claims nothing in a pause: there is no going round in circles.
+        During a pause the producer claims nothing, so the rows do not come back at once.
         """
         if not isinstance(stopped, ProviderPaused | ShuttingDown):
             return
@@ -164,9 +166,9 @@ class Embedder:
 
 
 def _why_waiting(stopped: EmbedStarError | None, rows: int, final: bool) -> str:
-    """Why texts that were neither embedded nor refused wait.
+    """Why the texts that were neither embedded nor refused have to wait.
 
-    Raises what is to be tried again soon, or is no fault of the provider.
+    Raises `stopped` if the batch is to be tried again soon, or if it is not the provider's fault.
     """
     match stopped:
         case None:

@@ -1,4 +1,4 @@
-"""Why a row cannot be embedded, in words: the codes of `embedding_failure.reason`."""
+"""The failure reasons: each code of `embedding_failure.reason`, with words for people."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from embed_star.calling.validation import MAGNITUDE_MAX, MAGNITUDE_MIN, ZERO_RAT
 
 
 class Reason(NamedTuple):
-    """Half a sentence each."""
+    """The explanation of one code; each field is half a sentence."""
 
     meaning: str
     remedy: str
-    """What a person can change."""
+    """What a person can do about it."""
 
 
 _TEXT = "change the row's text"
@@ -66,5 +66,5 @@ REASONS = {
 
 
 def reason_of(code: str) -> Reason:
-    """The words for `code`; a newer version may have recorded one that is not known here."""
+    """The words for `code`. A newer version may have recorded a code that is unknown here."""
     return REASONS.get(code) or Reason(f"the reason is `{code}`", _TEXT)

@@ -1,4 +1,4 @@
-"""Texts that the provider failed at while it answered others, and how often in a row."""
+"""Counts how often in a row the provider failed at a text while it answered others."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from embed_star.coordination.client import redis_errors
 from embed_star.coordination.idempotent_scripts import Once
 
 REMEMBERED_S = 3600
-"""From the last failure on. What takes longer to come again is suspected anew."""
+"""How long a count is kept after the last failure."""
 
 
 class PoisonCounter(Protocol):
-    """The fleet's notes, by text hash. Every method raises RedisUnavailable.
+    """The fleet's counts, by text hash. Every method raises RedisUnavailable.
 
-    A text is asked alone before it is noted. One attempt at a batch may end before there
-    are enough failures to blame it, after time-outs for one: the next attempt goes on.
-    Forgotten, it only takes longer.
+    An attempt at a batch may end before a text has failed often enough to be blamed, for
+    example after time-outs. The next attempt goes on from the count. If counts are lost, it
+    only takes longer.
     """
 
     def counts(self, hashes: Iterable[str]) -> dict[str, int]:
-        """Failures of those among `hashes` that are noted."""
+        """The counts of those among `hashes` that have failed."""
 
     def add(self, text_hash: str) -> int:
-        """Note one failure more, of the text alone; how many there are now."""
+        """Count a failure of a text that was asked alone. Returns the new count."""
 
     def add_together(self, hashes: Iterable[str]) -> None:
-        """Note one failure more of texts that were asked together."""
+        """Count a failure of texts that were asked together."""
 
     def clear(self, *hashes: str) -> None:
-        """Forget them: they were embedded after all, or are blamed now."""
+        """Forget these texts: they were embedded, or have been set aside."""
 
     def alone(self) -> int:
-        """How many texts failed alone lately, and neither were embedded nor blamed since."""
+        """How many texts failed alone lately, and were not cleared since."""
 
 
 _ADD = """
@@ -61,7 +61,7 @@ return failures
 
 
 class RedisPoisonCounter:
-    """The notes in Redis: a count by text, and a sorted set of those that failed alone."""
+    """In Redis: a count for each text, and a sorted set of the texts that failed alone."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class RedisPoisonCounter:
         kind: str = "suspect",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`server` says which model of whom: a text that breaks one need not break another."""
+        """`server` names the server and model: a text that crashes one may not crash another."""
         self._client = client
         self._clock = clock
         self._prefix = f"{prefix}{kind}:{server}:"
@@ -112,7 +112,7 @@ class RedisPoisonCounter:
 
 
 class MemoryPoisonCounter:
-    """The same within one process, over an injected clock. Thread-safe."""
+    """A `PoisonCounter` of one process, over an injected clock. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""What a bisection asks the provider: groups of texts, and their halves. Pure functions."""
+"""The questions of a bisection: groups of texts, and their halves. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Item = tuple[str, str]
 
 
 class Mode(Enum):
-    """How a group is asked."""
+    """How a group of texts is asked."""
 
     TOGETHER = auto()
-    """As one of many."""
+    """The usual way."""
     AGAIN = auto()
-    """A text that was refused before anything was answered: once more."""
+    """Once more, for a text that was refused before the provider had answered anything."""
     ALONE = auto()
-    """A text at which the provider has failed: until there is no doubt."""
+    """Until there is no doubt, for a text at which the provider has failed."""
     APART = auto()
-    """Texts that got 429 time after time: nobody else waits for them."""
+    """For texts that got several 429s: a 429 to them does not pause the fleet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +40,19 @@ class Question:
 
     @property
     def hashes(self) -> list[str]:
-        """Of the texts."""
+        """The hashes of the texts."""
         return [one for one, _ in self.items]
 
     @property
     def texts(self) -> list[str]:
-        """For the call."""
+        """The texts themselves."""
         return [one for _, one in self.items]
 
 
 def grouped(
     items: Sequence[Item], mode: Mode, *, most_texts: float, max_tokens: int
 ) -> list[Question]:
-    """`items` in calls of at most so many texts and estimated tokens."""
+    """`items` as questions of at most `most_texts` texts and `max_tokens` estimated tokens."""
     groups = batches(
         items,
         max_rows=int(min(max(1, len(items)), most_texts)),
@@ -63,16 +63,16 @@ def grouped(
 
 
 def halved(group: Sequence[Item], why: InputRejected) -> Question:
-    """The first half of `group`, at least two texts that were refused as a whole."""
+    """A question about the first half of `group`: two or more texts that were refused together."""
     left, right = halves(group)
     return Question(left, rest=right, why=why)
 
 
 def in_two(group: Sequence[Item], mode: Mode) -> list[Question]:
-    """Both halves of `group`."""
+    """A question about each half of `group`."""
     return [Question(half, mode) for half in halves(group)]
 
 
 def singly(question: Question) -> list[Question]:
-    """A question for each text of `question`, its rest included."""
+    """A question about each text of `question`, including its rest."""
     return [Question([item]) for item in (*question.items, *question.rest)]

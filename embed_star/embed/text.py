@@ -1,4 +1,4 @@
-"""The text of a repo: what is embedded, its hash, and how long it is. Pure functions."""
+"""The text of a repo that is embedded, its hash and its length. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from embed_star.values import spoken
 
 TEMPLATE_VERSION = 1
-"""Raised when `render` changes what it makes of the same values."""
+"""Increased when `render` makes another text of the same values."""
 
 BYTES_PER_TOKEN = 3
-"""UTF-8 bytes taken for one token. Low on purpose, so that estimates are high: English
-runs to four and more, Chinese to three bytes a character and about one token."""
+"""UTF-8 bytes that count as one token. It is low on purpose, so that estimates are high: English
+has four and more bytes a token; a Chinese character has three bytes, and is about one token."""
 
 
 def text_version(fields: Sequence[str], max_tokens: int) -> str:
-    """Names everything that shapes a text; part of a space's identity."""
+    """A hash of everything that shapes a text. It is part of a space's identity."""
     identity = json.dumps([TEMPLATE_VERSION, list(fields), max_tokens])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
@@ -26,10 +26,10 @@ def text_version(fields: Sequence[str], max_tokens: int) -> str:
 def render(values: Sequence[Any], max_tokens: int) -> str:
     """The text of a repo from the values of its text fields, one line for each.
 
-    Takes values of any type. Missing and blank ones are left out, lists are joined with
-    commas, NUL characters dropped; a type that Python has not is as SurrealDB prints it.
-    Cut at `max_tokens` estimated tokens, always at the same place. Empty when there is
-    nothing to say.
+    Takes values of any type. Missing and blank values are left out, lists are joined with
+    commas, and NUL characters are dropped. A value of a type that Python does not have becomes
+    the text that SurrealDB prints. The text is cut at `max_tokens` estimated tokens, always at
+    the same place. It is empty if all values are.
     """
     return cut(whole(values), max_tokens)
 
@@ -47,7 +47,7 @@ def cut(text: str, max_tokens: int) -> str:
 
 
 def text_hash(text: str) -> str:
-    """32 hex digits that stand for `text` (BLAKE2b, 128 bits)."""
+    """The hash of `text`: 32 hex digits (BLAKE2b, 128 bits)."""
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

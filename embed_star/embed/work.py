@@ -1,4 +1,4 @@
-"""Which rows of a batch need a vector, and what became of them. Pure functions."""
+"""Finds the rows of a batch that need a vector, and their outcomes. Pure functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Work:
     cut: bool = False
 
     def outcome(self, status: Status, reason: str = "") -> Outcome:
-        """What became of the row."""
+        """The outcome of the row."""
         return Outcome(
             self.row,
             status,
@@ -37,7 +37,7 @@ class Work:
 def sort(
     rows: Sequence[Pending], states: Sequence[RepoState], max_tokens: int
 ) -> list[Work | Outcome]:
-    """For each of `rows`: its work, or its outcome when it needs no vector."""
+    """For each of `rows`: its work, or its outcome if it needs no vector."""
     return [_sort_one(row, state, max_tokens) for row, state in zip(rows, states, strict=True)]
 
 
@@ -67,7 +67,7 @@ def outcomes(
     why_waiting: str,
     source: str,
 ) -> list[Outcome]:
-    """The outcome of each of `items`; `source` is the server that the vectors come from."""
+    """The outcome of each of `items`. `source` names the server that made the vectors."""
 
     def outcome(work: Work) -> Outcome:
         if work.hash in cached:
