@@ -21,10 +21,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a repo must be, besides near."""
+    """Conditions that a repo must meet, besides its meaning."""
 
     language: str | None = None
-    """Main language, in any case."""
+    """Main language; upper and lower case are the same."""
     min_stars: int | None = None
 
 
@@ -50,8 +50,8 @@ class Search:
     def find(self, query: str, k: int, filters: Filters = Filters()) -> Sequence[Hit]:
         """The `k` repos nearest in meaning to `query`, best first.
 
-        A query asked before is not paid for again. Raises ConfigError when it is empty
-        or has no meaning to the model.
+        A cached query is not paid for again. Raises ConfigError if the query is empty, or if
+        the provider refuses it or has no usable vector for it.
         """
         rendered = text.cut(query.replace("\0", ""), self._max_tokens)
         if not rendered:
@@ -79,7 +79,7 @@ class Search:
         return vector
 
     def _usable(self, vectors: Matrix) -> Vector:
-        """The only one of `vectors`, made of length 1 where the server makes it of another."""
+        """The only one of `vectors`, normalised here if the server does not normalise."""
         vector: Vector = vectors[0]
         (reason,) = self._validator.judge(vectors)
         if not reason:

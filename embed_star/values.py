@@ -1,4 +1,4 @@
-"""What SurrealDB holds and Python has no type for, and how SurrealDB prints its values."""
+"""Values of SurrealDB that Python has no type for, and values printed as SurrealDB does."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from surrealdb.data.types.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Null:
-    """SurrealDB's NULL where it must not be mixed up with NONE: inside keys and `Opaque`s.
+    """SurrealDB's NULL, where it must differ from NONE: inside keys and `Opaque`s.
 
-    Python's None is NONE there; anywhere else it stands for both.
+    There, Python's None is NONE. Anywhere else None stands for both.
     """
 
     def __bool__(self) -> bool:
@@ -32,14 +32,14 @@ NULL: Final = Null()
 
 
 class NotANumber(float):
-    """NaN inside a key. It keeps its sign, by which 2.x sorts it, and cbor2 would not."""
+    """NaN inside a key. It keeps its sign, by which SurrealDB 2 sorts; cbor2 would drop it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A value that Python has no type for, or none that holds it: a CBOR tag and what it tags.
+    """A CBOR tag with its value, for a value that no type of Python can hold.
 
-    `store.codec` encodes it to what it was decoded from. `str()` is SurrealDB's own text.
+    `store/client/codec.py` encodes it as it was decoded. `str()` gives the text of SurrealDB.
     """
 
     tag: int
@@ -72,7 +72,7 @@ COLLECTION = 94
 
 
 def spoken(value: Any) -> str:
-    """`value` as `<string>` gives it, but for numbers: 1.5 and not 1.5f or 1.5dec."""
+    """`value` as SurrealDB's `<string>` gives it, but numbers without suffix: 1.5, not 1.5f."""
     if isinstance(value, Opaque):
         if value.tag == DECIMAL:
             return str(value.value)
@@ -91,7 +91,7 @@ def spoken(value: Any) -> str:
 def printed(value: Any) -> str:
     """`value` as SurrealDB 3 prints it inside an array: `'text'`, `1.5f`, `{1, 2}`, `repo:x`.
 
-    Never fails: what has a shape of its own is printed by its parts.
+    Never fails: a value of an unknown shape is printed by its parts.
     """
     for kind, form in _FORMS:
         if isinstance(value, kind):
@@ -170,11 +170,11 @@ _TAGGED: dict[int, Callable[[Any], str]] = {
 }
 
 _CYCLE_DAYS = 146_097
-"""Days of 400 years, after which the calendar repeats itself."""
+"""Days of 400 years, after which the calendar repeats."""
 
 
 def _instant(seconds: int, nanoseconds: int = 0) -> str:
-    """As in RFC 3339, with a sign before years that have not four digits."""
+    """As in RFC 3339, with a sign before years that do not have four digits."""
     anchor = datetime(2000, 1, 1, tzinfo=UTC)
     since = seconds - int(anchor.timestamp())
     cycles, rest = divmod(since, _CYCLE_DAYS * 86400)
@@ -270,4 +270,4 @@ _FORMS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
     (bytes, lambda value: f'b"{value.hex().upper()}"'),
     (Table, lambda value: _name(str(value.table_name), _PLAIN_NAME, "`")),
 )
-"""By type, a subclass before its base."""
+"""Type → how it is printed; a subclass comes before its base."""

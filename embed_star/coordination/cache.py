@@ -1,7 +1,7 @@
-"""Vectors already paid for: in this process (LRU with TTL), over Redis (TTL).
+"""The cache of vectors: in this process (LRU with TTL), and in Redis (TTL).
 
-It is also how vectors get from `embed_batch` to `store_embeddings`: messages name the
-hash of the text only.
+It also carries vectors from `embed_batch` to `store_embeddings`: messages hold only the hash
+of each text.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _CHECKSUM_BYTES = 4
 
 
 class CacheBackend(Protocol):
-    """What all processes share: short-lived bytes by name. Raises RedisUnavailable.
+    """Short-lived bytes by name, shared by all processes. Raises RedisUnavailable.
 
-    `memory.MemoryCacheBackend` is the one for tests.
+    `memory.MemoryCacheBackend` does the same within one process.
     """
 
     def get_many(self, names: Sequence[str]) -> list[bytes | None]:
         """The bytes under each of `names`, in order; None where there are none."""
 
     def set_many(self, blobs: Mapping[str, bytes], ttl_s: float) -> None:
-        """Keep `blobs` (name → bytes) for `ttl_s`, in place of what was there."""
+        """Keep `blobs` (name → bytes) for `ttl_s`, replacing earlier ones."""
 
 
 class RedisCacheBackend:
-    """One command for each name, all in one round trip."""
+    """A `CacheBackend` in Redis. Each call is one round trip."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -59,9 +59,9 @@ class RedisCacheBackend:
 class VectorCache:
     """Vectors of one space, by text hash. Thread-safe.
 
-    An entry is a CRC-32 and the little-endian float32 values; one that is torn or of
-    another length is a miss. Keys carry the space's name and the server, so neither models
-    nor two servers' models of one name ever mix.
+    An entry is a CRC-32 and the little-endian float32 values. A damaged entry, or one of
+    another length, is a miss. Names contain the space and the server, so vectors of two models
+    never mix, nor those of two servers whose models have the same name.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class VectorCache:
         local_ttl_s: float,
         emit: Emit = ignore_event,
     ) -> None:
-        """`prefix` is the space's; `source` names the server that its vectors come from."""
+        """`prefix` is that of the space. `source` names the server that makes the vectors."""
         self._backend = backend
         self._space = prefix
         self.source = source
@@ -87,24 +87,24 @@ class VectorCache:
         self._local: TTLCache[str, Vector] = TTLCache(local_entries, local_ttl_s)
 
     def get_many(self, hashes: Iterable[str]) -> dict[str, Vector]:
-        """The cached ones among `hashes`. Raises RedisUnavailable.
+        """The cached vectors among `hashes`. Raises RedisUnavailable.
 
-        What the process itself holds is found without Redis.
+        Vectors that this process holds are found without Redis.
         """
         wanted = list(dict.fromkeys(hashes))
         return self._with_fetched(wanted, self._held(wanted))
 
     def get_from(self, source: str, hashes: Iterable[str]) -> dict[str, Vector]:
-        """As `get_many`, of vectors that a worker with another server has put there."""
+        """As `get_many`, for vectors that another server (`source`) has made."""
         if source in ("", self.source):
             return self.get_many(hashes)
         return self._fetch(list(dict.fromkeys(hashes)), source)
 
     def get_shared(self, hashes: Iterable[str]) -> dict[str, Vector]:
-        """As `get_many`, and what is found is in Redis afterwards, for other processes.
+        """As `get_many`, and makes sure that all found vectors are in Redis.
 
-        Redis may have forgotten what this process still holds, and another one, told to
-        store it, would not find it.
+        Redis may have lost a vector that this process still holds. The process that is to
+        store it would not find it.
         """
         wanted = list(dict.fromkeys(hashes))
         held = self._held(wanted)
@@ -116,7 +116,7 @@ class VectorCache:
     def put_many(self, vectors: Mapping[str, Vector]) -> None:
         """Keep `vectors` (hash → shape (dimensions,)). Raises RedisUnavailable.
 
-        They are kept in this process even then, so that a retry here does not pay again.
+        This process keeps them even then, so that a retry here does not pay again.
         """
         if not vectors:
             return
@@ -125,9 +125,9 @@ class VectorCache:
         self._backend.set_many(blobs, self._ttl_s)
 
     def check_writes(self) -> None:
-        """Raise RedisUnavailable unless Redis would keep a vector now.
+        """Raise RedisUnavailable unless Redis accepts writes now.
 
-        A full one, one whose disk is full, and a replica can still be read.
+        A Redis can be readable only: when its memory or disk is full, or on a replica.
         """
         self._backend.set_many({f"{self._space[:-1]}.written": b""}, 1.0)  # no vector's name
 
@@ -140,7 +140,7 @@ class VectorCache:
         return found
 
     def _with_fetched(self, hashes: Iterable[str], held: Mapping[str, Vector]) -> dict[str, Vector]:
-        """`held`, and those of the others among `hashes` that Redis has."""
+        """`held`, and the other vectors of `hashes` that Redis has."""
         fetched = self._fetch([one for one in hashes if one not in held], self.source)
         self._keep(fetched)
         return {**held, **fetched}
@@ -156,7 +156,7 @@ class VectorCache:
         }
 
     def name(self, text_hash: str, source: str) -> str:
-        """The name, in Redis, of the vector of this text by that server."""
+        """The name in Redis of the vector that the server `source` made of this text."""
         return f"{self._space}{source}:{text_hash}"
 
     def _keep(self, vectors: Mapping[str, Vector]) -> None:

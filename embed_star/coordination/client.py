@@ -1,4 +1,4 @@
-"""Redis clients, and the one place where their errors become ours."""
+"""Makes Redis clients, and maps their errors to ours."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from embed_star.errors import ConfigError, RedisUnavailable
 
 
 def connect(url: str, timeout_s: float) -> redis.Redis:
-    """A thread-safe client with a pool of its own; connects when first used.
+    """A thread-safe client with its own pool. It connects when it is first used.
 
-    What fails is tried once more, as the connection may have been dropped while it was
-    idle: a command takes twice `timeout_s` at most.
+    A failed command is tried once more, since an idle connection may have been dropped. So a
+    command takes at most twice `timeout_s`.
     """
     return redis.Redis.from_url(
         url,
@@ -42,7 +42,7 @@ _OF_A_CLUSTER = (  # MOVED, ASK, CROSSSLOT, CLUSTERDOWN
 
 @contextmanager
 def redis_errors(what: str) -> Iterator[None]:
-    """Turn errors of the client into RedisUnavailable, saying `what` could not be done."""
+    """Map errors of the client to RedisUnavailable: "cannot `what`"."""
     try:
         yield
     except redis.exceptions.OutOfMemoryError as error:
@@ -58,16 +58,16 @@ def redis_errors(what: str) -> Iterator[None]:
 
 
 def check_writes(client: redis.Redis) -> None:
-    """Raise RedisUnavailable unless Redis takes writes. Touches nobody's keys.
+    """Raise RedisUnavailable unless Redis accepts writes. Changes no existing key.
 
-    A full one, one whose disk is full, and a replica answer everything else.
+    A Redis can be readable only: when its memory or disk is full, or on a replica.
     """
     with redis_errors("write"):
         client.set(f"embed_star:written:{uuid4().hex}", b"", px=1000)
 
 
 def check_single(client: redis.Redis) -> None:
-    """Raise ConfigError when this is a node of a Redis Cluster, and RedisUnavailable."""
+    """Raise ConfigError if this is a node of a Redis Cluster. Raises RedisUnavailable."""
     with redis_errors("say what it is"):
         try:
             found = client.info("cluster")
@@ -83,7 +83,7 @@ def _address(client: redis.Redis) -> str:
 
 
 def eviction_policy(client: redis.Redis) -> str:
-    """By which rule this Redis drops keys when it is full; empty if it does not or will not say.
+    """The rule by which a full Redis drops keys; empty if it drops none, or hides its rule.
 
     Raises RedisUnavailable.
     """

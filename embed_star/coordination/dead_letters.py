@@ -1,4 +1,4 @@
-"""Messages that no worker understands, set aside where people can look at them."""
+"""The dead letters: messages that no worker understands, kept for people to read."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import redis
 from embed_star.coordination.client import redis_errors
 
 MOST = 1000
-"""Of them, the newest are kept."""
+"""How many are kept, the newest."""
 
 
 class DeadLetters:
-    """A list in Redis. Nothing depends on it: the rows are pending in the database."""
+    """A list in Redis. Nothing depends on it: the rows stay pending in the database."""
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
@@ -32,7 +32,7 @@ class DeadLetters:
             pipe.execute()
 
     def count(self) -> int:
-        """How many there are, `MOST` at most. Raises RedisUnavailable."""
+        """How many are kept, at most `MOST`. Raises RedisUnavailable."""
         with redis_errors("read what was set aside"):
             return self._client.llen(self._key)
 

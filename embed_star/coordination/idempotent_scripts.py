@@ -1,7 +1,7 @@
-"""Lua scripts that may be sent again when their answer was lost.
+"""Lua scripts that the client may send again when their answer was lost.
 
-The client repeats what fails on its connection, and cannot know whether it was done. The
-second time nothing is done, and the answer is that of the first.
+The client repeats a command whose connection breaks, and cannot know whether it ran. A
+repeated script does nothing, and returns the first answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from uuid import uuid4
 import redis
 
 _REMEMBERED_MS = 60_000
-"""Much longer than the client takes to try again: see `connection.connect`."""
+"""How long an answer is kept: much longer than the client retries (see `client.connect`)."""
 
 # The last of KEYS is where the answer is kept; the script itself sees the others.
 # cmsgpack keeps whole numbers whole: cjson has 14 digits of them.
@@ -33,14 +33,14 @@ return answer
 
 
 class Once:
-    """A script that each call runs once, however often the client sends it."""
+    """A script that runs once for each call, however often the client sends it."""
 
     def __init__(self, client: redis.Redis, prefix: str, script: str) -> None:
-        """`script` answers with whole numbers, lists of them or nothing; as a second value,
-        true when it changed nothing, so that its answer need not be kept."""
+        """`script` returns integers, lists of them or nothing. It may return true as a second
+        value if it changed nothing: then its answer is not kept."""
         self._answers = f"{prefix}answer:"
         self._script = client.register_script(_ONCE % {"script": script, "ms": _REMEMBERED_MS})
 
     def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """The answer, as of `redis.commands.core.Script`. Raises the client's errors."""
+        """Run the script once, and return its answer. Raises the client's errors."""
         return self._script(keys=[*keys, f"{self._answers}{uuid4().hex}"], args=list(args))

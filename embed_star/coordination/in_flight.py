@@ -1,7 +1,7 @@
-"""The runs under way, as Redis knows them: how much is claimed, queued and done.
+"""Counts the runs in flight, in Redis: how many rows are claimed, queued and finished.
 
-A run is one chord. This only paces the producer and feeds `status`: when Redis forgets
-it, the producer claims a little too much for a while, and nothing else.
+A run is one chord. The counts only pace the producer and feed `status`. If Redis loses them,
+the producer claims a little too much for a while, and nothing else happens.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from embed_star.coordination.idempotent_scripts import Once
 
 @dataclass(frozen=True, slots=True)
 class RunCounts:
-    """Rows under way in the whole fleet, and rows ever finished since Redis was empty."""
+    """Rows in flight in the whole fleet, and all rows finished since Redis was empty."""
 
     in_flight: int = 0
     queued: int = 0
-    """Of those in flight, the rows that no worker has begun."""
+    """The rows in flight that no worker has begun."""
     finished_total: int = 0
     oldest_age_s: float | None = None
-    """Of the runs under way; None when there is none."""
+    """Age of the oldest run in flight; None if there is none."""
 
 
 class InFlightLedger(Protocol):
@@ -36,34 +36,35 @@ class InFlightLedger(Protocol):
     """
 
     def begin(self, run_id: str, rows: int, give_up_s: float) -> None:
-        """A run of `rows` was claimed; after `give_up_s` it no longer counts."""
+        """Count a new run of `rows` rows. It counts for `give_up_s` at most."""
 
     def start(self, run_id: str, rows: int, message: str, keep_s: float) -> bool:
-        """A worker has begun `rows` more rows of the run, which came in `message`.
+        """Note that a worker has begun `message`, with `rows` rows of the run.
 
-        False, and they are not counted again, when that message was begun before: this is
-        known until the run is over, or for `keep_s`.
+        Returns False, and counts nothing, if the message was begun before. That is known until
+        the run ends, and for `keep_s` at most.
         """
 
     def finish(self, run_id: str, totals: Mapping[str, int]) -> None:
-        """The run is over; add to the totals, and ring whoever listens."""
+        """End the run, add `totals` to the sums, and wake the listeners."""
 
     def give_back(self, run_id: str, rows: int) -> None:
-        """So many begun rows of the run are free to be claimed again: tell the producer."""
+        """Take `rows` begun rows out of the run, and tell the listeners so."""
 
     def counts(self) -> RunCounts:
-        """The state now; runs that were given up are dropped."""
+        """The present counts, without runs whose time is over."""
 
     def totals(self) -> dict[str, int]:
-        """The sums of all that `finish` was told, by name."""
+        """The sums of all `totals` that `finish` was given, by name."""
 
     def wake(self) -> None:
-        """Ring whoever listens, as a finished run would."""
+        """Wake the listeners, as a finished run does."""
 
     def listen(self, ring: Callable[[bool], None], stopped: Callable[[], bool]) -> None:
-        """Call `ring` whenever a run is over or rows were given back, until `stopped()`; blocks.
+        """Call `ring` whenever a run ends or rows are given back. Blocks until `stopped()`.
 
-        It is told whether rows were given back, which may lie behind what was read.
+        Its argument is whether rows were given back: they may lie before the place where the
+        producer reads.
         """
 
 
@@ -130,7 +131,7 @@ return {sums[1], sums[2], tonumber(redis.call('HGET', KEYS[4], 'finished') or '0
 
 
 _GIVEN_BACK = "given back"
-"""The message on the channel that says so; all others only ring."""
+"""The message on the channel that rows were given back; any other message only wakes."""
 
 
 class RedisInFlightLedger:
@@ -182,7 +183,7 @@ class RedisInFlightLedger:
             self._client.publish(self.channel, "wake")
 
     def listen(self, ring: Callable[[bool], None], stopped: Callable[[], bool]) -> None:
-        """A broken connection is made again: a missed ring costs the waiting side one poll."""
+        """A broken connection is made again. A missed message costs the listener one poll."""
         pubsub = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         with pubsub, redis_errors("subscribe"):
             pubsub.subscribe(self.channel)

@@ -1,7 +1,7 @@
-"""What Redis holds for a fleet, within one process: shipped doubles, over injected clocks.
+"""Memory twins of what a fleet keeps in Redis, over injected clocks.
 
-They pass the suites of the real ones (`tests/contract`). Thread-safe; nothing here raises
-RedisUnavailable.
+They pass the contract tests of the real ones (`tests/contract`). They are thread-safe, and
+never raise RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from embed_star.coordination.in_flight import RunCounts
 
 _LOOK_S = 0.02
-"""How often a listener looks whether it is to stop."""
+"""How often a listener checks whether it must stop."""
 
 
 class MemoryCacheBackend:
-    """`cache.CacheBackend`. Caches that share one are those of several processes."""
+    """A `cache.CacheBackend`. Caches that share it act as those of several processes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -37,7 +37,7 @@ class MemoryCacheBackend:
             self._kept.update({name: (blob, until) for name, blob in blobs.items()})
 
     def clear(self) -> None:
-        """Forget everything, as a Redis that is restarted does."""
+        """Forget everything, as a restarted Redis does."""
         with self._one_at_a_time:
             self._kept.clear()
 
@@ -48,7 +48,7 @@ class MemoryCacheBackend:
 
 @dataclass(slots=True)
 class _Run:
-    """One run under way."""
+    """One run in flight."""
 
     rows: int
     queued: int
@@ -58,14 +58,14 @@ class _Run:
 
 @dataclass(slots=True)
 class _Started:
-    """The messages of one run that were begun."""
+    """The messages of one run that workers have begun."""
 
     until: float = 0.0
     messages: set[str] = field(default_factory=set)
 
 
 class MemoryInFlightLedger:
-    """`in_flight.InFlightLedger`."""
+    """An `in_flight.InFlightLedger`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,7 +1,7 @@
-"""What all names in Redis begin with.
+"""The prefixes of all names in Redis.
 
-Then follows the kind: `lock`, `lease`, `answer`, `runs`, `breaker`, `budget`, `suspect`,
-`vector`, `dead_letters`, `celery`; and only after that anything of users.
+After the prefix comes the kind (`lock`, `lease`, `answer`, `runs`, `breaker`, `budget`,
+`suspect`, `vector`, `dead_letters`, `celery`), and only then anything that users choose.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from urllib.parse import quote
 
 
 def prefix_of(namespace: str, database: str, installation: str) -> str:
-    """The names of one installation, and of nothing else on that Redis.
+    """The prefix of one installation; nothing else on that Redis has it.
 
-    Namespace and database are in them for people, for Redis' ACL, and for a copy of a
-    database under another name, which has the same installation.
+    It contains the namespace and the database for people, for Redis' ACL, and because a copy
+    of a database under another name has the same installation.
     """
     return f"embed_star:{_part(namespace)}:{_part(database)}:{installation}:"
 
 
 def cache_prefix_of(namespace: str, database: str, installation: str) -> str:
-    """Vectors are elsewhere: the cache may be a Redis, and a user of it, of its own."""
+    """The prefix of cached vectors. The cache may be another Redis, with another user."""
     return f"embed_star:vector:{_part(namespace)}:{_part(database)}:{installation}:"
 
 
 def celery_prefix_of(prefix: str) -> str:
-    """What Celery's names begin with."""
+    """The prefix of Celery's names."""
     return f"{prefix}celery:"
 
 

@@ -1,4 +1,4 @@
-"""What waits in Celery's queues, as Kombu keeps them in Redis."""
+"""Reads the state of Celery's queues, as Kombu keeps them in Redis."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ SWEEP_QUEUE = "sweep"
 NAMES = (STORE_QUEUE, EMBED_QUEUE, SWEEP_QUEUE)
 
 PRIORITY_STEPS = (0, 9)
-"""A fresh row's batch overtakes the backfill's: 0 is served before 9."""
+"""Priorities of messages. 0, for fresh rows, is served before 9, for the backfill."""
 
 ENQUEUED_AT = "enqueued_at"
-"""Header of every message: when it was sent, seconds since 1970."""
+"""Header of every message: when it was sent, in seconds since 1970."""
 
 _SEPARATOR = "\x06\x16"
-"""Kombu's, between a queue's name and a priority other than 0."""
+"""Kombu puts it between a queue's name and a priority other than 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """One look at a queue."""
+    """The state of a queue at one moment."""
 
     messages: int
     oldest_at_s: float | None
-    """When the oldest of them was sent, seconds since 1970; None: empty, or it does not say."""
+    """When the oldest message was sent, in seconds since 1970; None if empty or unknown."""
 
 
 class Queues:
-    """A look at the queues; takes nothing out. Raises RedisUnavailable."""
+    """Reads the queues, and takes no message out. Raises RedisUnavailable."""
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         self._prefix = prefix
 
     def look(self) -> tuple[dict[str, QueueState], int]:
-        """Each queue by name; and the messages that workers hold, run or put off."""
+        """The state of each queue by name, and how many messages workers hold unacknowledged."""
         lists = [self._lists(name) for name in NAMES]
         with redis_errors("look at the queues"):
             pipe = self._client.pipeline(transaction=False)
@@ -70,7 +70,7 @@ class Queues:
 
 
 def _enqueued_at(raw: Any) -> float | None:
-    """From a message; None for none, and for one that is not ours."""
+    """When the message `raw` was sent; None for no message, and for one that is not ours."""
     try:
         return float(json.loads(raw)["headers"][ENQUEUED_AT])
     except (TypeError, ValueError, KeyError):

@@ -1,7 +1,7 @@
-"""One reading of a Redis URL, for the two libraries that get it.
+"""Normalises Redis URLs, since redis-py and Kombu read them differently.
 
-redis-py and Kombu differ in `?db=2`, in a path that is no number, and in every parameter that
-only one of them knows. Both are given what `normalised` makes of it, which they read alike.
+They differ in `?db=2`, in a path that is not a number, and in every parameter that only one of
+them knows. Both get the result of `normalised`, which they read alike.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _LOOSE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def normalised(url: str) -> str:
-    """`url` with its host, port, number of the database and, of TLS, every parameter in full.
+    """`url` with explicit host, port, database number, and parameters of TLS.
 
-    Raises ValueError with a sentence that repeats nothing of it.
+    Raises ValueError with a sentence that repeats no part of `url`.
     """
     scheme, separator, rest = url.strip().partition("://")
     if scheme.lower() not in _SCHEMES or not separator:
@@ -57,7 +57,7 @@ def _check_characters(rest: str) -> None:
 
 
 def _split(rest: str) -> tuple[str, str, str]:
-    """Authority, path and query. Raises ValueError for what a password has torn apart."""
+    """Authority, path and query. Raises ValueError if a password with `/` or `?` splits them."""
     authority, slash, path = rest.partition("/")
     if "?" in authority:
         authority, _, query = rest.partition("?")
@@ -80,7 +80,7 @@ def _login(login: str) -> str:
 
 
 def _database(path: str, given: dict[str, str]) -> int:
-    """The number, from the path or from `db`, which is taken out of `given`."""
+    """The database number, from the path or from `db`, which is removed from `given`."""
     path = path.rstrip("/")
     named = given.pop("db", path or "0")
     if not re.fullmatch(r"\d{1,6}", named) or (path and path != named):
@@ -89,7 +89,7 @@ def _database(path: str, given: dict[str, str]) -> int:
 
 
 def _tls(scheme: str, given: dict[str, str]) -> dict[str, str]:
-    """What remains of `given`, complete. Raises ValueError for any other parameter."""
+    """The parameters of TLS, complete. Raises ValueError for any other parameter."""
     unknown = given.keys() - set(_TLS_PARAMETERS)
     if unknown or (given and scheme != "rediss"):
         raise ValueError(
