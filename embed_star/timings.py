@@ -1,8 +1,8 @@
 """How long everything may take, and how these times depend on each other.
 
-A few of them are settings. The others are constants here, or follow from the settings, so
-that one longer call never ends a lock, a message or a process too early. `RULES` is what the
-settings must keep; docs/settings.md has both as a table. All times are seconds.
+A few times are settings. The others are constants here, or follow from the settings, so that a
+long call never outlasts its locks, its message or its process. `RULES` limits the settings;
+docs/settings.md has the rules and the times as a table. All times are in seconds.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 LOCK_MARGIN_S = 10.0
-"""What a lock must outlast a provider call by: loading, validating, one bulk write."""
+"""How much longer than a provider call a lock must last: loading, validating, one bulk write."""
 
 RATE_LIMIT_WAIT_MAX_S = 10.0
 """Longest that a call waits for its place in the provider's rate limit."""
 
 SHUTDOWN_MARGIN_S = 2.0
-"""What a process may take beyond its grace until it has ended."""
+"""How long after the grace period a process may take to end."""
 
 CONNECT_MAX_S = 5.0
-"""Longest that connecting to a server takes; one that is there answers in milliseconds."""
+"""Longest deadline for connecting; a server that is there answers in milliseconds."""
 
 THROTTLED_PAUSE_S = 5.0
 """The fleet's pause after a 429 that names none. Limits are by the minute: a tenth of it."""
@@ -30,20 +30,20 @@ RETRY_BACKOFF_S = 1
 """First pause before a task is tried again; it doubles, with jitter."""
 
 RETRY_BACKOFF_MAX_S = 8
-"""Longest pause before a task is tried again; after three retries more would only be later."""
+"""Longest pause before a task is tried again. The default of three retries waits 1, 2 and 4."""
 
 BREAKER_WINDOW_S = 60.0
-"""What the share of failed calls looks back on: the period of most rate limits."""
+"""The window in which the share of failed calls is counted: the period of most rate limits."""
 
 IN_FLIGHT_WINDOW_S = 10.0
-"""Rows are claimed for this much work ahead, at the measured pace: less lets workers run dry
-while the producer reads, more makes fresh rows wait behind old ones."""
+"""Rows are claimed for this much work ahead, at the measured throughput. With less, workers run
+dry while the producer reads; with more, fresh rows wait behind old ones."""
 
 POLL_INTERVAL_S = 1.0
-"""The outbox is read at least this often, whatever a lost notification may have told."""
+"""The outbox is read at least this often, since notifications may be lost."""
 
 LIVENESS_TIMEOUT_S = 30.0
-"""A loop that has not moved for so long is stuck: ten times what a slow machine takes."""
+"""A loop without a heartbeat for this long is stuck: ten times what a slow machine takes."""
 
 CONNECTION_MAX_AGE_S = 1800.0
 """A connection to the database is replaced after this, so that load follows new servers."""
@@ -54,7 +54,7 @@ CACHE_LOCAL_TTL_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The times that the settings give, and all that follow from them."""
+    """The times that are settings, and the times that follow from them."""
 
     call_s: float = 30.0
     """PROVIDER_TOTAL_TIMEOUT_S."""
@@ -85,7 +85,7 @@ class Timings:
 
     @property
     def longest_call_s(self) -> float:
-        """The longest that a call takes, with its wait and what is done around it."""
+        """The longest that a call takes, with its wait and the work before and after it."""
         wait_s = self.rate_limit_wait_s if self.is_limited else 0.0
         return self.call_s + wait_s + LOCK_MARGIN_S / 2
 
@@ -104,13 +104,13 @@ class Timings:
 
     @property
     def retry_backoff_max_s(self) -> int:
-        """Longest pause before a task is tried again: half of what its message's time leaves."""
+        """Longest pause before a retry, so that the waiting message is not handed out again."""
         spare_s = self.visibility_timeout_s / 2 - self.call_s
         return int(min(RETRY_BACKOFF_MAX_S, max(RETRY_BACKOFF_S, spare_s / 2)))
 
     @property
     def grace_s(self) -> float:
-        """How long running work may take to finish: the setting, else a call at its longest."""
+        """The grace period: how long running work may take to finish after SIGTERM."""
         if self.shutdown_grace_s >= 0:
             return self.shutdown_grace_s
         return min(self.call_s + LOCK_MARGIN_S, self.visibility_timeout_s)
@@ -143,19 +143,19 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One inequality: a setting, what it is compared with, and what would happen otherwise."""
+    """One inequality: a setting, its bound, and what would happen otherwise."""
 
     setting: str
     field: str
     relation: Literal["at least", "more than", "less than"]
     expression: str
     needs: frozenset[str]
-    """The fields that the bound is made of."""
+    """The fields that `bound` reads."""
     bound: Callable[[Timings], float]
     otherwise: str
 
     def fault(self, timings: Timings) -> str:
-        """What is wrong, as the end of a sentence that begins with the setting; "" if nothing."""
+        """What is wrong: the end of a sentence that begins with the setting. "" if it holds."""
         value, bound = getattr(timings, self.field), self.bound(timings)
         holds = {
             "at least": value >= bound,
@@ -197,9 +197,9 @@ RULES = (
         "Redis would hand out again what a stopping worker still does",
     ),
 )
-"""In the order in which the settings are read: each compares with earlier ones only."""
+"""In the order in which the settings are read: each rule uses earlier settings only."""
 
 
 def faults(timings: Timings) -> dict[str, str]:
-    """The settings that break a rule, each with what is wrong."""
+    """Setting → what is wrong, for the settings that break a rule."""
     return {rule.setting: fault for rule in RULES if (fault := rule.fault(timings))}

@@ -68,7 +68,7 @@ def _run(check: Callable[[], str]) -> tuple[bool, str]:
 
 
 def _settings(wrong: Mapping[str, str], retired: Mapping[str, str]) -> str:
-    """What holds instead of old names, which are no failure. Raises ConfigError for misspelt."""
+    """The advice about old names, which are no failure. Raises ConfigError for misspelt ones."""
     old = "; ".join(f"{name}: {advice}" for name, advice in retired.items())
     old = f"names that have no effect any more; remove them: {old}" if old else ""
     if not wrong:

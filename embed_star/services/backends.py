@@ -39,7 +39,7 @@ class Backends:
         *,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
-        """`emit` is told what is done here; `sleep` replaces the waits between probes."""
+        """`emit` gets the events of all parts. `sleep` replaces the waits between probes."""
         self.settings = settings
         self.emit = emit
         self._sleep = sleep
@@ -52,7 +52,7 @@ class Backends:
 
     @cached_property
     def redis_prefix(self) -> str:
-        """What names in Redis begin with. Raises as `installation`, and so does what uses it."""
+        """The prefix of names in Redis. Raises as `installation` does."""
         settings = self.settings
         return prefix_of(settings.db_namespace, settings.db_database, self.installation)
 
@@ -87,7 +87,7 @@ class Backends:
 
     @cached_property
     def leases(self) -> RedisLocks:
-        """Who leads: no locks of rows, whose keys are anybody's."""
+        """The leases of leaders, apart from locks of rows: a row may have any key."""
         return RedisLocks(self.redis, self.redis_prefix, "lease")
 
     @cached_property

@@ -50,7 +50,7 @@ def thresholds_of(settings: Settings) -> Thresholds | None:
 
 
 class Calling(Backends):
-    """What calls the provider, made when first asked for."""
+    """All parts that call the provider. Each is made when first used."""
 
     @cached_property
     def provider(self) -> Provider:
@@ -103,7 +103,7 @@ class Calling(Backends):
 
     @cached_property
     def rate_limiter(self) -> RateLimiter:
-        """The fleet's, for this model; of no use where the model is in the process."""
+        """The fleet's rate limiter for this model; one in memory for a model in the process."""
         settings, wait_s = self.settings, self.settings.timings.rate_limit_wait_s
         if settings.embedding_provider == "local":
             return MemoryRateLimiter(self.rate_limits, max_wait_s=wait_s)

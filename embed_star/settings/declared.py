@@ -1,7 +1,7 @@
 """The settings: every field is an environment variable, its name in capitals.
 
-Units are part of the names: `_S` seconds, `_ROWS` rows, `_TOKENS` estimated tokens. What is
-no setting is a constant of the module that uses it, or follows from these: `Timings`.
+Units are part of the names: `_S` seconds, `_ROWS` rows, `_TOKENS` estimated tokens. All other
+numbers are constants of the modules that use them, or follow from the settings (`Timings`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _usual(fact: str) -> str:
 
 
 class Declared(FromEnvironment):
-    """Each setting by itself: its type, default and meaning."""
+    """The settings, each with its type, default and meaning."""
 
     model_config = SettingsConfigDict(
         env_file=(LOCAL_ENV_FILE, ENV_FILE), extra="ignore", frozen=True, env_ignore_empty=True

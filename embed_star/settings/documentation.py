@@ -26,12 +26,11 @@ _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b(?:=\w+)?")
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading, the first setting under it, and what is said before and after the table."""
+    """A heading, the first setting under it, and the text before the table."""
 
     title: str
     first: str
     before: str = ""
-    after: str = ""
 
 
 SECTIONS = (

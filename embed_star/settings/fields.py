@@ -1,4 +1,4 @@
-"""What one setting may be: its type, with the check of its value, and how it is declared.
+"""The types of settings, with the checks of their values, and how a setting is declared.
 
 No check repeats a value: it may be a secret in the wrong variable.
 """

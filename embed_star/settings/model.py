@@ -1,4 +1,4 @@
-"""All settings together: the rules between them, and what follows from them."""
+"""All settings together: the rules between them, and the values that follow from them."""
 
 from __future__ import annotations
 
@@ -87,23 +87,23 @@ class Settings(Declared):
 
     @property
     def facts(self) -> ProviderFacts:
-        """What the catalogue says of the provider."""
+        """The facts about the provider, from the catalogue."""
         return catalogue.PROVIDERS[self.embedding_provider]
 
     @property
     def model(self) -> str:
-        """The model in force: the setting, else the provider's default."""
+        """The model: the setting, else the provider's default."""
         return self.embedding_model or self.facts.default_model
 
     @property
     def dimensions(self) -> int:
-        """The length of a vector in force."""
+        """The length of a vector: the setting, else that of the default model."""
         default = self.facts.default
         return self.embedding_dimensions or (default.dimensions if default else 0)
 
     @property
     def endpoint(self) -> str:
-        """Whom the provider's calls go to: its address without user, password and query."""
+        """The address that calls go to, without user, password and query."""
         url = {"ollama": self.ollama_url, "openai": self.openai_base_url}.get(
             self.embedding_provider, self.facts.address
         )
@@ -119,7 +119,7 @@ class Settings(Declared):
 
     @property
     def requests_per_minute(self) -> int:
-        """The rate limit in force, 0 for none: the setting, else the provider's usual one."""
+        """The rate limit, 0 for none: the setting, else the provider's usual one."""
         if self.provider_requests_per_minute >= 0:
             return self.provider_requests_per_minute
         if self.embedding_provider == "openai" and not self._is_openai_itself:
@@ -128,7 +128,7 @@ class Settings(Declared):
 
     @property
     def dollars_per_million_tokens(self) -> float:
-        """The price in force, 0 for none: the setting, else the list price of its own models."""
+        """The price, 0 for none: the setting, else the list price of the provider's own models."""
         if self.provider_price_per_million_tokens >= 0:
             return self.provider_price_per_million_tokens
         if self.embedding_provider == "openai" and not self._is_openai_itself:
@@ -143,7 +143,7 @@ class Settings(Declared):
 
     @property
     def timings(self) -> Timings:
-        """The times of these settings, and what follows from them."""
+        """The times of these settings, and those that follow from them."""
         times = {field: getattr(self, name) for name, field in _TIMES.items()}
         limited = bool(self.requests_per_minute or self.provider_tokens_per_minute)
         return Timings(**times, is_limited=limited)

@@ -1,4 +1,4 @@
-"""The rules between times, and the times that follow from them, in words: for the documents."""
+"""The table of times for docs/settings.md: the rules, and the times that follow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from embed_star.timings import (
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A time that follows from the settings: how, and why."""
+    """A time that follows from the settings: its formula and its reason."""
 
     name: str
     formula: str
@@ -107,7 +107,7 @@ DERIVED = (
 
 
 def table(timings: Timings | None = None) -> Iterator[tuple[str, str, str, str]]:
-    """What; how long; with `timings` (by default, the defaults) in seconds; why."""
+    """Rows of name, formula, seconds with `timings` (by default, the defaults), and reason."""
     shown = timings or Timings()
     for rule in RULES:
         limit = f"{rule.relation} {rule.expression}"

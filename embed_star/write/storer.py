@@ -1,6 +1,6 @@
-"""What `store_embeddings` does, with no Celery in it.
+"""Stores one run, without Celery: takes vectors from the cache, and writes them in bulk.
 
-Take the vectors by reference from the cache, and write them in bulk, fenced by the run's locks.
+The write is fenced by the locks of the run.
 """
 
 from __future__ import annotations
