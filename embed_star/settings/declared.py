@@ -68,7 +68,7 @@ class Declared(FromEnvironment):
         "",
         "Redis of the vector cache; empty: REDIS_URL",
         "redis:// or rediss://",
-        "that one may evict keys, the queues' may not",
+        "it may evict keys, and the Redis of the queues must not",
     )
     redis_timeout_s: Seconds = setting(
         5.0, "deadline for one Redis command; tried twice", "seconds"
@@ -149,7 +149,7 @@ class Declared(FromEnvironment):
         8000,
         "a longer text is cut",
         "estimated tokens",
-        "at less where the model is known to read less, and its vector marked cut",
+        "earlier, if the model is known to read less; its vector is marked cut",
         ge=16,
         le=1_000_000,
     )
@@ -174,7 +174,7 @@ class Declared(FromEnvironment):
     visibility_timeout_s: Seconds = setting(300.0, "Redis redelivers a task after this", "seconds")
     shutdown_grace_s: float = setting(
         -1.0,
-        "what runs may finish for this long after SIGTERM; -1: a call's longest",
+        "running work may go on for this long after SIGTERM; -1: a call's longest",
         "seconds",
         f"PROVIDER_TOTAL_TIMEOUT_S + {timings.LOCK_MARGIN_S:g}",
         ge=-1,
@@ -208,7 +208,7 @@ class Declared(FromEnvironment):
     github_token: SecretStr = setting(SecretStr(""), "raises GitHub's rate limit", "text")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
-        "INFO", "least level", "DEBUG, INFO, WARNING or ERROR"
+        "INFO", "lowest level that is logged", "DEBUG, INFO, WARNING or ERROR"
     )
     log_format: Literal["auto", "json", "console"] = setting(
         "auto", "auto: console on a terminal, JSON elsewhere", "auto, json or console"

@@ -98,8 +98,8 @@ names, else `surreal` on `PATH`, else the engine inside the SurrealDB package. R
 TIMES = """\
 ## How times depend on each other
 
-A process does not start with settings that break one of the first rules. The other times follow
-from the settings; no setting changes them alone. All are seconds.
+The first three rows are rules: a process does not start with settings that break one. The other
+times follow from the settings; no setting changes them alone. All are seconds.
 """
 
 MODELS = """\
@@ -114,8 +114,8 @@ no more. Prices are list prices, for estimates.
 GONE = """\
 ## Settings of earlier versions
 
-These names have no effect any more. One that is still set is named by `embed-star doctor`, and
-when a process starts.
+These names have no effect any more. One that is still set stops nothing: `embed-star doctor` names
+it, and so does the log of each process that starts.
 """
 
 ENV_INTRODUCTION = """\

@@ -69,7 +69,7 @@ DERIVED = (
     ),
     Derived(
         "the grace of `SHUTDOWN_GRACE_S` = -1",
-        f"`PROVIDER_TOTAL_TIMEOUT_S` + {LOCK_MARGIN_S:g}",
+        f"`PROVIDER_TOTAL_TIMEOUT_S` + {LOCK_MARGIN_S:g}, at most `VISIBILITY_TIMEOUT_S`",
         lambda t: t.grace_s,
         "the calls under way may finish, and be written",
     ),
