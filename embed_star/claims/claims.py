@@ -23,14 +23,14 @@ log = structlog.get_logger(__name__)
 
 
 class LockRecords(LockLayer, Protocol):
-    """The layer that counts: it remembers expired locks until they are taken or cleared."""
+    """The layer that counts. It keeps expired locks until they are taken or deleted."""
 
     def held(self, keys: Sequence[Key], token: str) -> list[bool]:
-        """Which locks carry `token`, expired or not."""
+        """For each key, whether its lock carries `token`, expired or not."""
 
 
 class _Unsure(NamedTuple):
-    """A claim whose answer was lost: there may be locks, and nobody works under them."""
+    """A claim whose answer was lost: it may hold locks that no run uses."""
 
     keys: Sequence[Key]
     run_id: str
@@ -40,8 +40,8 @@ class _Unsure(NamedTuple):
 class Claims:
     """Takes, renews and releases the locks of runs. Thread-safe.
 
-    Every method takes a page of keys, makes one round trip to each layer that it asks, and
-    answers in the order of the keys.
+    Every method takes a page of keys, makes one round trip to each layer that it needs, and
+    returns results in the order of the keys.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Claims:
         self._unsure: list[_Unsure] = []
 
     def claim(self, keys: Sequence[Key], run_id: str) -> list[bool]:
-        """Take the free ones among `keys`; whether each was won, in both layers.
+        """Lock the free rows among `keys`. For each key: whether both layers locked it.
 
         Raises RedisUnavailable, with nothing claimed in the database, and StoreUnavailable.
         Claimed rows whose answer was lost are for `release_unsure`.
@@ -85,9 +85,9 @@ class Claims:
         return [won and next(answers) for won in first]
 
     def renew(self, keys: Sequence[Key], run_id: str) -> list[bool]:
-        """Let the run's locks last `ttl_s` from now; whether it holds each.
+        """Let the run's locks last `ttl_s` from now. For each key: whether the run holds it.
 
-        Raises StoreUnavailable. A Redis that is away is logged: its layer does not count.
+        Raises StoreUnavailable. A failure of Redis is only logged: its layer does not count.
         """
         held = self._records.extend(keys, run_id, self.ttl_s)
         try:
@@ -97,27 +97,27 @@ class Claims:
         return held
 
     def held(self, keys: Sequence[Key], run_id: str) -> list[bool]:
-        """Which rows are the run's in the layer that counts. Raises StoreUnavailable."""
+        """For each key: whether the run holds it in SurrealDB. Raises StoreUnavailable."""
         return self._records.held(keys, run_id)
 
     def release(self, keys: Sequence[Key], run_id: str) -> None:
-        """Let rows be claimed again at once; where that fails, their locks end by themselves.
+        """Unlock rows, so that they can be claimed at once. Otherwise their locks would expire.
 
-        Raises RedisUnavailable, the database's locks released before that. A second call
-        changes nothing, and neither does one for rows that are another run's.
+        Raises RedisUnavailable after the locks in the database are released. A second call
+        changes nothing, and rows of another run stay locked.
         """
         with suppress(EmbedStarError):
             self._records.release(keys, run_id)
         self._redis.release(keys, run_id)
 
     def release_written(self, keys: Sequence[Key], run_id: str) -> None:
-        """As `release`, of rows whose bulk write has deleted the database's locks."""
+        """As `release`, for rows whose locks in the database the bulk write has deleted."""
         self._redis.release(keys, run_id)
 
     def release_unsure(self) -> bool:
         """Release the locks of a claim whose answer was lost; False when there is none.
 
-        Otherwise its rows would be locked against their own claimer until the locks end.
+        Otherwise nobody could claim its rows until the locks end.
         Raises RedisUnavailable and StoreUnavailable, and the claim stays unsure.
         """
         try:
@@ -150,7 +150,7 @@ class Claims:
 
 @dataclass(slots=True)
 class Claim:
-    """Rows that a run holds, and until when.
+    """The rows that a run holds, and until when it holds them.
 
     Example: `claim = Claim(claims, run_id, keys, until=claims.clock() + 12.0)`, and
     `claim.renew()` before each call under it.
@@ -165,9 +165,9 @@ class Claim:
     def renew(self) -> None:
         """Make sure that no lock ends within `Claims.renew_before_s`.
 
-        Costs nothing while the locks last longer than that anyway. Raises FenceLost when
-        one is another run's: this process stood still for longer than locks last, and
-        whoever holds the row now pays for it. Raises StoreUnavailable.
+        Does nothing while the locks last longer than that. Raises FenceLost when another run
+        has one of the rows: this process stood still for longer than locks last, and the other
+        run pays for the row. Raises StoreUnavailable.
         """
         now = self.claims.clock()
         if self.until - now > self.claims.renew_before_s:

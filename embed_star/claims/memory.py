@@ -1,4 +1,4 @@
-"""Claims and their locks within one process, for tests and for work without servers."""
+"""Memory twins of claims and their locks, for tests and for work without servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embed_star.store.memory.locks import MemoryLockTable
 
 
 class MemoryLocks:
-    """As `RedisLocks`, over an injected clock. Thread-safe."""
+    """Locks as in `RedisLocks`, over an injected clock. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -49,7 +49,7 @@ class MemoryLocks:
         return name in self._locks and self._clock() < self._locks[name][1]
 
     def _holder(self, name: str) -> str | None:
-        """Whose the lock is. It is nobody's once it has expired."""
+        """The token that holds the lock; None once it has expired."""
         return self._locks[name][0] if self._is_live(name) else None
 
 

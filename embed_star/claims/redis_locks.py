@@ -17,19 +17,19 @@ from embed_star.models import Key, key_text
 
 
 class LockLayer(Protocol):
-    """Locks that belong to a token and end by themselves.
+    """Locks that carry a token and expire by themselves.
 
-    Every method takes a page of keys in one round trip, and answers in their order.
+    Every method takes a page of keys in one round trip, and returns results in their order.
     """
 
     def acquire(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
-        """Take the free ones for `token`; whether each was won in this call."""
+        """Lock the free `keys` for `token`. For each key: whether this call locked it."""
 
     def extend(self, keys: Sequence[Key], token: str, ttl_s: float) -> list[bool]:
-        """Let those that `token` holds last `ttl_s` from now; whether it holds each."""
+        """Let the locks of `token` last `ttl_s` from now. For each key: whether it holds it."""
 
     def release(self, keys: Sequence[Key], token: str) -> None:
-        """Free those that `token` holds; others, and keys not locked, are left alone."""
+        """Release the locks of `token`. Other keys are left alone."""
 
 
 _ACQUIRE = """
@@ -57,14 +57,14 @@ end
 
 
 class RedisLocks:
-    """`SET NX PX` for a whole page in one Lua call; expiry by Redis' clock.
+    """`SET NX PX` for a whole page, in one Lua call. Locks expire by the clock of Redis.
 
-    Raises RedisUnavailable. What the client sends again, its answer lost, is won as the
-    first time.
+    Raises RedisUnavailable. A command that the client repeats because its answer was lost
+    returns the first answer.
     """
 
     def __init__(self, client: redis.Redis, prefix: str, kind: str = "lock") -> None:
-        """Locks of another `kind` are others: a repo may have any key, also that of a lease."""
+        """Locks of another `kind` are separate: a repo may have any key, also a lease's."""
         self._prefix = f"{prefix}{kind}:"
         self._acquire = Once(client, prefix, _ACQUIRE)
         self._extend = client.register_script(_EXTEND)

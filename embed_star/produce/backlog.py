@@ -17,19 +17,19 @@ class Tick(NamedTuple):
 
     dispatched: int
     in_flight: int
-    """Of the whole fleet, with those just dispatched."""
+    """Rows in flight in the whole fleet, with those just dispatched."""
     paused_s: float = 0.0
-    """How long the provider is not to be called, 0: it may be called."""
+    """Seconds until the provider may be called; 0: now."""
     gather: bool = False
-    """Whether the next rows may gather: work waits for every worker already, and a run of
-    few rows takes a call of the provider as a full one does."""
+    """Whether the next rows may wait for more rows: every worker is busy, and a small run costs a
+    provider call just as a full one does."""
 
 
 class Backlog:
     """Dispatches pending rows, fresh ones first.
 
-    Not thread-safe, and meant for the one process that leads. Two at once would do no harm,
-    since the locks keep them apart, but twice the work.
+    Not thread-safe, and meant for the one process that leads. Two at once do no harm, since
+    locks separate them, but do the work twice.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class FlowLimits:
     batch_rows: int
     batch_tokens: int
     text_tokens: int
-    """A longer text is cut there, so it costs no more."""
+    """Texts are cut at this length, so none costs more."""
     chord_batches: int
     max_in_flight_rows: int
     window_s: float
@@ -58,9 +58,9 @@ class Allowance:
     rooms: Mapping[Lane, int]
     """Rows for each lane; those dispatched from another lane since count, too."""
     paused_s: float = 0.0
-    """How long the provider is not to be called, 0: it may be called."""
+    """Seconds until the provider may be called; 0: now."""
     rows_came_back: bool = False
-    """Whether rows may have been given back in a pause: they lie behind what was read."""
+    """Whether a pause may have unlocked rows that lie before the place of reading."""
 
 
 class FlowControl:

@@ -1,4 +1,4 @@
-"""Who leads: of several producers, the one that holds a lease in Redis."""
+"""Elects a leader: of several producers, the one that holds a lease in Redis leads."""
 
 from __future__ import annotations
 

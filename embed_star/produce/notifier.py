@@ -35,7 +35,7 @@ class Notifier:
         poll_s: float,
         emit: Emit = ignore_event,
     ) -> None:
-        """`connect` opens a connection for the live query; None: there is to be none."""
+        """`connect` opens a connection for the live query; None: use no live query."""
         self._ledger = ledger
         self._emit = emit
         self._woken = threading.Event()
@@ -66,12 +66,12 @@ class Notifier:
         self._woken.clear()
 
     def rows_were_given_back(self) -> bool:
-        """Whether rows were given back since the last call: they lie behind what was read."""
+        """Whether rows were given back since the last call; they may lie before the last page."""
         given_back, self._rows_given_back = self._rows_given_back, False
         return given_back
 
     def listen_to_writes(self, listen: bool) -> None:
-        """Have a live query, or none for now. A second call changes nothing."""
+        """Resume or pause the live query. A second call changes nothing."""
         if self._live_query:
             (self._live_query.resume if listen else self._live_query.pause)()
 
@@ -87,7 +87,7 @@ class Notifier:
             self._live_query.stop()
 
     def join(self) -> None:
-        """After `stop`: wait until the listeners use nothing any more, STOP_S for each."""
+        """After `stop`: wait until the listeners have ended, STOP_S for each."""
         for thread in self._threads:
             thread.join(STOP_S)
 

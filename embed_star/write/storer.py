@@ -36,7 +36,7 @@ _WITH_VECTOR = frozenset({Status.EMBEDDED, Status.CACHED})
 
 
 class Storer:
-    """Writes what a run's batches found, in bulk."""
+    """Writes the outcomes of a run's batches, in bulk."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class Storer:
     def store(
         self, run_id: str, outcomes: Sequence[Outcome], space: str | None = None
     ) -> Counter[Status]:
-        """Write the outcomes of one run; rows by what became of them in the end.
+        """Write the outcomes of one run. Returns the number of rows by their final status.
 
-        Twice, or late, changes nothing: rows whose lock is no longer the run's are left
-        to whoever holds them. Raises TransientError; what is written then stays written.
-        `space` names the run's. Rows of a retired one are unlocked and DEFERRED; raises
-        AnotherSpace for a run that others are to store.
+        A second or late call changes nothing: rows whose lock the run no longer holds are
+        left to the run that holds them. Raises TransientError; rows that were written before
+        it stay written. `space` is the run's space. Rows of a retired space are unlocked and
+        DEFERRED. Raises AnotherSpace for a run that workers of another space store.
         """
         settled = [one for one in outcomes if one.status not in _LEFT_PENDING]
         tally = Counter(one.status for one in outcomes if one.status in _LEFT_PENDING)
@@ -106,7 +106,7 @@ class Storer:
     def _write(
         self, run_id: str, outcomes: Sequence[Outcome], found: Mapping[str, Vector]
     ) -> Sequence[Outcome]:
-        """Apply, leaving out what the run lost meanwhile; what was written."""
+        """Write the rows that the run still holds. Returns those that were written."""
         write_all_stale = False
         for _ in range(_FENCE_ROUNDS):
             if not outcomes:
