@@ -1,4 +1,4 @@
-"""The sweep: dead locks go, and the producer's work is done once if no producer leads."""
+"""The sweep: deletes old locks, and dispatches once if no producer leads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from embed_star.store.tables.checkpoints import SWEPT, Timestamps
 from embed_star.store.tables.locks import LockTable
 
 DEAD_LOCK_S = 3600.0
-"""Locks that no run wanted again are deleted when they have been over for this long."""
+"""Expired locks that no run has taken are deleted after this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Sweep:
         self._timestamps = timestamps
 
     def run(self) -> Swept:
-        """Sweep once and note when. Twice does no harm.
+        """Sweep once and note the time. A second call does no harm.
 
         Raises RedisUnavailable, StoreUnavailable and StoreError; the time is then not noted.
         """

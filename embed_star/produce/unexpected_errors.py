@@ -1,4 +1,4 @@
-"""Errors that no loop of the producer expects, and that none of them ends with."""
+"""Logs unexpected errors in the producer's loops, which go on after them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Embeddings:
 
     vectors: Vectors
     tokens: int | None = None
-    """Tokens that the provider counted for this call, None when it does not say."""
+    """Tokens that the provider counted for this call; None if it does not say."""
     quota_pause_s: float | None = None
     """Seconds until the quota is renewed, when this call used it up; else None."""
     model: str | None = None
@@ -36,17 +36,16 @@ class Provider(Protocol):
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed `texts` (at least one, none empty) in one call.
 
-        Vectors come in the order of the texts and have `dimensions` columns; their
-        values are not judged here (see `validation`). Raises the errors of the
-        `ProviderError` and `ProviderUnavailable` branches, never a foreign one; and
-        ShuttingDown after `abort`. It returns or raises within the total deadline that it
-        was built with.
+        Vectors come in the order of the texts and have `dimensions` columns. Their values
+        are not checked here (see `calling.validation`). Raises only ProviderError and
+        ProviderUnavailable with their subclasses, and ShuttingDown after `abort`. It returns
+        or raises within the total deadline that it was built with.
         """
 
     def abort(self) -> None:
-        """Break off the calls under way: they raise ShuttingDown, as does every later one.
+        """Abort the running calls. They raise ShuttingDown, and so does every later call.
 
-        For the end of a process. From any thread; twice changes nothing.
+        For the end of a process. Any thread may call it; a second call changes nothing.
         """
 
     def close(self) -> None:

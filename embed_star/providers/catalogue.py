@@ -61,11 +61,11 @@ class ProviderFacts:
     address: str = ""
     """Where it is; empty for a model in the process."""
     default_model: str = ""
-    """The model when the settings name none; empty: one has to be named."""
+    """The model if the settings name none; empty: they must name one."""
     requests_per_minute: int = 0
     """The usual rate limit of an account, at `address`; 0: none."""
     breaker: BreakerDefaults | None = None
-    """None where nothing outside of the process can be down."""
+    """None for a model in this process, which cannot be down."""
 
     @property
     def default(self) -> Model | None:
@@ -100,7 +100,7 @@ def bare_name(model: str) -> str:
 
 
 def find_model(model: str) -> Model | None:
-    """The model that people write as `model`, whoever serves it; its version may be left out."""
+    """The known model that people write as `model`, with or without owner, tag and version."""
     name = bare_name(model)
     known = {one.name: one for facts in PROVIDERS.values() for one in facts.models.values()}
     return known.get(name) or known.get(_VERSION.sub("", name))

@@ -1,8 +1,8 @@
 """The options that a server of OpenAI's API understands, learned from its answers.
 
-Servers refuse `encoding_format` in as many ways as there are servers, and only some models
-take `dimensions`. What is not known yet is tried, once something has gone wrong that may
-come of it, within the same call; what then works is kept for the life of the process.
+Servers refuse `encoding_format` in many different ways, and only some models take
+`dimensions`. When a call fails in a way that an option may have caused, other options are
+tried within the same call. Options that work are kept for the life of the process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Sign(Enum):
 
 
 class Unusable(Exception):
-    """A call failed, perhaps because the server speaks another dialect."""
+    """A call failed, perhaps because of its options."""
 
     def __init__(self, error: EmbedStarError, sign: Sign) -> None:
         super().__init__(str(error))
@@ -40,7 +40,7 @@ class Unusable(Exception):
 
 
 class Dialect:
-    """Thread-safe: threads that learn at the same time learn the same."""
+    """The options that this server is known to take. Thread-safe."""
 
     def __init__(self, model: str, dimensions: int, encoding: str) -> None:
         """`encoding` is `auto`, `base64` or `float`. Raises ConfigError for vectors longer
@@ -66,9 +66,8 @@ class Dialect:
     def instead(self, asked: Options, sign: Sign) -> Options | None:
         """The options to try after `asked` led to `sign`; None if none are left.
 
-        An answer of another length is paid for, and an outage must not get every call
-        twice: those are tried once more until that has come to nothing. A refusal costs
-        nothing.
+        A refusal costs nothing. But vectors of another length are paid for, and in an outage
+        calls must not be sent twice: such a call is tried again only until that did not help.
         """
         base64, dimensions = "encoding_format" in asked, "dimensions" in asked
         if sign is Sign.LENGTH:
@@ -85,7 +84,7 @@ class Dialect:
         return None
 
     def keep(self, asked: Options) -> None:
-        """Keep these options: they were answered with vectors."""
+        """Keep these options: the server answered them with vectors."""
         before = self.options()
         self._base64, self._base64_open = "encoding_format" in asked, False
         # Not later: vectors of another length are those of another model then.
@@ -94,7 +93,7 @@ class Dialect:
             log.info("provider_dialect", asked_with=asked, instead_of=before)
 
     def dimensions_are_refused(self) -> None:
-        """Do not ask for `dimensions` again where that was not known to work."""
+        """Stop asking for `dimensions`, unless that is known to work."""
         self._dimensions_open = False
 
     def _with(self, *, base64: bool, dimensions: bool) -> Options:
@@ -113,12 +112,12 @@ class Dialogue:
         self._dialect = dialect
         self._length_error: EmbedStarError | None = None
         self.options = dialect.options()
-        """What to ask with now: what is known, else what may do."""
+        """The options to use now: the known ones, else the likeliest."""
 
     def failed(self, error: Unusable | ProviderError) -> None:
-        """Go on to the next way. Raises the error of the call when none is left.
+        """Go on to the next options. When none are left, raises an error of the call.
 
-        That is the last one, or that vectors have another length.
+        That is the last error, or the one that vectors have another length.
         """
         if isinstance(error, Unusable):
             if error.sign is Sign.LENGTH:

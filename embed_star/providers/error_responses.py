@@ -1,10 +1,10 @@
 """Error responses of providers: from HTTP status and body to our error tree.
 
-The body only helps to tell kinds of refusals apart and is never repeated: it may hold
-the text of a row or a part of the key. A row's text may also be echoed in it, so prose
-is only trusted at the beginning of a message, codes only as a whole; a repository whose
-description says "invalid API key" must not stop the fleet. Whether a text is too long
-may be read from anywhere in it: see `lengths`.
+The body only helps to tell kinds of refusals apart. It is never repeated, since it may hold
+the text of a row or a part of the key. As it may echo a row's text, prose counts only at the
+beginning of a message, and a code only as a whole: a repository whose description says
+"invalid API key" must not stop the fleet. Only words about a text's length count anywhere in
+it: see `http.length_errors`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _BAD_KEY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Address, model, and the settings that hold them, as errors name them."""
+    """The address and the model, with the names of their settings, for error messages."""
 
     provider: str
     base_url: str = field(repr=False)  # may hold a user and a password
@@ -62,7 +62,7 @@ class Endpoint:
 
 
 def error_for(refusal: Refusal, endpoint: Endpoint, wait_s: float | None = None) -> EmbedStarError:
-    """The error of our tree for `refusal`. `wait_s` is the wait that it asks for."""
+    """The error of ours for `refusal`. `wait_s` is the wait that it asks for."""
     status, label = refusal.status, endpoint.label
     words = {refusal.code, refusal.kind}
     if 300 <= status < 400:

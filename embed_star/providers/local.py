@@ -73,7 +73,7 @@ class Local:
         return Embeddings(_normalised(vectors))
 
     def abort(self) -> None:
-        """A call takes milliseconds: there is nothing to break off."""
+        """Do nothing: a call takes milliseconds."""
 
     def close(self) -> None:
         """Free the model's memory; a later call loads it again."""

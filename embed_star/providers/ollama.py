@@ -1,6 +1,6 @@
 """Ollama's own API, `POST {url}/api/embed`: a model on this machine or network.
 
-It answers 400 for what a runner says, whoever is to blame; its words tell that apart.
+It answers 400 to every error of a model's runner. Only the words tell whether a text caused it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """OpenAI's embeddings API, which OpenAI, Together and most servers speak.
 
 Tried shapes: OpenAI, Together, Gemini, vLLM, TEI, LiteLLM, LM Studio, llama.cpp. Vectors are
-asked for as base64 where the provider is `openai`: a quarter of the bytes and a tenth of
-the time to read them. Servers that ignore it answer lists; what is not understood is
-found out: see `dialect`.
+asked for as base64 where the provider is `openai`: a quarter of the bytes, read in a tenth
+of the time. Servers that ignore it answer lists. `dialect` finds out which options a server
+refuses.
 
 OpenAI takes at most 2,048 texts and 300,000 tokens a request: BATCH_SIZE and
 BATCH_MAX_TOKENS stay below. Other servers take fewer texts (TEI 32 unless told).

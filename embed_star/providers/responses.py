@@ -1,7 +1,7 @@
 """Responses of providers: vectors out of JSON, and the name of the model.
 
-What makes the whole answer useless raises; what is wrong with the values of one vector
-becomes NaN, which validation sets aside for that row alone.
+An error is raised if the whole answer is useless. If only one vector is bad, its values
+become NaN, and validation refuses that row alone.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class WrongLength(ProviderConfigError):
 def in_order(data: Any, count: int, endpoint: Endpoint) -> list[Any]:
     """The vectors of OpenAI's `data` by their `index`; raises ProviderProtocolError.
 
-    Where an index is left out or null, the position counts, and for a single one 0, which
-    some leave out (protobuf). Indexes that are there have to fit.
+    A vector without an index has its position. If a single index is missing, it is 0, which
+    some servers leave out (protobuf). Each of 0 to `count` - 1 must occur once.
     """
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
         raise ProviderProtocolError(
@@ -159,7 +159,7 @@ def _is_doubles(data: bytes) -> bool:
 def answered_model(answered: Any) -> str | None:
     """The model's name in the answer, safe to print; None when it has none.
 
-    What another name than the one asked for means is decided by vectors: see `canary`.
+    If it is not the name that was asked for, `calling.canary` compares vectors.
     """
     if not isinstance(answered, str) or not answered.strip():
         return None
@@ -183,5 +183,5 @@ def same_model(asked: str, answered: str) -> bool:
 
 
 def count_of(value: Any) -> int | None:
-    """A count of tokens, None when the answer has no sensible one."""
+    """A count of tokens; None when the answer has no plausible one."""
     return value if type(value) is int and value >= 0 else None

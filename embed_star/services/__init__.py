@@ -46,9 +46,9 @@ RECONCILE_PAGE_ROWS = 500
 
 
 class Services(Calling):
-    """All that a process needs, made when first asked for, closed together.
+    """All parts of a process, each made when first used, and closed together.
 
-    Safe to share between threads. Not to be carried over a fork.
+    Threads may share it. A forked child must make its own.
     """
 
     @cached_property
@@ -85,7 +85,7 @@ class Services(Calling):
         return RedisPoisonCounter(self.redis, self.redis_prefix, server, "throttled")
 
     def make_bisector(self, clock: Callable[[], float] = time.monotonic) -> Bisector:
-        """Gets vectors from the provider into the cache."""
+        """Makes the bisector, which gets vectors from the provider into the cache."""
         return Bisector(
             gateway=self.gateway,
             cache=self.cache,
@@ -193,10 +193,10 @@ class Services(Calling):
         )
 
     def check(self) -> None:
-        """As `Store.check`; say so when Redis may drop queued work.
+        """Check the store (`Store.check`) and Redis; log if Redis may drop queued work.
 
-        Raises StoreUnavailable, and ConfigError for a Redis Cluster. A Redis that is
-        away is no reason not to start.
+        Raises StoreUnavailable, and ConfigError for a Redis Cluster. A Redis that cannot be
+        reached is no error: the process may start.
         """
         self.store.check()
         self.installation = self.store.installation.name()
@@ -206,13 +206,13 @@ class Services(Calling):
                 log.error("redis_evicts_keys", reason=client.EVICTS.format(policy=policy))
 
     def check_redis(self) -> None:
-        """Raise ConfigError when a Redis is a kind that cannot be used; RedisUnavailable."""
+        """Raise ConfigError if a Redis is a cluster. Raises RedisUnavailable."""
         client.check_single(self.redis)
         if self.settings.cache_url:
             client.check_single(self.cache_redis)
 
     def await_ready(self, on_try: Callable[[], None] = lambda: None) -> None:
-        """`check`, and a database that is down is waited for; `on_try` is called each time.
+        """Call `check` until the database is up, and `on_try` before each try.
 
         Raises SchemaError, and ShuttingDown when the process is to end.
         """
@@ -227,12 +227,12 @@ class Services(Calling):
                 return
 
     def abort_calls(self) -> None:
-        """Break off all calls to the provider, for the end of this process."""
+        """Abort all calls to the provider, for the end of this process."""
         if "gateway" in self.__dict__:
             self.gateway.abort()
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close all connections that were opened."""
         made = self.__dict__
         if "provider" in made:
             self.provider.close()

@@ -1,4 +1,4 @@
-"""The way to the provider, wired: its limits, its breaker, its gateway."""
+"""The provider gateway with its limits and its breaker, wired from the settings."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from embed_star.settings import Settings
 from embed_star.timings import BREAKER_WINDOW_S, THROTTLED_PAUSE_S
 
 FAILURE_RATE = 0.5
-"""Share of failed calls that opens the breaker: with half of the calls lost, one probe at a
-time finds out sooner, and cheaper, that the provider is back."""
+"""Share of failed calls that opens the breaker. When half of the calls fail, probes notice
+sooner, and at less cost, that the provider is back."""
 
 MIN_REQUESTS = 20
-"""Calls from which on the share counts: fewer say little. More where BREAKER_FAILURES is more,
-or the share would open it before these failures could."""
+"""Calls that the share needs to count: fewer say little. If BREAKER_FAILURES is more, that many
+are needed, or the share would open the breaker before so many failures."""
 
 SEARCH_SHARE = 0.05
 """Share of the rate limit at which searches need not queue: at 3,000 calls a minute, 150."""
@@ -74,7 +74,7 @@ class Calling(Backends):
 
     @cached_property
     def gateway(self) -> ProviderGateway:
-        """The one way to the provider."""
+        """The provider gateway: every call goes through it."""
         settings = self.settings
         return ProviderGateway(
             self.provider,

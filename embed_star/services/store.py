@@ -102,7 +102,7 @@ class Store:
     def check(self, *, to_write: bool = True) -> None:
         """Raise SchemaError, saying what to run, unless the schema fits this code.
 
-        Raises StoreAuthError when the user may not write, and is to.
+        With `to_write`, raises StoreAuthError when the user may not write.
         """
         if to_write:
             self.database.check_rights()

@@ -1,8 +1,8 @@
-"""HTTP to providers, in this one place: JSON in, JSON out, or an error of our tree.
+"""The HTTP client of all providers: JSON in, JSON out, or an error of ours.
 
-One pooled session for each provider. Every call has a deadline for the whole of it and
-a cap on the size of the answer, follows no redirect (the key would go along) and tries
-once: the caller owns the retries.
+Each provider has one pooled session. Every call has a deadline for all of it and a limit on
+the size of the answer. It follows no redirect, which would carry the key along, and does not
+retry: retries are up to the caller.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class JsonClient:
         self._was_silent = False
 
     def abort(self) -> None:
-        """End the calls under way, and every later one, with ShuttingDown."""
+        """End the running calls and every later call with ShuttingDown."""
         with self._noting:
             self._is_aborted = True
             under_way = list(self._under_way)

@@ -2,8 +2,8 @@
 
 Tried wordings: OpenAI, Azure, Groq, vLLM, SGLang, llama.cpp, LM Studio, Ollama, TEI, Infinity,
 LiteLLM, Together, Mistral, Cohere, Voyage, Jina, Gemini, Bedrock, watsonx, DashScope,
-SiliconFlow. A row's text that is echoed may deceive them: all that depends on it is which
-reason the row is set aside with, once it stands alone and another text was taken.
+SiliconFlow. An echo of a row's text may mislead them. That only affects the failure reason of
+a row that is set aside, after it stood alone and the provider took another text.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from embed_star.providers.http.rate_limit_headers import duration_s, resets
 
 RETRY_AFTER_MAX_S = 3600.0
-"""A longer wait is a mistake, or worth a new try each hour all the same."""
+"""Longest wait. A longer one is a mistake of the provider, or worth one try an hour."""
 
 _EPOCH_MIN = 100_000_000
 """Larger numbers are points in time: in seconds, or in ms from a thousand times this on."""
