@@ -38,7 +38,7 @@ RESPONSE_BYTES = 64 * 1024 * 1024
 """Largest answer: 2,048 vectors of 1,536 numbers as text; an answer that never ends is more."""
 
 NUMBER_BYTES = 64
-"""Of one number in an answer, at most: 17 digits, an exponent, and a line of its own."""
+"""Most bytes of one number in an answer: 17 digits, an exponent, and a line of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def quota_pause(headers: Mapping[str, str]) -> float | None:
 
     Names are taken in any case. Of several exhausted quotas the longest counts. A pair that
     is incomplete, unreadable, negative, over at once or longer than `QUOTA_PAUSE_MAX_S` is
-    as good as none: a provider that is really exhausted answers 429 to the next call.
+    ignored: a provider that is really exhausted answers 429 to the next call.
     """
     found = {name.lower(): value.strip() for name, value in headers.items()}
     waits = [

@@ -56,7 +56,7 @@ def retry_after_s(value: str | None, date: str | None = None) -> float | None:
 
     `value` is a number of seconds, an HTTP date, or, as some write it, a duration such as
     "34s". A date is taken relative to `date`, the answer's own Date header, where there is
-    one, so that a wrong clock here does not count. What is neither (negative, words) is None.
+    one, so that a wrong clock here does not count. Any other value (negative, words) is None.
     """
     text = (value or "").strip()
     if _SECONDS.fullmatch(text):

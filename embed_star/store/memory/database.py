@@ -71,9 +71,9 @@ class Cursor:
 
 @dataclass
 class MemoryDatabase:
-    """The tables. What is done within `transaction` is seen by the other threads as one.
+    """The tables. Other threads see all changes of a `transaction` at once.
 
-    Whoever writes here checks all before changing anything: there is no way back.
+    Code that writes here checks everything before it changes anything: there is no rollback.
     """
 
     clock: Callable[[], float] = time.time
@@ -90,7 +90,7 @@ class MemoryDatabase:
     """By the space's name."""
     timestamps: dict[str, datetime] = field(default_factory=dict)
     event: RepoEvent | None = None
-    """What announces changes of repos; None: nothing does, as in `surreal import`."""
+    """The event that announces changes of repos; None: no event, as in `surreal import`."""
     _ulids: itertools.count[int] = field(default_factory=itertools.count)
 
     def now(self) -> datetime:
@@ -108,7 +108,7 @@ class MemoryDatabase:
         self._fire(key, before, after, lane)
 
     def delete_repo(self, key: Key) -> None:
-        """What a user does: delete a repo. One that is not there is not announced."""
+        """Delete a repo, as a user does. A missing repo is not announced."""
         with self.transaction:
             before = self.repos.get(key)
             self.repos.delete(key)
