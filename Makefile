@@ -45,7 +45,8 @@ demo: $(STAMP)
 TEST_JOBS ?= 5
 TESTS := --ignore=tests/deploy --ignore=tests/runbooks --ignore=tests/faults
 test: $(STAMP)
-	@$(BIN)/python -m pytest -q -n $(TEST_JOBS) $(TESTS)
+	@$(BIN)/python -m pytest -q -n $(TEST_JOBS) -m "not alone" $(TESTS)
+	@$(BIN)/python -m pytest -q -m alone tests/celery
 
 # What can be known without a server, in less than a minute.
 check: $(STAMP)

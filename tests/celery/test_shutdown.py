@@ -91,7 +91,15 @@ def assert_nothing_locked(tenant: Tenant) -> None:
 # Workers
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        signal.SIGINT,
+        # 1.2 s until it is forced, of which one may be the pop under way.
+        pytest.param(signal.SIGQUIT, marks=pytest.mark.alone),
+    ],
+)
 def test_an_idle_worker_ends_at_once(tenant: Tenant, number: signal.Signals) -> None:
     worker = tenant.worker()
     send(worker, number)

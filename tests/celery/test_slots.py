@@ -43,8 +43,8 @@ def tenant_of(fleet: Fleet) -> Tenant:
     return fleet.tenant(
         BATCH_SIZE=str(BATCH_ROWS),
         CHORD_BATCHES="3",
-        PROVIDER_TOTAL_TIMEOUT_S="1.5",
-        LOCK_TTL_S="11.5",
+        PROVIDER_TOTAL_TIMEOUT_S="3",
+        LOCK_TTL_S="13",
     )
 
 

@@ -53,7 +53,7 @@ def worker(shared: tuple[Tenant, Child]) -> Iterator[Child]:
 def lonely(fleet: Fleet) -> Iterator[Tenant]:
     """A tenant of the test's own, without processes."""
     fleet.provider.reset()
-    made = fleet.tenant(**BATCHES, PROVIDER_TOTAL_TIMEOUT_S="1.5", LOCK_TTL_S="11.5")
+    made = fleet.tenant(**BATCHES, PROVIDER_TOTAL_TIMEOUT_S="3", LOCK_TTL_S="13")
     yield made
     made.stop()
 

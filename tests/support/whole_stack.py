@@ -17,8 +17,8 @@ DIMENSIONS = 16
 
 PROMPT_RECOVERY = {
     # Locks, leases and redelivery as short as the settings' own rules allow.
-    "PROVIDER_TOTAL_TIMEOUT_S": "2",
-    "LOCK_TTL_S": "12",
+    "PROVIDER_TOTAL_TIMEOUT_S": "3",
+    "LOCK_TTL_S": "13",
     "VISIBILITY_TIMEOUT_S": "10",
     "LEADER_LEASE_S": "2",
     "REDIS_TIMEOUT_S": "2",

@@ -12,7 +12,7 @@ from tests.faults.scene import Scene
 from tests.support.servers import eventually
 
 LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-LOCK_TTL_S = 12.0
+LOCK_TTL_S = 13.0
 """Of `PROMPT_RECOVERY`: what nobody holds any more is free after it."""
 
 
