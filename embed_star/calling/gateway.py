@@ -155,9 +155,8 @@ class ProviderGateway:
     def ask_canary(self, claim: Renewable) -> None:
         """Return if the provider gives our own text a vector that can be used.
 
-        To be asked when it refused texts, or gave them none. Raises ProviderPaused when
-        it does so to ours as well, whoever asks next being no better off; else what
-        `embed` raises.
+        To be asked when it refused texts, or gave them none. Raises ProviderPaused when it
+        does so to ours as well, since the next call would fare no better; else as `embed`.
         """
         with self._place():
             self._probe(self._admitted(claim), for_certain=True)
@@ -168,7 +167,10 @@ class ProviderGateway:
         Raises what the provider raises, and ProviderThrottled when no slot is near.
         """
         with self._place():
-            return self._call([text], Traffic.SEARCH)
+            answer = self._call([text], Traffic.SEARCH)
+            # As `embed` does, with its place in hand: else each may wait for the other's.
+            self.canary.accept(answer.model, lambda: self._ask_ours(Traffic.SEARCH))
+        return answer
 
     def abort(self) -> None:
         """Break off the calls under way: they raise ShuttingDown, as does every later one."""
@@ -234,11 +236,14 @@ class ProviderGateway:
             self._verdicts.blame(admission, all_refused, for_certain=for_certain)
 
     def _ask_for_model(self, claim: Renewable) -> Embeddings:
-        """An answer to our own text. What prevents it is no fault of the rows' texts."""
         self._shutdown.check()
         claim.renew()
+        return self._ask_ours(Traffic.ROWS)
+
+    def _ask_ours(self, traffic: Traffic) -> Embeddings:
+        """An answer to our own text; its errors are no fault of other texts."""
         try:
-            answer = self._call([PROBE_TEXT])
+            answer = self._call([PROBE_TEXT], traffic)
         except ProviderThrottled as error:
             error.answered = False  # to no row's text
             raise
