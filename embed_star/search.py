@@ -73,7 +73,6 @@ class Search:
             answer = self._gateway.search(query)
         except InputRejected as error:
             raise ConfigError(f"the provider refused the query: {error}") from error
-        self._canary.accept(answer.model, self._ask_canary)
         vector = self._usable(answer.vectors)
         self._keep(query_hash, vector)
         return vector

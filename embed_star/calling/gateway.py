@@ -167,7 +167,10 @@ class ProviderGateway:
         Raises the provider's errors, and ProviderThrottled when no slot is near.
         """
         with self._place():
-            return self._call([text], Traffic.SEARCH)
+            answer = self._call([text], Traffic.SEARCH)
+            # As `embed` does, with its place in hand: else each may wait for the other's.
+            self.canary.accept(answer.model, lambda: self._ask_ours(Traffic.SEARCH))
+        return answer
 
     def abort(self) -> None:
         """Abort the running calls. They raise ShuttingDown, and so does every later call."""
@@ -233,11 +236,14 @@ class ProviderGateway:
             self._verdicts.blame(admission, all_refused, for_certain=for_certain)
 
     def _ask_for_model(self, claim: Renewable) -> Embeddings:
-        """The answer to the canary. A failure here is never blamed on the rows' texts."""
         self._shutdown.check()
         claim.renew()
+        return self._ask_ours(Traffic.ROWS)
+
+    def _ask_ours(self, traffic: Traffic) -> Embeddings:
+        """An answer to our own text; its errors are no fault of other texts."""
         try:
-            answer = self._call([PROBE_TEXT])
+            answer = self._call([PROBE_TEXT], traffic)
         except ProviderThrottled as error:
             error.answered = False  # to no row's text
             raise
