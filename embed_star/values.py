@@ -39,7 +39,7 @@ class NotANumber(float):
 class Opaque:
     """A value that Python has no type for, or none that holds it: a CBOR tag and what it tags.
 
-    `store.codec` encodes it to what it was decoded from. `str()` is SurrealDB's own text.
+    `store.client.codec` encodes it to what it was decoded from. `str()` is SurrealDB's own text.
     """
 
     tag: int
