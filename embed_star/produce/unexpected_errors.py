@@ -1,4 +1,4 @@
-"""Errors that no loop of the producer expects, and that none of them ends with."""
+"""Errors that no loop expects, and that none of them ends with."""
 
 from __future__ import annotations
 
