@@ -38,7 +38,7 @@ class Corpus:
         return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
     def passing(self, filters: Filters) -> NDArray[np.bool_]:
-        """Which rows pass `filters`, by the rules of `store.vectors.Vectors.search`."""
+        """Which rows pass `filters`, by the rules of `store.tables.vectors.Vectors.search`."""
         language = (filters.language or "").lower()
         stars = filters.min_stars
         return np.array(

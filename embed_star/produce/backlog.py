@@ -69,10 +69,10 @@ class Backlog:
         while self._runs.release_unsure():
             self.rewind()
         allowance = self._flow.allowance()
+        if allowance.rows_came_back:  # told once, so before anything that may fail
+            self.rewind()
         if self.is_retired():
             return Tick(0, allowance.in_flight)
-        if allowance.rows_came_back:
-            self.rewind()
         dispatched = 0
         for lane, room in allowance.rooms.items():
             dispatched += self._dispatch_lane(lane, room - dispatched)

@@ -96,8 +96,9 @@ class FlowControl:
         counts = self._ledger.counts()
         rate_rows_s = self._throughput.update(counts.finished_total)
         breaker = self._breaker.state()
-        was_closed, self._was_closed = self._was_closed, breaker.phase is Phase.CLOSED
         paused = breaker.retry_in_s or self._rate_limiter.state().paused_s > self.limits.window_s
+        # After the last answer of Redis: the end of a pause must not get lost with an error.
+        was_closed, self._was_closed = self._was_closed, breaker.phase is Phase.CLOSED
         if paused:
             rooms = dict.fromkeys(Lane, 0)
         elif breaker.phase is Phase.HALF_OPEN:

@@ -1,4 +1,4 @@
-"""Logs unexpected errors in the producer's loops, which go on after them."""
+"""Errors that no loop expects, and that none of them ends with."""
 
 from __future__ import annotations
 

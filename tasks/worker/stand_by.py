@@ -14,6 +14,8 @@ import structlog
 from celery import Celery, signals
 
 from embed_star.errors import EmbedStarError
+from embed_star.events import ignore_event
+from embed_star.produce import unexpected_errors
 from embed_star.store.tables.space_watch import EVERY_S
 from tasks.base import state_of
 from tasks.worker.signals import on
@@ -46,24 +48,35 @@ def connect(app: Celery, queues: Sequence[str]) -> None:
 def _watch(app: Celery, consumer: Any, queues: Sequence[str], stopped: threading.Event) -> None:
     """Deselect and select `queues` with the space's state.
 
-    Celery's `consumer` may be changed in its own thread only; `call_soon` does that.
+    An error that nobody expected is waited out, too: the next look may not meet it.
     """
     taken: list[str] = []
     while not stopped.wait(EVERY_S):
         try:
-            retired = state_of(app).services.store.space_watch.is_retired(at_once=True)
+            taken = _follow(app, consumer, queues, taken)
         except EmbedStarError:
             continue  # the tasks log it
-        if retired and not taken:
-            taken = [name for name in queues if name in consumer.app.amqp.queues.consume_from]
-            log.warning("takes_no_messages", queues=taken)
-            for name in taken:
-                consumer.call_soon(_leave, consumer, name)
-        elif taken and not retired:
-            log.info("takes_messages_again", queues=taken)
-            for name in taken:
-                consumer.call_soon(_take, consumer, name)
-            taken = []
+        except Exception as error:  # noqa: BLE001 - see above
+            unexpected_errors.report(error, "stand_by", EVERY_S, ignore_event)
+
+
+def _follow(app: Celery, consumer: Any, queues: Sequence[str], taken: list[str]) -> list[str]:
+    """Look once; the queues that are deselected then, which were `taken` before.
+
+    Celery's `consumer` may be changed in its own thread only; `call_soon` does that.
+    """
+    retired = state_of(app).services.store.space_watch.is_retired(at_once=True)
+    if retired and not taken:
+        taken = [name for name in queues if name in consumer.app.amqp.queues.consume_from]
+        log.warning("takes_no_messages", queues=taken)
+        for name in taken:
+            consumer.call_soon(_leave, consumer, name)
+    elif taken and not retired:
+        log.info("takes_messages_again", queues=taken)
+        for name in taken:
+            consumer.call_soon(_take, consumer, name)
+        taken = []
+    return taken
 
 
 def _leave(consumer: Any, queue: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +19,11 @@ from embed_star.settings import load_settings
 from tasks import queue_names
 from tasks.app import create_app
 from tasks.base import state_of
+from tasks.worker import stand_by
 from tasks.worker.scheduler import Scheduler
 from tasks.worker.signals import on
 from tests.support.command_line import run
+from tests.support.servers import PROMPT_S
 
 NAMES = {
     "embed_star.embed_batch",
@@ -146,6 +150,27 @@ def test_a_worker_that_ends_closes_the_services_of_its_app_only(app: Celery, oth
     signals.worker_shutdown.send(sender=WorkController(app=app))
     assert state_of(app).services is not ended
     assert state_of(other).services is kept
+
+
+def test_the_watch_on_the_space_outlives_an_error_that_nobody_expected(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else the worker would take messages that are for others, or none ever again.
+    monkeypatch.setattr(stand_by, "EVERY_S", 0.01)
+    errors = [ValueError("a bug")]
+
+    def is_retired(*, at_once: bool) -> bool:
+        if errors:
+            raise errors.pop()
+        return at_once
+
+    vars(state_of(app).services.store)["space_watch"] = SimpleNamespace(is_retired=is_retired)
+    left = threading.Event()
+    consumer = WorkController(app=app)
+    vars(consumer)["call_soon"] = lambda *_: left.set()
+    signals.worker_ready.send(sender=consumer)
+    assert left.wait(PROMPT_S)
+    signals.worker_shutdown.send(sender=WorkController(app=app))
 
 
 def test_each_app_of_a_process_asks_for_its_own_prefix(app: Celery, other: Celery) -> None:

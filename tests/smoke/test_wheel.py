@@ -63,6 +63,16 @@ def test_has_migrations_and_examples(python: Path, tmp_path: Path) -> None:
     assert run(python, "-c", program, cwd=tmp_path).assert_worked() == f"{in_checkout} True\n"
 
 
+def test_has_no_code_but_what_it_runs(python: Path, tmp_path: Path) -> None:
+    # The worked example of a provider, beside the example data, is for people who read it.
+    program = (
+        "from pathlib import Path; from embed_star.devstack import examples;"
+        "print(sorted(one.name for one in examples.find('repos.jsonl').parent.iterdir()))"
+    )
+    found = run(python, "-c", program, cwd=tmp_path).assert_worked()
+    assert found == "['repos.jsonl', 'searches.jsonl']\n"
+
+
 def test_the_command_line_works(python: Path, tmp_path: Path) -> None:
     helped = run(python, "-m", "embed_star.cli.main", "--help", cwd=tmp_path).assert_worked()
     assert "migrate" in helped

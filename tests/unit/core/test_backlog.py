@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import reduce
 
 import pytest
 
 from embed_star.errors import ProviderAuthError, ProviderPaused, RedisUnavailable, StoreUnavailable
 from embed_star.models import Key, Lane, key_text
-from tests.support.memory_services import LOCK_TTL_S, THRESHOLDS
+from tests.support.memory_services import LOCK_TTL_S, THRESHOLDS, MemoryServices
 from tests.support.memory_world import MemoryWorld
 from tests.unit.core.conftest import MakeMemoryWorld
 
@@ -232,6 +233,41 @@ def test_one_batch_goes_out_to_try_a_paused_provider(make_world: MakeMemoryWorld
     world.carry_out(recorder.batches[0])
     assert backlog.dispatch().dispatched == 7
     assert sorted(recorder.keys) == keys(*range(9))
+
+
+@pytest.mark.parametrize("source", ["rate_limiter.state", "store.space_watch.is_retired"])
+def test_rows_given_back_in_a_pause_are_found_though_a_look_failed_at_its_end(
+    make_world: MakeMemoryWorld, source: str
+) -> None:
+    world = make_world(batch_size=2)
+    world.write_many(3)
+    backlog, recorder = world.backlog()
+    backlog.dispatch()
+    run_id = recorder.batches[0].run_id
+    world.services.ledger.start(run_id, 3, "message", LOCK_TTL_S)
+    pause(world)
+    world.clock.pass_s(THRESHOLDS.open_s)
+    assert backlog.dispatch().dispatched == 0  # a worker has them: they lie behind now
+    world.services.claims.release([0, 1, 2], run_id)
+    for _ in range(THRESHOLDS.successes_to_close):
+        world.services.call("one")
+    fail_once(world.services, source)
+    with pytest.raises((RedisUnavailable, StoreUnavailable)):
+        backlog.dispatch()
+    assert backlog.dispatch().dispatched == 3
+
+
+def fail_once(services: MemoryServices, source: str) -> None:
+    """Let the method that `source` names raise at its next call."""
+    *path, method = source.split(".")
+    owner = reduce(getattr, path, services)
+    works = getattr(owner, method)
+
+    def fail(**_: object) -> None:
+        setattr(owner, method, works)
+        raise RedisUnavailable("no answer") if method == "state" else StoreUnavailable("no answer")
+
+    setattr(owner, method, fail)
 
 
 def test_a_row_whose_key_no_message_carries_is_noted_and_hides_no_other(
