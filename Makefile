@@ -46,7 +46,7 @@ TEST_JOBS ?= 5
 TESTS := --ignore=tests/deploy --ignore=tests/runbooks --ignore=tests/faults
 test: $(STAMP)
 	@$(BIN)/python -m pytest -q -n $(TEST_JOBS) -m "not alone" $(TESTS)
-	@$(BIN)/python -m pytest -q -m alone tests/celery
+	@$(BIN)/python -m pytest -q -m alone $(TESTS)
 
 # What can be known without a server, in less than a minute.
 check: $(STAMP)

@@ -64,6 +64,7 @@ def test_whoever_took_the_lease_leads(client: redis.Redis, proxy: LostAnswers) -
     assert proxy.lost == 1
 
 
+@pytest.mark.alone  # the queue runs off by real time
 def test_a_call_is_booked_once(client: redis.Redis, proxy: LostAnswers) -> None:
     budget = RedisRateLimiter(client, "test:", "a", Limits(60, 6000))
     budget.take(0, requests=0)

@@ -43,7 +43,7 @@ def alerts() -> dict[str, dict[str, Any]]:
 def run_program(name: str, *arguments: str) -> str:
     """Run one of Prometheus' tools, which has to work; what it printed."""
     done = subprocess.run(
-        [program(name), *arguments], capture_output=True, text=True, timeout=60, check=False
+        [program(name), *arguments], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
