@@ -42,7 +42,7 @@ demo: $(STAMP)
 	@$(BIN)/embed-star demo
 
 # Tests wait more than they compute: more processes than cores.
-TEST_JOBS ?= 5
+TEST_JOBS ?= 4
 TESTS := --ignore=tests/deploy --ignore=tests/runbooks --ignore=tests/faults
 test: $(STAMP)
 	@$(BIN)/python -m pytest -q -n $(TEST_JOBS) -m "not alone" $(TESTS)

@@ -21,7 +21,7 @@ from tests.support.scripted_provider import ScriptedProvider
 from tests.support.servers import eventually
 from tests.support.world import World
 
-OPEN_S = 1.0
+OPEN_S = 2.0
 """So long that it is still open when a test looks, on a busy machine too."""
 ROWS = 60
 

@@ -151,7 +151,7 @@ class TestManyAtOnce:
             env={**os.environ, **environment, "PYTHONPATH": str(root)},
             capture_output=True,
             text=True,
-            timeout=PROMPT_S,
+            timeout=60.0,
         )
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert done(database) == [1]

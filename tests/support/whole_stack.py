@@ -19,7 +19,7 @@ PROMPT_RECOVERY = {
     # Locks, leases and redelivery as short as the settings' own rules allow.
     "PROVIDER_TOTAL_TIMEOUT_S": "3",
     "LOCK_TTL_S": "13",
-    "VISIBILITY_TIMEOUT_S": "10",
+    "VISIBILITY_TIMEOUT_S": "12",
     "LEADER_LEASE_S": "2",
     "REDIS_TIMEOUT_S": "2",
 }

@@ -19,21 +19,24 @@ CALLS = 6
 FAILURES = 3
 OPEN_S = 1.0
 BREAKER = {"BREAKER_FAILURES": str(FAILURES), "BREAKER_OPEN_S": str(OPEN_S)}
+IMPATIENT = {**BREAKER, "PROVIDER_TOTAL_TIMEOUT_S": "1.5"}
 PAUSED = ("provider_paused",)
+WAITING = {"LOCK_TTL_S": "30", "VISIBILITY_TIMEOUT_S": "60"}
+"""Locks and messages that outlast a pause of 5 s: a batch is not deferred for it."""
 
 
-@fault(22, "429 with a Retry-After in seconds")
+@fault(22, "429 with a Retry-After in seconds", env=WAITING)
 def throttled_for_seconds(scene: Scene) -> Steps:
     return _throttled(scene, "2", 2.0)
 
 
-@fault(22, "429 with a Retry-After as a date")
+@fault(22, "429 with a Retry-After as a date", env=WAITING)
 def throttled_until_a_date(scene: Scene) -> Steps:
     until = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))
     return _throttled(scene, until, 1.0)
 
 
-@fault(22, "429 without a Retry-After")
+@fault(22, "429 without a Retry-After", env=WAITING)
 def throttled_without_word(scene: Scene) -> Steps:
     return _throttled(scene, None, THROTTLED_PAUSE_S)
 
@@ -55,7 +58,7 @@ def _throttled(scene: Scene, retry_after: str | None, pause_s: float) -> Steps:
     assert scene.logged("batch_deferred") == 0
 
 
-@fault(22, "429 with an absurd Retry-After")
+@fault(22, "429 with an absurd Retry-After", env=WAITING)
 def throttled_absurdly(scene: Scene) -> Steps:
     """What is no number and no date is as if it were not there; what is long is capped."""
     return _throttled(scene, "-31536000", THROTTLED_PAUSE_S)
@@ -80,12 +83,12 @@ def half_are_500(scene: Scene) -> Steps:
     assert scene.lab.report().failed == {}
 
 
-@fault(24, "an answer comes one byte a second", says=PAUSED, env=BREAKER)
+@fault(24, "an answer comes one byte a second", says=PAUSED, env=IMPATIENT)
 def one_byte_a_second(scene: Scene) -> Steps:
     return _spoiled(scene, fault="drip")
 
 
-@fault(24, "an answer never comes", says=PAUSED, env=BREAKER)
+@fault(24, "an answer never comes", says=PAUSED, env=IMPATIENT)
 def never_an_answer(scene: Scene) -> Steps:
     return _spoiled(scene, fault="hang")
 
