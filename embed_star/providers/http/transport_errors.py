@@ -92,6 +92,13 @@ def _lateness(error: Exception, endpoint: Endpoint, limits: Limits, deadline: De
             f"could not be connected to within {limits.connect_s:g} s; check "
             f"{endpoint.url_setting}, and that it runs"
         )
+    is_proxy = isinstance(error, requests.exceptions.ProxyError)
+    if wraps(error, TimeoutError) and not is_silence(error) and not is_proxy:
+        return (
+            # In the middle of the upload.
+            f"took nothing for {limits.read_s:g} s, two thirds of PROVIDER_TOTAL_TIMEOUT_S; check "
+            "that it runs"
+        )
     if is_silence(error):
         return (
             f"was silent for {limits.read_s:g} s, two thirds of PROVIDER_TOTAL_TIMEOUT_S; raise "

@@ -84,13 +84,15 @@ def test_a_slow_byte_at_the_end_of_the_deadline_does_not_add_a_read_timeout(
     assert time.monotonic() - began < 2
 
 
-def test_a_server_that_reads_nothing_ends_by_the_deadline(name: str, make: Make) -> None:
+def test_a_call_to_a_server_that_reads_nothing_ends_and_says_so(name: str, make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         # The time-out for connecting says nothing about how long an upload may take.
-        provider = make(name, url, provider_total_timeout_s=0.5)
+        provider = make(name, url, provider_total_timeout_s=0.75)
         began = time.monotonic()
-        with pytest.raises(ProviderUnavailable, match="finish within PROVIDER_TOTAL_TIMEOUT_S"):
+        # The second where filling the buffers took longer than the rest of the time.
+        said = r"(nothing for 0\.5 s, two thirds of|finish within) PROVIDER_TOTAL_TIMEOUT_S"
+        with pytest.raises(ProviderUnavailable, match=said):
             provider.embed(["x" * 20_000_000])
         assert 0.5 <= time.monotonic() - began < 2
 
