@@ -43,10 +43,6 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    @property
-    def pending_total(self) -> int:
-        return sum(self.pending.values())
-
 
 def report(services: Services, workers: list[str] | None = None) -> Report:
     """Ask the database and Redis; Redis may be down.

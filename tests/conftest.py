@@ -26,7 +26,7 @@ from tests.support.world import World
 DIMENSIONS = 8
 
 SERVER_FIXTURES = {"redis_server", "surreal", "gateway", "engine", "servers", "fleet"}
-SERVER_PARAMETERS = {"redis", "server", "embedded", "fallback"}
+SERVER_PARAMETERS = {"redis", "server", "embedded"}
 """A test that asks for one of these fixtures, or that gets one of these parameters, starts
 Redis or SurrealDB: it is marked `server` (and `make check` leaves it out)."""
 

@@ -56,10 +56,6 @@ class Limits:
     """Share of each limit, 0 to 1, at which `reserved` calls need not queue."""
 
     @property
-    def unlimited(self) -> bool:
-        return not (self.requests_per_minute or self.tokens_per_minute)
-
-    @property
     def requests_s(self) -> float:
         """Requests a second at full pace; infinity without a limit."""
         limit = self.requests_per_minute
