@@ -58,7 +58,7 @@ def _look(services: Services) -> Report:
 
 def _print(found: Report, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        click.echo(json.dumps(found.to_dict(), indent=2))
     else:
         Console().print(table(found))
 
