@@ -13,10 +13,9 @@ from rich.text import Text
 
 from embed_star.api.results import Result
 from embed_star.observe.terminal import shown
-from embed_star.search import Filters
+from embed_star.search import Filters, Hit
 from embed_star.services import Services
 from embed_star.settings import load_settings
-from embed_star.store.tables.vectors import Hit
 from embed_star.values import spoken
 
 
