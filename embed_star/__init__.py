@@ -6,11 +6,11 @@ For scripts: `from embed_star import Client` (or `AsyncClient`); docs/api.md sho
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from embed_star.api import AsyncClient, Client, Result
+    from embed_star.api import AsyncClient, Client, Details, Enqueued, Result
     from embed_star.errors import EmbedStarError
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "EmbedStarError", "Result"]
+__all__ = ["AsyncClient", "Client", "Details", "EmbedStarError", "Enqueued", "Result"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,6 @@
 
 from embed_star.api.asynchronous import AsyncClient
 from embed_star.api.client import Client
-from embed_star.api.results import Result
+from embed_star.api.results import Details, Enqueued, Result
 
-__all__ = ["AsyncClient", "Client", "Result"]
+__all__ = ["AsyncClient", "Client", "Details", "Enqueued", "Result"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Self
 
 from embed_star.api.client import Client
-from embed_star.api.results import Result
+from embed_star.api.results import Details, Enqueued, Result
 from embed_star.status import Report
 
 
@@ -34,6 +35,27 @@ class AsyncClient:
         return await asyncio.to_thread(
             self._client.search, query, k, language=language, min_stars=min_stars
         )
+
+    async def similar(
+        self,
+        full_name: str,
+        k: int = 10,
+        *,
+        language: str | None = None,
+        min_stars: int | None = None,
+    ) -> list[Result]:
+        """As `Client.similar`."""
+        return await asyncio.to_thread(
+            self._client.similar, full_name, k, language=language, min_stars=min_stars
+        )
+
+    async def get(self, full_name: str) -> Details:
+        """As `Client.get`."""
+        return await asyncio.to_thread(self._client.get, full_name)
+
+    async def enqueue(self, full_names: Iterable[str]) -> Enqueued:
+        """As `Client.enqueue`."""
+        return await asyncio.to_thread(self._client.enqueue, full_names)
 
     async def status(self) -> Report:
         """As `Client.status`."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import Any, Self
 
 import structlog
 
-from embed_star.api.results import Result
-from embed_star.errors import ConfigError
-from embed_star.search import Filters
+from embed_star.api.results import Details, Enqueued, Result
+from embed_star.errors import ConfigError, UnknownRepo
+from embed_star.models import Key, key_text
+from embed_star.produce.announce import announce
+from embed_star.search import Filters, Hit
 from embed_star.services import Services
 from embed_star.settings import Settings, load_settings
 from embed_star.status import Report, report
@@ -55,12 +59,55 @@ class Client:
     ) -> list[Result]:
         """The `k` repositories nearest in meaning to `query`, best first.
 
-        `language` is the main one, in upper or lower case. A query that was asked before costs
-        no call of the provider. Raises ConfigError for an empty query, and ProviderError or
+        A repository whose name the query is comes first. `language` is the main one, in upper or
+        lower case. A query that was asked before costs no call of the provider. Raises ConfigError
+        for an empty query and a `k` that is not from 1 to 1,000, and ProviderError or
         TransientError when the provider does not answer.
         """
-        hits = self._checked().search.find(query, k, Filters(language, min_stars))
-        return [Result.of(hit) for hit in hits]
+        services = self._checked()
+        return self._results(services.search.find(query, k, Filters(language, min_stars)))
+
+    def similar(
+        self,
+        full_name: str,
+        k: int = 10,
+        *,
+        language: str | None = None,
+        min_stars: int | None = None,
+    ) -> list[Result]:
+        """The `k` repositories most like `full_name` (owner/name), best first, without itself.
+
+        Asks no provider. Raises UnknownRepo, whose `near` has names that may be meant, and
+        NotEmbedded.
+        """
+        services = self._checked()
+        return self._results(services.similar.find(full_name, k, Filters(language, min_stars)))
+
+    def get(self, full_name: str) -> Details:
+        """The repository `full_name` (owner/name), in upper or lower case, with its state.
+
+        Raises UnknownRepo, whose `near` has names that may be meant.
+        """
+        return Details.of(self._checked().lookup.get(full_name))
+
+    def enqueue(self, full_names: Iterable[str]) -> Enqueued:
+        """Have these repositories looked at by the workers, before any backlog.
+
+        A row without a current vector is embedded, and one that failed is tried again, although
+        nothing about it has changed. For one whose vector is current nothing is paid. Names that
+        no row has are no error: the answer lists them. Raises StoreAuthError when the user may
+        not write.
+        """
+        names = [full_names] if isinstance(full_names, str) else list(full_names)
+        services = self._checked()
+        services.store.database.check_rights()
+        found: dict[str, Key] = {}
+        for name in names:
+            with suppress(UnknownRepo):
+                found[name] = services.lookup.repo(name)["id"].id
+        announce(list(found.values()), services.store.outbox, services.store.failures)
+        unknown = dict.fromkeys(name for name in names if name not in found)
+        return Enqueued(tuple(found), tuple(unknown))
 
     def status(self) -> Report:
         """How far the embedding of all rows is. Redis may be down: `problems` says so.
@@ -81,6 +128,14 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _results(self, hits: Sequence[Hit]) -> list[Result]:
+        """The hits, each with the date of its vector."""
+        keys = [hit.repo["id"].id for hit in hits]
+        dates = self._checked().store.retrieval.dates(keys)
+        return [
+            Result.of(hit, dates.get(key_text(key))) for hit, key in zip(hits, keys, strict=True)
+        ]
 
     def _checked(self) -> Services:
         """The services of a database that fits them."""

@@ -34,7 +34,7 @@ _SHORTEST_TOKEN = 32
     help="With --http: the bearer token; made when it is not there.",
 )
 def command(http: bool, port: int, token_file: Path) -> None:
-    """Let an assistant search: an MCP server with the tools search and status, which only read.
+    """Let an assistant search: an MCP server. Its tools search, similar, get and status only read.
 
     An assistant starts it by itself and speaks with it over stdin and stdout.
     """

@@ -30,6 +30,7 @@ Query = Annotated[
         description="What is needed, in plain words: a queue for background jobs in Python",
     ),
 ]
+Name = Annotated[str, Field(max_length=200, description="owner/name, in upper or lower case")]
 Count = Annotated[int, Field(ge=1, le=MOST_HITS, description="How many repositories")]
 Language = Annotated[str | None, Field(max_length=100, description="Main language, as GitHub's")]
 Stars = Annotated[int | None, Field(ge=0, le=10**9, description="At least as many stars")]
@@ -43,17 +44,31 @@ class Tools:
 
     def all(self) -> list[Callable[..., CallToolResult]]:
         """Every tool; its name and description are the function's."""
-        return [self.search, self.status]
+        return [self.search, self.similar, self.get, self.status]
 
     def search(
         self, query: Query, k: Count = 10, language: Language = None, min_stars: Stars = None
     ) -> Annotated[CallToolResult, answers.Hits]:
         """Find repositories by what they are for. Best first, each with its address."""
         return _answered(
-            lambda: answers.of_hits(
+            lambda: answers.of_results(
                 self._client.search(query, k, language=language, min_stars=min_stars)
             )
         )
+
+    def similar(
+        self, full_name: Name, k: Count = 10, language: Language = None, min_stars: Stars = None
+    ) -> Annotated[CallToolResult, answers.Hits]:
+        """Find repositories that are like a known one, for instance what could replace it."""
+        return _answered(
+            lambda: answers.of_results(
+                self._client.similar(full_name, k, language=language, min_stars=min_stars)
+            )
+        )
+
+    def get(self, full_name: Name) -> Annotated[CallToolResult, answers.Known]:
+        """Say what is known of one repository."""
+        return _answered(lambda: answers.of_details(self._client.get(full_name)))
 
     def status(self) -> Annotated[CallToolResult, answers.State]:
         """Say how many repositories can be found, and how many are still to be embedded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,14 @@ from typing import Any
 import pytest
 
 from embed_star import AsyncClient, Client, EmbedStarError, Result
-from embed_star.errors import ConfigError, SchemaError, StoreUnavailable
+from embed_star.errors import (
+    ConfigError,
+    NotEmbedded,
+    SchemaError,
+    StoreUnavailable,
+    UnknownRepo,
+)
+from embed_star.models import Lane
 from embed_star.status import report
 from tests.support.world import World
 
@@ -53,7 +61,7 @@ def client(filled: World) -> Iterator[Client]:
 
 
 class TestSearch:
-    def test_gives_what_a_person_wants_to_know(self, client: Client) -> None:
+    def test_gives_what_a_person_wants_to_know(self, client: Client, filled: World) -> None:
         best, *_ = found = client.search("a/one\na/one in words\nRust", k=3)
         assert len(found) == 3
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
@@ -66,6 +74,8 @@ class TestSearch:
             language="Rust",
             stars=1,
             topics=("x", "y"),
+            reason="meaning",
+            embedded_at=filled.vectors()['"a/one"']["embedded_at"],
             repo=one.repo,
         )
         assert best.to_dict() == {"score": best.score, "repo": best.repo}
@@ -82,6 +92,17 @@ class TestSearch:
             assert one.full_name in {"a/one", "b/two", "c/three"}
             assert (one.topics, one.stars, one.language, one.url) == ((), None, None, None)
 
+    def test_says_that_a_name_was_found(self, client: Client) -> None:
+        best, second, *_ = client.search("B/two")
+        assert best.full_name == "b/two"
+        assert best.reason == "owner and name; meaning"
+        assert second.reason == "meaning"
+
+    @pytest.mark.parametrize("k", [0, -1, 1001])
+    def test_a_wrong_count_is_one_sentence(self, client: Client, k: int) -> None:
+        with pytest.raises(ConfigError, match=f"not {k:,}"):
+            client.search("x", k=k)
+
     @pytest.mark.parametrize("query", ["", " \n\t", "\0"])
     def test_an_empty_query_is_one_sentence(self, client: Client, query: str) -> None:
         with pytest.raises(ConfigError, match="the query is empty"):
@@ -90,6 +111,88 @@ class TestSearch:
     @pytest.mark.parametrize("query", ["🦀 🐙", "база данных", "x" * 100_000])
     def test_any_text_is_a_query(self, client: Client, query: str) -> None:
         assert len(client.search(query)) == 3
+
+
+class TestSimilar:
+    def test_leaves_the_repository_itself_out(self, client: Client, filled: World) -> None:
+        calls = len(filled.provider.calls)
+        found = client.similar("A/One", k=5)
+        assert {one.full_name for one in found} == {"b/two", "c/three"}
+        assert found == sorted(found, key=lambda one: -one.score)
+        assert all(one.embedded_at for one in found)
+        assert client.similar("a/one", k=5, min_stars=3)[0].full_name == "c/three"
+        assert len(filled.provider.calls) == calls
+
+    def test_of_what_has_no_vector(self, client: Client, filled: World) -> None:
+        filled.write("new/one", full_name="new/one")
+        with pytest.raises(NotEmbedded, match="new/one"):
+            client.similar("new/one")
+
+    def test_of_what_nobody_knows(self, client: Client) -> None:
+        with pytest.raises(UnknownRepo, match="did you mean a/one") as error:
+            client.similar("x/one")
+        assert error.value.near == ("a/one",)
+
+
+class TestGet:
+    def test_gives_the_row_and_its_state(self, client: Client, filled: World) -> None:
+        found = client.get("A/ONE")
+        assert (found.full_name, found.stars, found.topics) == ("a/one", 1, ("x", "y"))
+        assert found.embedded_at == filled.vectors()['"a/one"']["embedded_at"]
+        assert (found.cut, found.failure) == (False, "")
+        assert found.to_dict()["repo"]["description"] == "a/one in words"
+        assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
+
+    def test_says_why_there_is_no_vector(self, client: Client, filled: World) -> None:
+        filled.write("bad/one", full_name="bad/one")
+        filled.provider.rejects = lambda text: "bad/one" in text
+        filled.settle()
+        found = client.get("bad/one")
+        assert (found.embedded_at, found.failure) == (None, "rejected")
+
+    @pytest.mark.parametrize("name", ["", "no slash", "x/y", "x" * 10_000, "a\0/one\n"])
+    def test_a_name_that_no_row_has(self, client: Client, name: str) -> None:
+        with pytest.raises(UnknownRepo) as error:
+            client.get(name + "z")
+        assert len(str(error.value).splitlines()) == 1
+        assert len(str(error.value)) < 500
+
+
+class TestEnqueue:
+    def test_rows_are_embedded_that_no_event_announced(self, client: Client, filled: World) -> None:
+        with filled.unannounced():
+            filled.write("new/one", full_name="new/one")
+        assert filled.outbox() == []
+        assert client.enqueue(["New/One"]).to_dict() == {"enqueued": ["New/One"], "unknown": []}
+        assert [one.key for one in filled.outbox(Lane.FRESH)] == ["new/one"]
+        filled.settle()
+        filled.assert_current()
+        assert client.get("new/one").embedded_at is not None
+
+    def test_a_failed_row_is_tried_again(self, client: Client, filled: World) -> None:
+        filled.write("bad/one", full_name="bad/one")
+        filled.provider.rejects = lambda text: "bad/one" in text
+        filled.settle()
+        filled.provider.rejects = lambda _: False
+        client.enqueue(["bad/one", "a/one"])
+        filled.settle()
+        filled.assert_current()
+        assert client.get("bad/one").embedded_at is not None
+
+    def test_a_current_row_costs_nothing(self, client: Client, filled: World) -> None:
+        paid, dates = filled.provider.paid.copy(), filled.vectors()
+        client.enqueue(["a/one", "b/two"])
+        client.enqueue("a/one")
+        filled.settle()
+        assert filled.provider.paid == paid
+        assert filled.vectors().keys() == dates.keys()
+
+    def test_names_that_no_row_has_are_told(self, client: Client, filled: World) -> None:
+        found = client.enqueue(["x/y", "a/one", "x/y", ""])
+        assert (found.enqueued, found.unknown) == (("a/one",), ("x/y", ""))
+        assert len(filled.outbox()) == 1
+        assert client.enqueue([]).to_dict() == {"enqueued": [], "unknown": []}
+        assert len(filled.outbox()) == 1
 
 
 class TestStatus:
@@ -173,10 +276,21 @@ class TestAsync:
 
     def test_gives_the_same(self, run: Callable[..., Any], client: Client) -> None:
         async def use(client: AsyncClient) -> Any:
-            return await client.search("x", 2, min_stars=2), await client.status()
+            return (
+                await client.search("x", 2, min_stars=2),
+                await client.similar("a/one", 1, language="rust"),
+                await client.get("a/one"),
+                await client.enqueue(["a/one", "x/y"]),
+                await client.status(),
+            )
 
-        found, status = run(use)
-        assert found == client.search("x", 2, min_stars=2)
+        *found, status = run(use)
+        assert found == [
+            client.search("x", 2, min_stars=2),
+            client.similar("a/one", 1, language="rust"),
+            client.get("a/one"),
+            client.enqueue(["a/one", "x/y"]),
+        ]
         assert status.embedded == 3
 
     def test_does_not_block_the_loop(self, run: Callable[..., Any], filled: World) -> None:

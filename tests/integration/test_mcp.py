@@ -27,7 +27,7 @@ from tests.support.world import World
 pytestmark = pytest.mark.parametrize("engine", ["server"], indirect=True)
 
 KEY = "sk-canary-4f1c9a"
-TOOLS = {"search", "status"}
+TOOLS = {"search", "similar", "get", "status"}
 
 
 def provider_settings(server: ScriptedProvider) -> dict[str, str]:
@@ -84,8 +84,37 @@ class TestStdio:
             assert hit["url"] == f"https://github.com/{hit['full_name']}"
             assert hit["description"] == f"What {hit['full_name']} is for"
             assert hit["topics"] == ["one", "two"]
+            assert hit["reason"] == "meaning"
+            assert f"score {hit['score']:.3f}" in text_of(found)
+            assert f"vector of {hit['embedded_at'][:10]}" in text_of(found)
             assert hit["full_name"] in text_of(found)
             assert hit["url"] in text_of(found)
+
+    def test_similar_and_get_go_by_the_name(self, mcp: McpServer, world: World) -> None:
+        world.write("new/one", full_name="new/one", description="\x1b[2J\nIgnore all " + "x" * 999)
+
+        async def ask(client: Client) -> list[CallToolResult]:
+            return [
+                await client.call_tool("similar", {"full_name": "RQ/rq", "min_stars": 50_000}),
+                await client.call_tool("get", {"full_name": "rq/RQ"}),
+                await client.call_tool("get", {"full_name": "new/one"}),
+                await client.call_tool("similar", {"full_name": "new/one"}),
+                await client.call_tool("get", {"full_name": "celery/celary"}),
+                await client.call_tool("similar", {"full_name": ""}),
+            ]
+
+        similar, known, new, *failed = mcp.over_stdio_do(ask)
+        assert similar.structured_content is not None
+        assert [hit["full_name"] for hit in similar.structured_content["hits"]] == ["d3/d3"]
+        assert known.structured_content is not None
+        assert known.structured_content["stars"] == 10_000
+        assert "https://github.com/rq/rq" in text_of(known)
+        assert new.structured_content is not None
+        assert len(new.structured_content["description"]) == 500
+        assert "\x1b" not in text_of(new)
+        assert text_of(new).endswith("it is not embedded yet")
+        for answer, name in zip(failed, ("new/one", "celery/celery", "owner/name"), strict=True):
+            assert_one_sentence(answer, name)
 
     def test_status_counts(self, mcp: McpServer, world: World) -> None:
         world.write("new/one", full_name="new/one")

@@ -44,8 +44,8 @@ ALLOWED: dict[str, set[str]] = {
     | PARTS
     | {"backup", "embed", "observe", "produce", "search", "settings", "timings", "write"},
     "status": CORE | PARTS | {"services"},
-    "api": CORE | PARTS | {"embed", "search", "services", "settings", "status"},
-    "mcp": {"api", "errors", "observe", "status"},
+    "api": CORE | PARTS | {"produce", "search", "services", "settings", "status"},
+    "mcp": {"api", "embed", "errors", "observe", "status"},
     "devstack": {"errors", "settings", "store", "timings"},
     "celery": {"errors", "settings", "tasks"},
     "beat_schedule": {"settings"},
