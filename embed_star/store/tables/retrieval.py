@@ -92,8 +92,8 @@ class Retrieval(Protocol):
     ) -> list[Named]:
         """The repos whose flat name is one of `names` or begins with one of `prefixes`.
 
-        In no order, each once; of one prefix, or of all `names`, NAMED_ROWS at most. Without
-        `query` scores are 0.
+        In no order, each once. The database reads NAMED_ROWS rows of each prefix and of all
+        `names`, and no more. Without `query` scores are 0.
         """
 
     def repos(self, keys: Sequence[Key]) -> list[Mapping[str, Any]]:
