@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from embed_star.cli.mcp import read_token
 from embed_star.errors import ConfigError, StoreUnavailable
 from embed_star.mcp.tools import _answered
 from tests.support.command_line import EMBED_STAR, run
+from tests.support.isolation import CHECKOUT
 
 TOKEN = "t" * 40
 
@@ -84,7 +88,7 @@ class TestErrors:
 
 def test_without_the_package_one_sentence_says_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "mcp.py").write_text("raise ModuleNotFoundError(\"No module named 'mcp'\")")
-    path = os.pathsep.join([str(tmp_path), str(Path.cwd())])
+    path = os.pathsep.join([str(tmp_path), str(CHECKOUT)])
     done = run(*EMBED_STAR, "mcp", env={"PYTHONPATH": path, "DB_PASS": "x"}, cwd=tmp_path)
     done.assert_one_sentence("pip install 'embed-star[mcp]'")
     assert done.code == 2
@@ -95,3 +99,32 @@ def test_wrong_settings_are_named_before_anything_is_served(tmp_path: Path) -> N
     done = run(*EMBED_STAR, "mcp", env={"DB_PASS": "x", "BATCH_SIZE": "many"}, cwd=tmp_path)
     done.assert_one_sentence("BATCH_SIZE")
     assert done.out == ""
+
+
+def test_ctrl_c_ends_it_though_stdin_is_open(tmp_path: Path) -> None:
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    }
+    with subprocess.Popen(
+        [*EMBED_STAR, "mcp"],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "DB_PASS": "x"},
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(hello) + "\n")
+        process.stdin.flush()
+        assert "embed-star" in process.stdout.readline()  # it serves
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == -signal.SIGINT
