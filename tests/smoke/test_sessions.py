@@ -26,7 +26,7 @@ from embed_star.services import Services
 from tests.support.command_line import EMBED_STAR, embed_star
 from tests.support.isolation import CHECKOUT
 from tests.support.mcp_server import McpServer, http_client
-from tests.support.servers import find_surreal
+from tests.support.servers import eventually, find_surreal
 
 pytest.importorskip("wordllama", reason="needs the local model: pip install 'embed-star[local]'")
 
@@ -65,6 +65,18 @@ def directory(isolation: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
         program.chmod(0o755)
         patch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
         yield here
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """What the test before has enqueued is done."""
+
+    def is_quiet() -> bool:
+        with Client() as client:
+            status = client.status()
+        return sum(status.pending.values()) == status.in_flight == 0
+
+    eventually(is_quiet, "nothing is pending", timeout_s=60.0)
 
 
 def blocks(page: str, language: str) -> list[str]:
