@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from rich.table import Table
 
 from embed_star.cli.import_pages import StoreSink, Summary, write_rows
 from embed_star.cli.search import table as hits_table
+from embed_star.cli.up import stopped_by_signals
 from embed_star.devstack import examples
-from embed_star.devstack.processes import StopRequested
 from embed_star.devstack.stack import DATA_DIR, LocalStack
 from embed_star.errors import EmbedStarError
 from embed_star.importing import read_rows
@@ -77,13 +76,15 @@ def command(data_dir: Path, keep: bool) -> None:
         },
         report=lambda line: console.print("·", line, markup=False, soft_wrap=True),
     )
-    with _stoppable(stack):
+    with stopped_by_signals(stack):
         try:
             stack.start()
             stack.wait_ready()
-            with _interruptible():
-                _show(console, stack)
-        except StopRequested:
+            _show(console, stack)
+        except Exception:
+            # A stop takes the servers away from whatever was under way.
+            if not stack.stop_requested:
+                raise
             console.print("stopped before the end")
             sys.exit(130)
         finally:
@@ -105,10 +106,11 @@ def _show(console: Console, stack: LocalStack) -> None:
     with Services(stack.settings()) as services:
         rows = import_examples(services)
         console.print(f"· {rows} repositories imported from examples/repos.jsonl")
-        _summary(console, await_embedded(services, rows, console))
+        _summary(console, await_embedded(services, rows, console, stack.raise_if_stopping))
         for query in SEARCHES:
+            stack.raise_if_stopping()
             _search(console, services, query)
-        _edit(console, services)
+        _edit(console, services, stack.raise_if_stopping)
 
 
 def import_examples(services: Services) -> int:
@@ -122,8 +124,16 @@ def import_examples(services: Services) -> int:
     return summary.written
 
 
-def await_embedded(services: Services, rows: int, console: Console | None = None) -> Done:
-    """Wait until nothing is pending. Shows a progress bar when there is a `console`."""
+def await_embedded(
+    services: Services,
+    rows: int,
+    console: Console | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Done:
+    """Wait until nothing is pending. Shows a progress bar when there is a `console`.
+
+    `check` is called before each look, and may raise.
+    """
     columns = (
         TextColumn("  embedding"),
         BarColumn(),
@@ -135,6 +145,7 @@ def await_embedded(services: Services, rows: int, console: Console | None = None
     with Progress(*columns, console=console, disable=console is None) as bar:
         shown = bar.add_task("", total=rows)
         while any(store.outbox.counts().values()):
+            check()
             bar.update(shown, completed=store.vectors.count())
             _wait(started, "the rows were not embedded")
         seconds = time.monotonic() - started
@@ -165,7 +176,7 @@ def _search(console: Console, services: Services, query: str) -> Sequence[Hit]:
     return hits
 
 
-def _edit(console: Console, services: Services) -> None:
+def _edit(console: Console, services: Services, check: Callable[[], None]) -> None:
     """Change one description and wait until the search finds it."""
     name, description = EDITED
     console.print(f"\n· {name} is edited; its description is now: {description}", soft_wrap=True)
@@ -173,6 +184,7 @@ def _edit(console: Console, services: Services) -> None:
     fields = {"description": description, "topics": []}
     services.store.repos.upsert([(name, fields)], lane=Lane.FRESH)
     while services.search.find(EDIT_SEARCH, 1)[0].repo["full_name"].lower() != name:
+        check()
         _wait(started, "the edited row was not embedded again")
     console.print(f"· its new embedding is found after {time.monotonic() - started:.2f} s")
     _search(console, services, EDIT_SEARCH)
@@ -182,40 +194,3 @@ def _wait(started: float, failure: str) -> None:
     if time.monotonic() - started > _DEADLINE_S:
         raise EmbedStarError(f"{failure} within {_DEADLINE_S:g} s; see the logs with --keep")
     time.sleep(_POLL_S)
-
-
-@contextmanager
-def _stoppable(stack: LocalStack) -> Iterator[None]:
-    """Ctrl-C or SIGTERM stops the stack while it starts; the next one kills it."""
-    asked = False
-
-    def on_signal(*_: object) -> None:
-        nonlocal asked
-        if asked:
-            stack.kill()
-        asked = True
-        stack.request_stop()
-
-    with _handling(on_signal):
-        yield
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C or SIGTERM ends the block with StopRequested; `_stoppable` handles them after it."""
-
-    def on_signal(*_: object) -> None:
-        raise StopRequested
-
-    with _handling(on_signal):
-        yield
-
-
-@contextmanager
-def _handling(handler: Callable[..., None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -64,7 +64,7 @@ def command(
     if stack.overridden:
         names = " and ".join(name.upper() for name in stack.overridden)
         report(f"{names} of your environment or .env: not used here, but by other commands")
-    with _stopped_by_signals(stack):
+    with stopped_by_signals(stack):
         try:
             stack.start()
             stack.wait_ready()
@@ -91,7 +91,7 @@ def _tell_next(report: Callable[[str], None], stack: LocalStack, data_dir: Path)
 
 
 @contextmanager
-def _stopped_by_signals(stack: LocalStack) -> Iterator[None]:
+def stopped_by_signals(stack: LocalStack) -> Iterator[None]:
     """The first SIGINT, SIGTERM or SIGHUP stops the stack, the second one kills it."""
     asked = False
 
