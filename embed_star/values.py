@@ -10,8 +10,26 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from surrealdb.data.types.record_id import RecordID
-from surrealdb.data.types.table import Table
+
+@dataclass(slots=True)
+class RecordID:
+    """A record's id: its table, and its key of any type. As in SurrealDB, keys may be lists."""
+
+    table_name: str
+    id: Any
+
+    def __str__(self) -> str:
+        return printed(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as a value, which no text can stand for in a query."""
+
+    table_name: str
+
+    def __str__(self) -> str:
+        return printed(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, OutboxId, Space, key_text
@@ -17,6 +16,7 @@ from embed_star.store.client.codec import VectorBytes, encode_key, record
 from embed_star.store.client.connection import FENCE, RETIRED
 from embed_star.store.client.pool import Database
 from embed_star.store.tables.keyset import records_after
+from embed_star.values import RecordID
 
 INDEX = "embedding_hnsw"
 _EF = 100
