@@ -6,19 +6,17 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from embed_star.observe.terminal import shown
-from embed_star.search import Filters
-from embed_star.services import Services
-from embed_star.settings import load_settings
-from embed_star.store.tables.vectors import Hit
 from embed_star.values import spoken
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from embed_star.store.tables.vectors import Hit
 
 
 @click.command()
@@ -29,6 +27,10 @@ from embed_star.values import spoken
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(query: str, k: int, language: str | None, min_stars: int | None, as_json: bool) -> None:
     """Find repositories whose description means what QUERY says."""
+    from embed_star.search import Filters
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     settings = load_settings()
     with Services(settings) as services:
         services.store.check(to_write=False)
@@ -37,6 +39,8 @@ def command(query: str, k: int, language: str | None, min_stars: int | None, as_
         found = json.dumps([_json(hit) for hit in hits], indent=2, ensure_ascii=False)
         click.echo(shown(found, keep="\n"))
     elif hits:
+        from rich.console import Console
+
         Console().print(table(hits))
     else:
         why = "try without the filters" if language or min_stars else "is anything embedded yet"
@@ -45,6 +49,9 @@ def command(query: str, k: int, language: str | None, min_stars: int | None, as_
 
 def table(hits: Sequence[Hit]) -> Table:
     """The hits as a table for people."""
+    from rich.table import Table
+    from rich.text import Text
+
     rows = Table(box=None, padding=(0, 2, 0, 0), expand=True)
     rows.add_column("score", justify="right")
     rows.add_column("repository", style="bold", no_wrap=True, max_width=40)

@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
 """Part of the package → the parts it may import. `cli` and `tasks` may import all but
 each other's kind; nothing imports them, but for the process launchers."""
 
-LAUNCHERS = {"embed_star/celery.py", "embed_star/cli/watch.py", "embed_star/cli/status.py"}
+LAUNCHERS = {"embed_star/celery.py", "embed_star/cli/producer.py", "embed_star/cli/status.py"}
 """Besides tasks/: what starts a process that speaks Celery."""
 
 ENVIRONMENT = {
