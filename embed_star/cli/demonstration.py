@@ -23,8 +23,8 @@ from embed_star.errors import EmbedStarError
 from embed_star.importing import read_rows
 from embed_star.models import Lane
 from embed_star.providers.local import MODEL, NATIVE_DIMENSIONS
+from embed_star.search import Hit
 from embed_star.services import Services
-from embed_star.store.tables.vectors import Hit
 
 SEARCHES = (
     "a queue for background jobs in Python",

@@ -16,7 +16,7 @@ from embed_star.values import spoken
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from embed_star.store.tables.vectors import Hit
+    from embed_star.search import Hit
 
 
 @click.command()

@@ -1,6 +1,6 @@
 """The composition root: settings in, wired services out. Nothing connects until used.
 
-Each module builds on the one before: store, backends, calling, and here the use cases.
+Each module builds on the one before: store, backends, calling, searching, and here the use cases.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from embed_star.produce.flow_control import FlowControl, FlowLimits
 from embed_star.produce.lanes import Lanes
 from embed_star.produce.reconcile import Reconciler
 from embed_star.produce.runs import Dispatcher, RunStarter
-from embed_star.search import Search
-from embed_star.services.calling import Calling
+from embed_star.services.searching import Searching
 from embed_star.services.store import Store
 from embed_star.settings import Settings
 from embed_star.store.tables.orphans import SurrealOrphans
@@ -45,7 +44,7 @@ RECONCILE_PAGE_ROWS = 500
 """Rows that one reconcile query reads: some 0.1 s of the database's time, and 1 MB of texts."""
 
 
-class Services(Calling):
+class Services(Searching):
     """All parts of a process, each made when first used, and closed together.
 
     Threads may share it. A forked child must make its own.
@@ -110,16 +109,6 @@ class Services(Calling):
             space=self.space,
             space_watch=self.store.space_watch,
             emit=self.emit,
-        )
-
-    @cached_property
-    def search(self) -> Search:
-        return Search(
-            vectors=self.store.vectors,
-            gateway=self.gateway,
-            cache=self.cache,
-            validator=self.validator,
-            max_tokens=self.settings.text_tokens,
         )
 
     def backlog(self, dispatcher: Dispatcher) -> Backlog:

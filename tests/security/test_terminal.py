@@ -18,8 +18,8 @@ from rich.console import Console
 from embed_star.cli import search, status
 from embed_star.observe.logging import configure
 from embed_star.observe.terminal import shown
+from embed_star.search import Hit
 from embed_star.status import Report
-from embed_star.store.tables.vectors import Hit
 from embed_star.values import RecordID
 from tests.conftest import MakeSettings
 from tests.support.command_line import EMBED_STAR, run

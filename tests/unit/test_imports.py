@@ -198,11 +198,19 @@ INTERPOLATED = {
     "max(_EF, wanted)": "a number",
     "int(self._space.dimensions)": "a number",
     "where": "made of the one below, in the same function",
-    "' AND '.join(filters)": "literals, and the numbers above",
+    "score": "one of two constants, in named",
+    "span": "a literal with the number of a parameter, in named",
+    "number": "a number",
+    "NAMED_ROWS": "a constant",
+    "NAME": "a constant",
+    "_VECTOR": "a constant",
+    "_vectors_sql(space)": "a space's table, and literals",
+    "names.field_sql(space.table)": "the same",
+    "names.index_sql(space.table)": "the same",
 }
 """Every expression that a query's text is built with, and why it is no data."""
 
-COMPOSED = {"sql", "';'.join(run)", "''.join"}
+COMPOSED = {"sql", "';'.join(run)", "';'.join(statements)", "''.join"}
 """Texts that are handed on, or made of literals and of what is allowed above."""
 
 
