@@ -27,6 +27,7 @@ from embed_star.produce.flow_control import FlowControl, FlowLimits
 from embed_star.produce.lanes import Lanes
 from embed_star.produce.reconcile import Reconciler
 from embed_star.produce.runs import Dispatcher, RunStarter
+from embed_star.produce.under_way import UnderWay
 from embed_star.search import Search
 from embed_star.services.calling import Calling
 from embed_star.services.store import Store
@@ -185,6 +186,7 @@ class Services(Calling):
             repos=self.store.repos,
             vectors=self.store.vectors,
             outbox=self.store.outbox,
+            under_way=UnderWay(self.store.outbox, self.store.locks),
             orphans=SurrealOrphans(self.store.database),
             spaces=self.store.spaces,
             checkpoints=self.store.checkpoints,
