@@ -25,6 +25,7 @@ COMMANDS = {
     "reconcile": "find rows that no event announced",
     "status": "what is embedded, pending, in flight and failed",
     "search": "find repositories by meaning",
+    "mcp": "search as a tool for assistants (MCP)",
     "backup": "save the vectors and failures into a directory",
     "restore": "put a backup's vectors and failures back",
     "failures": "rows that could not be embedded",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(query: str, k: int, language: str | None, min_stars: int | None, as_json: bool) -> None:
     """Find repositories whose description means what QUERY says."""
+    from embed_star.api.results import Result
     from embed_star.search import Filters
     from embed_star.services import Services
     from embed_star.settings import load_settings
@@ -36,7 +35,7 @@ def command(query: str, k: int, language: str | None, min_stars: int | None, as_
         services.store.check(to_write=False)
         hits = services.search.find(query, k, Filters(language, min_stars))
     if as_json:
-        found = json.dumps([_json(hit) for hit in hits], indent=2, ensure_ascii=False)
+        found = json.dumps([Result.of(hit).to_dict() for hit in hits], indent=2, ensure_ascii=False)
         click.echo(shown(found, keep="\n"))
     elif hits:
         from rich.console import Console
@@ -80,20 +79,3 @@ def _plain(value: Any) -> str:
     """A value of a row, without control characters, which a terminal would obey."""
     shown = "" if value is None else spoken(value)
     return "".join(character for character in shown if character.isprintable())
-
-
-def _json(hit: Hit) -> dict[str, Any]:
-    repo = {name: _jsonable(value) for name, value in hit.repo.items()}
-    return {"score": round(hit.score, 6), "repo": repo}
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _jsonable(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(part) for part in value]
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, str | int | float | None) else spoken(value)
