@@ -207,6 +207,7 @@ INTERPOLATED = {
     "table": "one of our constants, in Connection.listen",
     "lane": "a number: `:d`",
     "'time::now()' if done else 'finished'": "two constants",
+    "'time::now()' if begins else 'begun'": "two constants",
     "migration.sql": "a file of this program",
     "quoted(root.namespace)": "quoted by store/client/quoting.py",
     "quoted(root.database)": "the same",
