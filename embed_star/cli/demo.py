@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from embed_star.cli.hits import table as hits_table
 from embed_star.cli.import_pages import StoreSink, Summary, write_rows
-from embed_star.cli.search import table as hits_table
 from embed_star.devstack import examples
 from embed_star.devstack.processes import StopRequested
 from embed_star.devstack.stack import DATA_DIR, LocalStack
