@@ -4,6 +4,7 @@ provider, the same filters, the same order."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from bench.quality.corpus import Corpus
 from bench.quality.figures import DEPTH
 from embed_star.embed import text
 from embed_star.providers.base import Provider
-from embed_star.providers.local import DIMENSIONS, MODEL, Local
+from embed_star.providers.local import FACTS, Local
 from embed_star.settings import Settings
 
 Way = Callable[[Corpus, Provider], list[list[str]]]
@@ -38,6 +39,7 @@ WAYS: Mapping[str, Way] = {"vector": vector}
 def models() -> Sequence[tuple[str, Callable[[], Provider]]]:
     """The models that need no key and no network, by name, the default first."""
     return [
-        (f"{MODEL}, {length} dimensions", lambda length=length: Local(MODEL, length))
-        for length in reversed(DIMENSIONS)
+        (f"{model.name}, {length} dimensions", partial(Local, model.name, length))
+        for model in FACTS.models.values()
+        for length in (model.dimensions, *reversed(model.shorter))
     ]

@@ -18,7 +18,7 @@ from embed_star.providers.local import Local
 from embed_star.search import Filters
 from embed_star.services import Services
 
-pytest.importorskip("wordllama", reason="needs the local model: pip install 'embed-star[local]'")
+pytest.importorskip("onnxruntime", reason="needs the local model: pip install 'embed-star[local]'")
 
 SEARCHES: list[dict[str, Any]] = [
     json.loads(line)
