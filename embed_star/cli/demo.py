@@ -24,7 +24,7 @@ from embed_star.devstack.stack import DATA_DIR, LocalStack
 from embed_star.errors import EmbedStarError
 from embed_star.importing import read_rows
 from embed_star.models import Lane
-from embed_star.providers.local import MODEL, NATIVE_DIMENSIONS
+from embed_star.providers.catalogue import PROVIDERS
 from embed_star.search import Hit
 from embed_star.services import Services
 
@@ -67,13 +67,14 @@ def command(data_dir: Path, keep: bool) -> None:
     if data_dir.exists() and any(data_dir.iterdir()) and not (data_dir / ".gitignore").exists():
         raise EmbedStarError(f"{data_dir} holds other files: name another --data-dir")
     shutil.rmtree(data_dir, ignore_errors=True)
+    (model, *_) = PROVIDERS["local"].models.values()
     stack = LocalStack(
         data_dir,
         env={
             # All three: an empty value would let a `.env` in this directory win.
             "EMBEDDING_PROVIDER": "local",
-            "EMBEDDING_MODEL": MODEL,
-            "EMBEDDING_DIMENSIONS": str(NATIVE_DIMENSIONS),
+            "EMBEDDING_MODEL": model.name,
+            "EMBEDDING_DIMENSIONS": str(model.dimensions),
         },
         report=lambda line: console.print("·", line, markup=False, soft_wrap=True),
     )

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import click
 
+from embed_star.cli import cost
 from embed_star.errors import EmbedStarError
 from embed_star.services import Services
-from embed_star.services.store import Store, target_of
+from embed_star.services.store import target_of
 from embed_star.settings import Settings, load_root_settings, load_settings
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.migrations import Migration
@@ -62,7 +63,7 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
         store = services.store
         store.spaces.check_server(settings.text_fields)  # also before the first migration
         if dry_run:
-            _dry_run(store)
+            _dry_run(services)
             return
         applied = store.migrator.apply(lambda migration: click.echo(f"applied {_name(migration)}"))
         if named := store.installation.ensure():
@@ -76,6 +77,7 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
                 "the model or TEXT_FIELDS changed: every repo is embedded anew, but for those "
                 "that have a vector of it"
             )
+            click.echo(cost.of_all(services))
             click.echo("restart producer, workers and beat if they run with other settings")
         if not applied and not changed and not named:
             click.echo("nothing to do: the database is up to date")
@@ -99,13 +101,16 @@ def _wait(settings: Settings, wait_s: float) -> None:
             time.sleep(WAIT_POLL_S)
 
 
-def _dry_run(store: Store) -> None:
+def _dry_run(services: Services) -> None:
+    store = services.store
     pending = store.migrator.pending()
     for migration in pending:
         click.echo(f"would apply {_name(migration)}")
     # Before the first migration there is no table of spaces.
     if pending or not store.spaces.is_active(store.space):
         click.echo(f"would make {store.space.name} active: every repo is embedded in it")
+        if not pending:
+            click.echo(cost.of_all(services))
     else:
         click.echo("nothing to do: the database is up to date")
 
