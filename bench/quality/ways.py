@@ -15,7 +15,7 @@ from bench.quality.figures import DEPTH
 from embed_star.embed import text
 from embed_star.models import Space
 from embed_star.providers.base import Provider
-from embed_star.providers.local import DIMENSIONS, MODEL, Local
+from embed_star.providers.local import FACTS, Local
 from embed_star.search import Mode, Search
 from embed_star.settings import Settings
 from embed_star.store.memory.database import MemoryDatabase, StoredVector
@@ -68,6 +68,7 @@ WAYS: Mapping[str, Way] = {mode.value: partial(search, mode=mode) for mode in Mo
 def models() -> Sequence[tuple[str, Callable[[], Provider]]]:
     """The models that need no key and no network, by name, the default first."""
     return [
-        (f"{MODEL}, {length} dimensions", lambda length=length: Local(MODEL, length))
-        for length in reversed(DIMENSIONS)
+        (f"{model.name}, {length} dimensions", partial(Local, model.name, length))
+        for model in FACTS.models.values()
+        for length in (model.dimensions, *reversed(model.shorter))
     ]

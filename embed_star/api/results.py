@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Self
 
 from embed_star.search import Hit, Repository
-from embed_star.values import spoken
+from embed_star.values import jsonable, spoken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +87,7 @@ class Enqueued:
 
 
 def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
-    repo = {name: _jsonable(value) for name, value in row.items()}
+    repo = {name: jsonable(value) for name, value in row.items()}
     stars, topics, url = (repo.get(one) for one in ("stargazers_count", "topics", "html_url"))
     return {
         "full_name": _text(repo.get("full_name")) or spoken(row["id"].id),
@@ -103,15 +102,3 @@ def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _jsonable(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(part) for part in value]
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, str | int | float | None) else spoken(value)

@@ -78,7 +78,9 @@ class NameQuery:
             return NameMatch.TYPO
         if len(self.flat) >= _PREFIX_CHARS and name.startswith(self.flat):
             return NameMatch.PREFIX
-        return NameMatch.TWO_TYPOS if errors == 2 <= most else None
+        if errors == 2 <= most and name.startswith(self.flat[: len(self.flat) // 2]):
+            return NameMatch.TWO_TYPOS  # with one in the first half it would not be looked up
+        return None
 
 
 def read_name(query: str) -> NameQuery | None:

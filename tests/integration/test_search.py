@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from embed_star.embed.text import text_hash
+from embed_star.errors import SchemaError
 from embed_star.store.tables.retrieval import Filters, Neighbour
 from tests.conftest import DIMENSIONS
 from tests.support.scripted_answers import vector_for
@@ -51,6 +52,40 @@ class TestExact:
         query = vector_for("a question", DIMENSIONS)
         assert len(filled.store.retrieval.nearest(query, 99, Filters(language="rust"))) >= 9
         assert 2 not in keys(filled.store.retrieval.nearest(query, 99, Filters(min_stars=0)))
+
+
+class TestNames:
+    @pytest.fixture
+    def older(self, filled: World) -> World:
+        """Its vectors were written before vectors had names."""
+        table = filled.table
+        filled.query(f"REMOVE INDEX embedding_name ON {table}; REMOVE FIELD name ON {table}")
+        filled.query(f"UPDATE {table} UNSET name RETURN NONE")
+        assert all("name" not in row for row in filled.vectors().values())
+        return filled
+
+    def test_an_older_table_is_migrated_and_a_reconcile_gives_the_names(self, older: World) -> None:
+        with pytest.raises(SchemaError, match="no index of names: run `embed-star migrate`"):
+            older.store.check()
+        assert older.store.spaces.ensure(older.space, older.settings.text_fields) is True
+        older.store.check()
+        assert older.store.spaces.ensure(older.space, older.settings.text_fields) is False
+        assert older.reconcile() == 0
+        assert {row["name"] for row in older.vectors().values()} == {f"name{n}" for n in range(40)}
+        eventually(
+            lambda: [one.key for one in older.store.retrieval.named(["name7"], [])] == [7],
+            "the index of names is built",
+        )
+        older.assert_current()
+
+    def test_a_full_name_that_is_no_text_fails_no_write(self, world: World) -> None:
+        for key, literal in enumerate(
+            ["NONE", "NULL", "5", "[1, {a: 2}]", "{ b: 1 }", "d'2024-01-01T00:00:00Z'", "repo:1"]
+        ):
+            world.query(f"CREATE repo:{key} SET description = 'x', full_name = {literal}")
+        world.settle()
+        world.assert_current()
+        assert len(world.vectors()) == 7
 
 
 class TestIndexed:

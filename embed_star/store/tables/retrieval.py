@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Space, key_text
@@ -18,6 +17,7 @@ from embed_star.store.client.pool import Database
 from embed_star.store.tables.keyset import records_after
 from embed_star.store.tables.names import flat_name
 from embed_star.store.tables.vectors import INDEX
+from embed_star.values import RecordID
 
 _EF = 100
 """Candidates that a search of the index keeps; more is slower and finds more."""
