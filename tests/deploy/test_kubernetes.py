@@ -418,7 +418,7 @@ class TestTruth:
                 for item in volume["secret"]["items"]:
                     value = "redis://redis:6379/0" if item["path"].endswith("_URL") else "x"
                     (folder / item["path"]).write_text(value)
-                given = {**config, **{v["name"]: v["value"] for v in one.get("env", ())}}
+                given = {**config, **{v["name"]: v.get("value", "") for v in one.get("env", ())}}
                 given["SECRETS_DIR"] = str(folder)
                 with monkeypatch.context() as patch:
                     for variable, value in given.items():
