@@ -14,6 +14,7 @@ from embed_star.embed import text
 from embed_star.errors import ConfigError, InputRejected, RedisUnavailable
 from embed_star.providers.base import Embeddings
 from embed_star.providers.base import Vectors as Matrix
+from embed_star.providers.roles import Role
 from embed_star.store.tables.vectors import Hit, Vectors
 
 log = structlog.get_logger(__name__)
@@ -39,13 +40,16 @@ class Search:
         cache: VectorCache,
         validator: Validator,
         max_tokens: int,
+        before_query: str = "",
     ) -> None:
+        """`before_query` is what the provider puts before a query."""
         self._vectors = vectors
         self._gateway = gateway
         self._cache = cache
         self._validator = validator
         self._canary = gateway.canary
         self._max_tokens = max_tokens
+        self._before_query = before_query
 
     def find(self, query: str, k: int, filters: Filters = Filters()) -> Sequence[Hit]:
         """The `k` repos nearest in meaning to `query`, best first.
@@ -61,7 +65,7 @@ class Search:
         )
 
     def _embed(self, query: str) -> Vector:
-        query_hash = text.text_hash(query)
+        query_hash = text.query_hash(query, self._before_query)
         try:
             cached = self._cache.get_many([query_hash])
         except RedisUnavailable as error:
@@ -91,7 +95,7 @@ class Search:
         return usable
 
     def _ask_canary(self) -> Embeddings:
-        return self._gateway.search(PROBE_TEXT)
+        return self._gateway.search(PROBE_TEXT, Role.DOCUMENT)
 
     def _keep(self, query_hash: str, vector: Vector) -> None:
         try:

@@ -13,6 +13,7 @@ from bench.quality.figures import DEPTH
 from embed_star.embed import text
 from embed_star.providers.base import Provider
 from embed_star.providers.local import FACTS, Local
+from embed_star.providers.roles import Role
 from embed_star.settings import Settings
 
 Way = Callable[[Corpus, Provider], list[list[str]]]
@@ -23,7 +24,8 @@ def vector(corpus: Corpus, provider: Provider) -> list[list[str]]:
     """`embed-star search`: exact cosine between the vectors of query and row."""
     limit = Settings.model_construct().text_max_tokens
     rows = provider.embed(corpus.texts).vectors
-    queries = provider.embed([text.cut(need.query, limit) for need in corpus.needs]).vectors
+    asked = [text.cut(need.query, limit) for need in corpus.needs]
+    queries = provider.embed(asked, Role.QUERY).vectors
     names = [row["full_name"] for row in corpus.rows]
     found = []
     for need, scores in zip(corpus.needs, queries @ rows.T, strict=True):

@@ -27,6 +27,8 @@ from embed_star.produce.flow_control import FlowControl, FlowLimits
 from embed_star.produce.lanes import Lanes
 from embed_star.produce.reconcile import Reconciler
 from embed_star.produce.runs import Dispatcher, RunStarter
+from embed_star.providers.catalogue import prefixes
+from embed_star.providers.roles import Role
 from embed_star.search import Search
 from embed_star.services.calling import Calling
 from embed_star.services.store import Store
@@ -120,6 +122,7 @@ class Services(Calling):
             cache=self.cache,
             validator=self.validator,
             max_tokens=self.settings.text_tokens,
+            before_query=prefixes(self.settings.model)[Role.QUERY],
         )
 
     def backlog(self, dispatcher: Dispatcher) -> Backlog:
