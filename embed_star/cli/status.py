@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from embed_star.cli.cost import duration
 from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.observe.terminal import shown
-from embed_star.produce.throughput import Throughput
-from embed_star.services import Services
-from embed_star.settings import load_settings
-from embed_star.status import Report, report
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from embed_star.produce.throughput import Throughput
+    from embed_star.services import Services
+    from embed_star.status import Report
 
 _SLOWEST_ROWS_S = 0.05
 """Below that the fleet does nothing, and what is shown is the tail of the smoothing."""
@@ -28,6 +29,9 @@ _SLOWEST_ROWS_S = 0.05
 @click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
 def command(as_json: bool, watch: bool) -> None:
     """Say how far the embedding of all repos is."""
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     settings = load_settings()
     with Services(settings) as services:
         services.store.check(to_write=False)
@@ -35,6 +39,11 @@ def command(as_json: bool, watch: bool) -> None:
             found = _look(services)
             _print(found, as_json)
             return
+        from rich.console import Console
+        from rich.live import Live
+
+        from embed_star.produce.throughput import Throughput
+
         throughput = Throughput()
         with Live(console=Console(), refresh_per_second=4) as live:
             try:
@@ -49,6 +58,8 @@ def _table_or_problem(services: Services, throughput: Throughput) -> RenderableT
     try:
         found = _look(services)
     except StoreUnavailable as error:
+        from rich.text import Text
+
         return Text(shown(str(error)))
     rows_s = 0.0 if found.done is None else throughput.update(sum(found.done.values()))
     return table(found, rows_s)
@@ -56,6 +67,7 @@ def _table_or_problem(services: Services, throughput: Throughput) -> RenderableT
 
 def _look(services: Services) -> Report:
     from embed_star.celery import app  # importing it reads the settings
+    from embed_star.status import report
     from tasks.worker.ping import answering_workers
 
     try:
@@ -66,13 +78,18 @@ def _look(services: Services) -> Report:
 
 def _print(found: Report, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        click.echo(json.dumps(found.to_dict(), indent=2))
     else:
+        from rich.console import Console
+
         Console().print(table(found))
 
 
 def table(found: Report, rows_s: float = 0.0) -> Table:
     """The report as a table for people, with the time left at `rows_s` rows a second."""
+    from rich.table import Table
+    from rich.text import Text
+
     rows = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     rows.add_column(style="bold")
     rows.add_column()

@@ -1,6 +1,6 @@
 """The composition root: settings in, wired services out. Nothing connects until used.
 
-Each module builds on the one before: store, backends, calling, and here the use cases.
+Each module builds on the one before: store, backends, calling, searching, and here the use cases.
 """
 
 from __future__ import annotations
@@ -27,10 +27,8 @@ from embed_star.produce.flow_control import FlowControl, FlowLimits
 from embed_star.produce.lanes import Lanes
 from embed_star.produce.reconcile import Reconciler
 from embed_star.produce.runs import Dispatcher, RunStarter
-from embed_star.providers.catalogue import prefixes
-from embed_star.providers.roles import Role
-from embed_star.search import Search
-from embed_star.services.calling import Calling
+from embed_star.produce.under_way import UnderWay
+from embed_star.services.searching import Searching
 from embed_star.services.store import Store
 from embed_star.settings import Settings
 from embed_star.store.tables.orphans import SurrealOrphans
@@ -47,7 +45,7 @@ RECONCILE_PAGE_ROWS = 500
 """Rows that one reconcile query reads: some 0.1 s of the database's time, and 1 MB of texts."""
 
 
-class Services(Calling):
+class Services(Searching):
     """All parts of a process, each made when first used, and closed together.
 
     Threads may share it. A forked child must make its own.
@@ -114,17 +112,6 @@ class Services(Calling):
             emit=self.emit,
         )
 
-    @cached_property
-    def search(self) -> Search:
-        return Search(
-            vectors=self.store.vectors,
-            gateway=self.gateway,
-            cache=self.cache,
-            validator=self.validator,
-            max_tokens=self.settings.text_tokens,
-            before_query=prefixes(self.settings.model)[Role.QUERY],
-        )
-
     def backlog(self, dispatcher: Dispatcher) -> Backlog:
         """A backlog that hands its runs to `dispatcher`."""
         limits = self._flow_limits
@@ -188,6 +175,7 @@ class Services(Calling):
             repos=self.store.repos,
             vectors=self.store.vectors,
             outbox=self.store.outbox,
+            under_way=UnderWay(self.store.outbox, self.store.locks),
             orphans=SurrealOrphans(self.store.database),
             spaces=self.store.spaces,
             checkpoints=self.store.checkpoints,

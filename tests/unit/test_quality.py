@@ -18,7 +18,7 @@ from bench.quality.measuring import ALL, Measured
 from bench.quality.needs import Need
 from embed_star.devstack import examples
 from embed_star.providers.local import Local
-from embed_star.search import Filters
+from embed_star.search import Filters, Mode
 from embed_star.settings import Settings
 
 FOLDER = Path(command.__file__).parent
@@ -169,12 +169,23 @@ def small() -> Corpus:
 
 
 def test_a_search_finds_and_filters(small: Corpus) -> None:
-    crawling, filtered = ways.vector(small, Local())
+    crawling, filtered = ways.search(small, Local(), Mode.VECTOR)
     assert "scrapy/scrapy" in crawling[:5]
     assert len(crawling) == figures.DEPTH
     by_name = {row["full_name"]: row for row in small.rows}
     assert filtered
     assert {by_name[name]["language"] for name in filtered} == {"Go"}
+
+
+def test_a_name_with_a_typing_error_is_found_first(small: Corpus) -> None:
+    asked = [
+        Need("scrpay", "typo", {"scrapy/scrapy": 2}, filters)
+        for filters in (Filters(), Filters("go"))
+    ]
+    found, shut_out = ways.search(replace(small, needs=asked), Local(), Mode.HYBRID)
+    assert found[0] == "scrapy/scrapy"
+    assert "scrapy/scrapy" not in shut_out
+    assert len(shut_out) == figures.DEPTH
 
 
 def measured(hit_5: float, mrr: float, needs_of_kind: int = 100) -> Measured:
@@ -244,9 +255,8 @@ def test_a_worse_search_fails_the_check(tmp_path: Path, monkeypatch: pytest.Monk
     pytest.importorskip("onnxruntime", reason="needs the local model")
 
     def nearest_last(where: Corpus, provider: Local) -> list[list[str]]:
-        return [found[::-1] for found in vector(where, provider)]
+        return [found[::-1] for found in ways.search(where, provider, Mode.VECTOR)]
 
-    vector = ways.vector
     monkeypatch.setattr(ways, "WAYS", {"vector": nearest_last})
     with pytest.raises(SystemExit) as ended:
         command.main(["--check", "--corpus", str(tmp_path / "none.jsonl")])
