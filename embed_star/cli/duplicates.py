@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from embed_star.cli import hits
-from embed_star.search import Duplicate, Filters
-from embed_star.services import Services
-from embed_star.settings import load_settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from embed_star.search import Duplicate
 
 
 @click.command()
@@ -33,6 +33,10 @@ def command(
 
     Compares the stored vectors of all repos that pass the filters, each with each.
     """
+    from embed_star.search import Filters
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     settings = load_settings()
     with Services(settings) as services:
         services.store.check(to_write=False)
@@ -42,6 +46,8 @@ def command(
     if as_json:
         hits.print_json([_json(pair) for pair in found])
     elif found:
+        from rich.console import Console
+
         Console().print(_table(found))
     else:
         click.echo(f"no two repositories are as similar as {min_score:g}: try a lower --min-score")
@@ -56,6 +62,9 @@ def _json(pair: Duplicate) -> dict[str, object]:
 
 
 def _table(pairs: Sequence[Duplicate]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     rows = Table(box=None, padding=(0, 2, 0, 0))
     rows.add_column("score", justify="right")
     rows.add_column("repository", style="bold", overflow="fold")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from embed_star.cli import hits
-from embed_star.search import Repository
-from embed_star.services import Services
-from embed_star.settings import load_settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from embed_star.search import Repository
 
 _FIRST = ("full_name", "description", "language", "topics", "stargazers_count", "html_url")
 """The fields of a row that people look for; `--json` has them all."""
@@ -23,6 +22,9 @@ _FIRST = ("full_name", "description", "language", "topics", "stargazers_count", 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all fields of the row.")
 def command(full_name: str, as_json: bool) -> None:
     """Show the row of OWNER/NAME, and how far its embedding is."""
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     settings = load_settings()
     with Services(settings) as services:
         services.store.check(to_write=False)
@@ -30,6 +32,8 @@ def command(full_name: str, as_json: bool) -> None:
     if as_json:
         hits.print_json({"embedding": _embedding(found), "repo": found.repo})
     else:
+        from rich.console import Console
+
         Console().print(_table(found))
 
 
@@ -43,6 +47,9 @@ def _embedding(found: Repository) -> dict[str, Any]:
 
 
 def _table(found: Repository) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     rows = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     rows.add_column(style="bold")
     rows.add_column()

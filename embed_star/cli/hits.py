@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from embed_star.models import MAX_HITS
 from embed_star.observe.terminal import shown
-from embed_star.search import MAX_HITS, Hit
-from embed_star.values import spoken
+from embed_star.values import jsonable, spoken
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from embed_star.search import Hit
 
 
 def filters(command: Callable[..., None]) -> Callable[..., None]:
@@ -40,6 +40,8 @@ def show(found: Sequence[Hit], *, as_json: bool, explain: bool, instead: str) ->
     if as_json:
         print_json([_json(hit, explain) for hit in found])
     elif found:
+        from rich.console import Console
+
         Console().print(table(found, explain=explain))
     else:
         click.echo(instead)
@@ -53,6 +55,9 @@ def print_json(value: Any) -> None:
 
 def table(hits: Sequence[Hit], *, explain: bool = False) -> Table:
     """The hits as a table for people; with `explain`, why each is there."""
+    from rich.table import Table
+    from rich.text import Text
+
     rows = Table(box=None, padding=(0, 2, 0, 0), expand=True)
     rows.add_column("score", justify="right")
     rows.add_column("repository", style="bold", no_wrap=True, max_width=40)
@@ -98,16 +103,3 @@ def _json(hit: Hit, explain: bool) -> dict[str, Any]:
         **({"why": why} if explain else {}),
         "repo": hit.repo,
     }
-
-
-def jsonable(value: Any) -> Any:
-    """The value of a row in types that JSON has."""
-    if isinstance(value, Mapping):
-        return {name: jsonable(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(part) for part in value]
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, str | int | float | None) else spoken(value)

@@ -28,6 +28,7 @@ COMMANDS = {
     "similar": "what is most like a repository",
     "get": "the row of a repository, and its embedding",
     "duplicates": "repositories that are nearly the same",
+    "mcp": "search as a tool for assistants (MCP)",
     "backup": "save the vectors and failures into a directory",
     "restore": "put a backup's vectors and failures back",
     "failures": "rows that could not be embedded",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
-from embed_star.cli import cost
 from embed_star.errors import EmbedStarError
-from embed_star.services import Services
-from embed_star.services.store import target_of
-from embed_star.settings import Settings, load_root_settings, load_settings
-from embed_star.store.bootstrap import bootstrap
-from embed_star.store.migrations import Migration
+
+if TYPE_CHECKING:
+    from embed_star.services import Services
+    from embed_star.settings import Settings
+    from embed_star.store.migrations import Migration
 
 WAIT_POLL_S = 1.0
 
@@ -40,11 +40,18 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
     """
     if wait_s is not None and (dry_run or with_bootstrap):
         raise click.UsageError("--wait changes nothing: it goes without other options")
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     settings = load_settings()
     if wait_s is not None:
         _wait(settings, wait_s)
         return
     if with_bootstrap:
+        from embed_star.services.store import target_of
+        from embed_star.settings import load_root_settings
+        from embed_star.store.bootstrap import bootstrap
+
         root = load_root_settings()
         target = replace(
             target_of(settings),
@@ -59,6 +66,8 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
             return
         bootstrap(target, settings.db_user, settings.db_pass.get_secret_value())
         click.echo(f"user {settings.db_user} on {target.namespace}/{target.database}: ready")
+    from embed_star.cli import cost
+
     with Services(settings) as services:
         store = services.store
         store.spaces.check_server(settings.text_fields)  # also before the first migration
@@ -85,6 +94,8 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
 
 def _wait(settings: Settings, wait_s: float) -> None:
     """Return once the schema fits. Raises the last error when it does not within `wait_s`."""
+    from embed_star.services import Services
+
     deadline_s = time.monotonic() + wait_s
     said = ""
     with Services(settings) as services:
@@ -102,6 +113,8 @@ def _wait(settings: Settings, wait_s: float) -> None:
 
 
 def _dry_run(services: Services) -> None:
+    from embed_star.cli import cost
+
     store = services.store
     pending = store.migrator.pending()
     for migration in pending:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import click
 
 from embed_star.cli import hits
-from embed_star.search import Filters, Mode
-from embed_star.services import Services
-from embed_star.settings import load_settings
 
 
 @click.command()
@@ -16,8 +13,8 @@ from embed_star.settings import load_settings
 @hits.filters
 @click.option(
     "--mode",
-    type=click.Choice([mode.value for mode in Mode]),
-    default=Mode.HYBRID.value,
+    type=click.Choice(["hybrid", "vector"]),
+    default="hybrid",
     show_default=True,
     help="`hybrid` puts repos whose name matches first, `vector` goes by meaning alone.",
 )
@@ -33,6 +30,10 @@ def command(
     as_json: bool,
 ) -> None:
     """Find the repositories that QUERY names or describes."""
+    from embed_star.search import Filters, Mode
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     settings = load_settings()
     with Services(settings) as services:
         services.store.check(to_write=False)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import click
 
 from embed_star.cli import hits
-from embed_star.search import Filters
-from embed_star.services import Services
-from embed_star.settings import load_settings
 
 
 @click.command()
@@ -22,6 +19,10 @@ def command(
 
     The score is the cosine similarity of both vectors: 1 is the same text.
     """
+    from embed_star.search import Filters
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     settings = load_settings()
     with Services(settings) as services:
         services.store.check(to_write=False)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
+from embed_star.cli.cost import duration
 from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.observe.terminal import shown
-from embed_star.services import Services
-from embed_star.settings import load_settings
-from embed_star.status import Report, report
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from embed_star.produce.throughput import Throughput
+    from embed_star.services import Services
+    from embed_star.status import Report
+
+_SLOWEST_ROWS_S = 0.05
+"""Below that the fleet does nothing, and what is shown is the tail of the smoothing."""
 
 
 @click.command()
@@ -23,6 +29,9 @@ from embed_star.status import Report, report
 @click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
 def command(as_json: bool, watch: bool) -> None:
     """Say how far the embedding of all repos is."""
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     settings = load_settings()
     with Services(settings) as services:
         services.store.check(to_write=False)
@@ -30,24 +39,35 @@ def command(as_json: bool, watch: bool) -> None:
             found = _look(services)
             _print(found, as_json)
             return
+        from rich.console import Console
+        from rich.live import Live
+
+        from embed_star.produce.throughput import Throughput
+
+        throughput = Throughput()
         with Live(console=Console(), refresh_per_second=4) as live:
             try:
                 while True:
-                    live.update(_table_or_problem(services))
+                    live.update(_table_or_problem(services, throughput))
                     time.sleep(1.0)
             except KeyboardInterrupt:
                 return
 
 
-def _table_or_problem(services: Services) -> RenderableType:
+def _table_or_problem(services: Services, throughput: Throughput) -> RenderableType:
     try:
-        return table(_look(services))
+        found = _look(services)
     except StoreUnavailable as error:
+        from rich.text import Text
+
         return Text(shown(str(error)))
+    rows_s = 0.0 if found.done is None else throughput.update(sum(found.done.values()))
+    return table(found, rows_s)
 
 
 def _look(services: Services) -> Report:
     from embed_star.celery import app  # importing it reads the settings
+    from embed_star.status import report
     from tasks.worker.ping import answering_workers
 
     try:
@@ -58,13 +78,18 @@ def _look(services: Services) -> Report:
 
 def _print(found: Report, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        click.echo(json.dumps(found.to_dict(), indent=2))
     else:
+        from rich.console import Console
+
         Console().print(table(found))
 
 
-def table(found: Report) -> Table:
-    """The report as a table for people."""
+def table(found: Report, rows_s: float = 0.0) -> Table:
+    """The report as a table for people, with the time left at `rows_s` rows a second."""
+    from rich.table import Table
+    from rich.text import Text
+
     rows = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     rows.add_column(style="bold")
     rows.add_column()
@@ -74,6 +99,9 @@ def table(found: Report) -> Table:
         age = found.oldest_pending_s[lane]
         since = "" if age is None else f", the oldest for {age:,.1f} s"
         rows.add_row(f"pending, {lane}", f"{count:,}{since}")
+    pending = sum(found.pending.values())
+    if pending and rows_s >= _SLOWEST_ROWS_S:
+        rows.add_row("time left", f"{duration(pending / rows_s)}, at {rows_s:,.1f} rows/s")
     rows.add_row("in flight", "unknown" if found.in_flight is None else f"{found.in_flight:,}")
     for reason, count in found.failed.items():
         rows.add_row(Text(shown(f"failed, {reason}")), f"{count:,}")

@@ -4,12 +4,11 @@ from embed_star.search.duplicates import Duplicate, Duplicates
 from embed_star.search.finding import Mode, Search
 from embed_star.search.lookup import Lookup, Repository
 from embed_star.search.names import NameMatch
-from embed_star.search.results import MAX_HITS, Hit
+from embed_star.search.results import Hit
 from embed_star.search.similar import Similar
 from embed_star.store.tables.retrieval import Filters
 
 __all__ = [
-    "MAX_HITS",
     "Duplicate",
     "Duplicates",
     "Filters",

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from embed_star.errors import ConfigError
+from embed_star.models import MAX_HITS
 from embed_star.search.names import NameMatch
-
-MAX_HITS = 1000
-"""Most answers of one search."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from embed_star.produce.flow_control import FlowControl, FlowLimits
 from embed_star.produce.lanes import Lanes
 from embed_star.produce.reconcile import Reconciler
 from embed_star.produce.runs import Dispatcher, RunStarter
+from embed_star.produce.under_way import UnderWay
 from embed_star.services.searching import Searching
 from embed_star.services.store import Store
 from embed_star.settings import Settings
@@ -174,6 +175,7 @@ class Services(Searching):
             repos=self.store.repos,
             vectors=self.store.vectors,
             outbox=self.store.outbox,
+            under_way=UnderWay(self.store.outbox, self.store.locks),
             orphans=SurrealOrphans(self.store.database),
             spaces=self.store.spaces,
             checkpoints=self.store.checkpoints,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from embed_star.providers.catalogue import prefixes
+from embed_star.providers.roles import Role
 from embed_star.search import Duplicates, Lookup, Search, Similar
 from embed_star.search.queries import QueryEmbedder
 from embed_star.services.calling import Calling
@@ -21,6 +23,7 @@ class Searching(Calling):
                 cache=self.cache,
                 validator=self.validator,
                 max_tokens=self.settings.text_tokens,
+                before_query=prefixes(self.settings.model)[Role.QUERY],
             ),
         )
 

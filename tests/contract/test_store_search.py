@@ -113,3 +113,9 @@ class TestExact:
         world.write(1, full_name="a number")
         world.write("2", full_name="a string")
         assert world.store.vectors.without_repo([1, "1", 2, "2", [1]]) == ["1", 2, [1]]
+
+
+def test_dates_say_when_each_vector_was_written(filled: World) -> None:
+    dates = filled.store.retrieval.dates([3, 7, 99])
+    assert dates == {key: filled.vectors()[key]["embedded_at"] for key in ("3", "7")}
+    assert filled.store.retrieval.dates([]) == {}

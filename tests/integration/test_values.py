@@ -10,6 +10,7 @@ import json
 
 import pytest
 
+from embed_star.api.results import Result
 from embed_star.cli import hits as shown_hits
 from embed_star.errors import StoreError
 from embed_star.models import Lane
@@ -247,6 +248,6 @@ class TestAnswers:
         assert len(hits) > 40
         assert shown_hits.table(hits).row_count == len(hits)
         for hit in hits:
-            shown = json.dumps(shown_hits.jsonable(hit.repo), allow_nan=False)
+            shown = json.dumps(Result.of(hit).to_dict(), allow_nan=False)
             assert "Opaque" not in shown
             assert "CBOR" not in shown

@@ -14,13 +14,13 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.cli import hits, status
 from embed_star.observe.logging import configure
 from embed_star.observe.terminal import shown
 from embed_star.search import Hit
 from embed_star.status import Report
+from embed_star.values import RecordID
 from tests.conftest import MakeSettings
 from tests.support.command_line import EMBED_STAR, run
 from tests.support.world import World

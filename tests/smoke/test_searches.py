@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.quality import corpus, needs, ways
-from embed_star.cli.demo import await_embedded, import_examples
+from embed_star.cli.demonstration import await_embedded, import_examples
 from embed_star.devstack import examples
 from embed_star.devstack.servers import ServerOptions
 from embed_star.devstack.stack import LocalStack

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_star.models import Key, Space
+from embed_star.models import Key, Space, key_text
 from embed_star.store.client.codec import record
 from embed_star.store.memory.database import MemoryDatabase, StoredVector
 from embed_star.store.memory.table import MemoryTable
@@ -86,6 +87,11 @@ class MemoryRetrieval:
             if stored is None or key not in self._database.repos:
                 return None
             return _stored(key, stored)
+
+    def dates(self, keys: Sequence[Key]) -> dict[str, datetime]:
+        with self._database.transaction:
+            table = self._database.vectors[self._space.table]
+            return {key_text(key): one.embedded_at for key in keys if (one := table.get(key))}
 
     def page(self, after: Key | None, rows: int, filters: Filters) -> list[retrieval.StoredVector]:
         with self._database.transaction:

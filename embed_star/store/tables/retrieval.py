@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Space, key_text
@@ -18,6 +17,7 @@ from embed_star.store.client.pool import Database
 from embed_star.store.tables.keyset import records_after
 from embed_star.store.tables.names import flat_name
 from embed_star.store.tables.vectors import INDEX
+from embed_star.values import RecordID
 
 _EF = 100
 """Candidates that a search of the index keeps; more is slower and finds more."""
@@ -104,6 +104,9 @@ class Retrieval(Protocol):
 
     def vector(self, key: Key) -> StoredVector | None:
         """The vector of a repo, if it has one."""
+
+    def dates(self, keys: Sequence[Key]) -> dict[str, datetime]:
+        """When the vectors of `keys` were written, by `key_text`; of those that have one."""
 
     def page(self, after: Key | None, rows: int, filters: Filters) -> list[StoredVector]:
         """The next `rows` vectors in key order; `after` None begins at the first."""
@@ -199,6 +202,14 @@ class SurrealRetrieval:
             f"{_VECTOR} FROM $vector WHERE repo.id != NONE", vector=record(self._table, key)
         )
         return _stored(found[0]) if found else None
+
+    def dates(self, keys: Sequence[Key]) -> dict[str, datetime]:
+        (found,) = self._database.query(
+            "SELECT id, embedded_at FROM $vectors",
+            vectors=[record(self._table, key) for key in keys],
+        )
+        dates = {key_text(one["id"].id): one["embedded_at"] for one in found}
+        return {key: at for key, at in dates.items() if isinstance(at, datetime)}
 
     def page(self, after: Key | None, rows: int, filters: Filters) -> list[StoredVector]:
         source, bound = records_after(self._database, self._table, after)
