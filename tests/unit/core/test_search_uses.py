@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from embed_star.errors import ConfigError, NotEmbedded, UnknownRepo
+from embed_star.models import MAX_HITS
 from embed_star.search import (
-    MAX_HITS,
     Duplicates,
     Filters,
     Hit,
