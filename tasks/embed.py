@@ -52,8 +52,10 @@ def register(app: Celery, settings: Settings) -> None:
         try:
             outcomes = _embed(task, batch)
         except AnotherSpace as error:
+            task.services.embedder.waits(batch)
             return _requeue(task, error)
         except TransientError as error:
+            task.services.embedder.waits(batch)
             raise retry_later(task, error) from error
         return {"outcomes": [outcome.to_json() for outcome in outcomes]}
 
@@ -84,8 +86,7 @@ def _is_copy(task: ServiceTask, embedder: Embedder, batch: Batch) -> bool:
     delivered again because a worker died is marked, and is no copy.
     """
     request = task.request
-    rows = 0 if request.retries else len(batch.rows)
-    begun = embedder.started(batch, f"{request.id}:{request.retries}", rows=rows)
+    begun = embedder.started(batch, f"{request.id}:{request.retries}")
     return not begun and not (request.delivery_info or {}).get("redelivered")
 
 

@@ -14,17 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from embed_star.cli.hits import table as hits_table
 from embed_star.cli.import_pages import StoreSink, Summary, write_rows
-from embed_star.cli.search import table as hits_table
 from embed_star.cli.up import stopped_by_signals
 from embed_star.devstack import DATA_DIR, examples
 from embed_star.devstack.stack import LocalStack
 from embed_star.errors import EmbedStarError
 from embed_star.importing import read_rows
 from embed_star.models import Lane
-from embed_star.providers.local import MODEL, NATIVE_DIMENSIONS
+from embed_star.providers.catalogue import PROVIDERS
+from embed_star.search import Hit
 from embed_star.services import Services
-from embed_star.store.tables.vectors import Hit
 
 SEARCHES = (
     "a queue for background jobs in Python",
@@ -53,13 +53,14 @@ def run(data_dir: Path, *, keep: bool) -> None:
     if data_dir.exists() and any(data_dir.iterdir()) and not (data_dir / ".gitignore").exists():
         raise EmbedStarError(f"{data_dir} holds other files: name another --data-dir")
     shutil.rmtree(data_dir, ignore_errors=True)
+    (model, *_) = PROVIDERS["local"].models.values()
     stack = LocalStack(
         data_dir,
         env={
             # All three: an empty value would let a `.env` in this directory win.
             "EMBEDDING_PROVIDER": "local",
-            "EMBEDDING_MODEL": MODEL,
-            "EMBEDDING_DIMENSIONS": str(NATIVE_DIMENSIONS),
+            "EMBEDDING_MODEL": model.name,
+            "EMBEDDING_DIMENSIONS": str(model.dimensions),
         },
         report=lambda line: console.print("·", line, markup=False, soft_wrap=True),
     )

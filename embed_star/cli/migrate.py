@@ -11,7 +11,7 @@ import click
 from embed_star.errors import EmbedStarError
 
 if TYPE_CHECKING:
-    from embed_star.services.store import Store
+    from embed_star.services import Services
     from embed_star.settings import Settings
     from embed_star.store.migrations import Migration
 
@@ -66,11 +66,13 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
             return
         bootstrap(target, settings.db_user, settings.db_pass.get_secret_value())
         click.echo(f"user {settings.db_user} on {target.namespace}/{target.database}: ready")
+    from embed_star.cli import cost
+
     with Services(settings) as services:
         store = services.store
         store.spaces.check_server(settings.text_fields)  # also before the first migration
         if dry_run:
-            _dry_run(store)
+            _dry_run(services)
             return
         applied = store.migrator.apply(lambda migration: click.echo(f"applied {_name(migration)}"))
         if named := store.installation.ensure():
@@ -84,6 +86,7 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
                 "the model or TEXT_FIELDS changed: every repo is embedded anew, but for those "
                 "that have a vector of it"
             )
+            click.echo(cost.of_all(services))
             click.echo("restart producer, workers and beat if they run with other settings")
         if not applied and not changed and not named:
             click.echo("nothing to do: the database is up to date")
@@ -109,13 +112,18 @@ def _wait(settings: Settings, wait_s: float) -> None:
             time.sleep(WAIT_POLL_S)
 
 
-def _dry_run(store: Store) -> None:
+def _dry_run(services: Services) -> None:
+    from embed_star.cli import cost
+
+    store = services.store
     pending = store.migrator.pending()
     for migration in pending:
         click.echo(f"would apply {_name(migration)}")
     # Before the first migration there is no table of spaces.
     if pending or not store.spaces.is_active(store.space):
         click.echo(f"would make {store.space.name} active: every repo is embedded in it")
+        if not pending:
+            click.echo(cost.of_all(services))
     else:
         click.echo("nothing to do: the database is up to date")
 

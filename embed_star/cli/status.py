@@ -68,7 +68,7 @@ def _look(services: Services) -> Report:
 
 def _print(found: Report, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        click.echo(json.dumps(found.to_dict(), indent=2))
     else:
         from rich.console import Console
 

@@ -226,7 +226,7 @@ class LocalStack:
             raise EmbedStarError(f"the migrations failed: {why}; their log is {child.log}")
         self._report("schema up to date")
         # It may cost money, so it is not left to a log.
-        for said in re.findall(r"^.*embedded anew", child.output(), re.MULTILINE):
+        for said in re.findall(r"^.*embedded anew|^that is .*", child.output(), re.MULTILINE):
             self._report(said)
 
     def _publish(self) -> None:

@@ -1,7 +1,7 @@
 """The composition root: settings in, wired services out. Nothing connects until used, and no part
 is imported until it is made: a process has only those that it needs.
 
-Each module builds on the one before: store, backends, calling, and here the use cases.
+Each module builds on the one before: store, backends, calling, searching, and here the use cases.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from embed_star.errors import RedisUnavailable, TransientError
-from embed_star.services.calling import Calling
+from embed_star.services.searching import Searching
 from embed_star.settings import Settings
 from embed_star.timings import IN_FLIGHT_WINDOW_S
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from embed_star.produce.flow_control import FlowLimits
     from embed_star.produce.reconcile import Reconciler
     from embed_star.produce.runs import Dispatcher
-    from embed_star.search import Search
     from embed_star.services.store import Store
     from embed_star.write.storer import Storer
 
@@ -44,7 +43,7 @@ RECONCILE_PAGE_ROWS = 500
 """Rows that one reconcile query reads: some 0.1 s of the database's time, and 1 MB of texts."""
 
 
-class Services(Calling):
+class Services(Searching):
     """All parts of a process, each made when first used, and closed together.
 
     Threads may share it. A forked child must make its own.
@@ -122,18 +121,6 @@ class Services(Calling):
             emit=self.emit,
         )
 
-    @cached_property
-    def search(self) -> Search:
-        from embed_star.search import Search
-
-        return Search(
-            vectors=self.store.vectors,
-            gateway=self.gateway,
-            cache=self.cache,
-            validator=self.validator,
-            max_tokens=self.settings.text_tokens,
-        )
-
     def backlog(self, dispatcher: Dispatcher) -> Backlog:
         """A backlog that hands its runs to `dispatcher`."""
         from embed_star.produce.backlog import Backlog
@@ -207,12 +194,14 @@ class Services(Calling):
     @cached_property
     def reconciler(self) -> Reconciler:
         from embed_star.produce.reconcile import Reconciler
+        from embed_star.produce.under_way import UnderWay
         from embed_star.store.tables.orphans import SurrealOrphans
 
         return Reconciler(
             repos=self.store.repos,
             vectors=self.store.vectors,
             outbox=self.store.outbox,
+            under_way=UnderWay(self.store.outbox, self.store.locks),
             orphans=SurrealOrphans(self.store.database),
             spaces=self.store.spaces,
             checkpoints=self.store.checkpoints,

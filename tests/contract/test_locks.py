@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -46,14 +46,10 @@ def layer(
     request: pytest.FixtureRequest,
     clean_environment: None,
 ) -> Iterator[LockLayer]:
-    if request.param in ("memory", "memory-table"):
-        # Each look at the clock finds it 10 ms later.
-        clock = itertools.count(0.0, 0.01).__next__
-        yield (
-            MemoryLocks(clock)
-            if request.param == "memory"
-            else MemoryLockTable(MemoryDatabase(clock))
-        )
+    if request.param == "memory":
+        yield MemoryLocks()
+    elif request.param == "memory-table":
+        yield MemoryLockTable(MemoryDatabase(time.time))
     elif request.param == "redis":
         with connection.connect(request.getfixturevalue("redis_url"), 5.0) as client:
             yield RedisLocks(client, "test:")
@@ -193,6 +189,13 @@ class TestTheTable:
         assert table.held(["c", "b", "a", "d"], "one") == [False, True, True, False]
         eventually(lambda: table.acquire(["a"], "two", LONG_S)[0], "a lock ends")
         assert table.held(["a", "b"], "one") == [False, True]
+
+    def test_live_asks_for_anybody_s(self, table: LockTable | MemoryLockTable) -> None:
+        table.acquire(["a", "b"], "one", LONG_S)
+        table.acquire(["c"], "two", SHORT_S)
+        eventually(lambda: not table.live(["c"])[0], "a lock ends")
+        assert table.live(["c", "b", "a", "d"]) == [False, True, True, False]
+        assert table.live([]) == []
 
     def test_sweep_clears_what_is_long_over(self, table: LockTable | MemoryLockTable) -> None:
         table.acquire([*KEYS], "one", 0.001)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -215,7 +216,9 @@ class TestMigrate:
 
     def test_dry_run_says_what_and_does_not(self, env: dict[str, str]) -> None:
         other = {**env, "EMBEDDING_DIMENSIONS": "9"}
-        assert "would make" in embed_star("migrate", "--dry-run", env=other).assert_worked()
+        said = embed_star("migrate", "--dry-run", env=other).assert_worked()
+        assert "would make" in said
+        assert re.search(r"that is [\d,]+ repos, at most some [\d,]+ tokens|no repos yet", said)
         embed_star("status", env=env).assert_worked()  # the space is the old one still
 
     def test_waits_for_another_that_does_it(self, env: dict[str, str]) -> None:

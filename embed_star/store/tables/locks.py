@@ -66,6 +66,13 @@ class LockTable:
         )
         return _among(keys, held)
 
+    def live(self, keys: Sequence[Key]) -> list[bool]:
+        """Whether anybody's lock on each is still running."""
+        (held,) = self._database.query(
+            "SELECT VALUE id FROM $ids WHERE expires >= time::now()", ids=_ids(keys)
+        )
+        return _among(keys, held)
+
     def sweep(self, older_than_s: float) -> int:
         """Delete locks that expired more than `older_than_s` ago; how many.
 
