@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery import Celery
 from celery.exceptions import Ignore
 
-from embed_star.embed.embedder import Embedder
 from embed_star.errors import AnotherSpace, TransientError
 from embed_star.models import Batch, Outcome, has_version
 from embed_star.settings import Settings
 from tasks.base import ServiceTask, state_of
 from tasks.worker.requeue import requeue
 from tasks.worker.retry import attempts, retry_later
+
+if TYPE_CHECKING:
+    from embed_star.embed.embedder import Embedder
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +52,10 @@ def register(app: Celery, settings: Settings) -> None:
         try:
             outcomes = _embed(task, batch)
         except AnotherSpace as error:
+            task.services.embedder.waits(batch)
             return _requeue(task, error)
         except TransientError as error:
+            task.services.embedder.waits(batch)
             raise retry_later(task, error) from error
         return {"outcomes": [outcome.to_json() for outcome in outcomes]}
 
@@ -82,8 +86,7 @@ def _is_copy(task: ServiceTask, embedder: Embedder, batch: Batch) -> bool:
     delivered again because a worker died is marked, and is no copy.
     """
     request = task.request
-    rows = 0 if request.retries else len(batch.rows)
-    begun = embedder.started(batch, f"{request.id}:{request.retries}", rows=rows)
+    begun = embedder.started(batch, f"{request.id}:{request.retries}")
     return not begun and not (request.delivery_info or {}).get("redelivered")
 
 

@@ -45,6 +45,9 @@ class InFlightLedger(Protocol):
         the run ends, and for `keep_s` at most.
         """
 
+    def put_back(self, run_id: str, rows: int) -> None:
+        """Count `rows` begun rows of the run as queued: their task waits, and begins again."""
+
     def finish(self, run_id: str, totals: Mapping[str, int]) -> None:
         """End the run, add `totals` to the sums, and wake the listeners."""
 
@@ -88,6 +91,11 @@ if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
   redis.call('HINCRBY', KEYS[3], ARGV[1], ARGV[2])
 end
 return 1
+"""
+_PUT_BACK = """
+if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
+  redis.call('HINCRBY', KEYS[3], ARGV[1], ARGV[2])
+end
 """
 _FINISH = """
 redis.call('ZREM', KEYS[1], ARGV[1])
@@ -148,6 +156,7 @@ class RedisInFlightLedger:
         self.channel = f"{self._prefix}finished"
         self._begin = client.register_script(_BEGIN)
         self._start = client.register_script(_START)
+        self._put_back = Once(client, prefix, _PUT_BACK)
         self._finish = Once(client, prefix, _FINISH)
         self._give_back = Once(client, prefix, _GIVE_BACK)
         self._counts = client.register_script(_COUNTS)
@@ -160,6 +169,9 @@ class RedisInFlightLedger:
         keep_ms = round(keep_s * 1000)
         own = self._started(run_id)
         return bool(self._call(self._start, run_id, -rows, message, caller, keep_ms, own=own))
+
+    def put_back(self, run_id: str, rows: int) -> None:
+        self._call(self._put_back, run_id, rows)
 
     def finish(self, run_id: str, totals: Mapping[str, int]) -> None:
         flat = [part for item in totals.items() for part in item]

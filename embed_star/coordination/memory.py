@@ -94,6 +94,11 @@ class MemoryInFlightLedger:
                 self._runs[run_id].queued -= rows
             return True
 
+    def put_back(self, run_id: str, rows: int) -> None:
+        with self._one_at_a_time:
+            if run_id in self._runs:
+                self._runs[run_id].queued += rows
+
     def finish(self, run_id: str, totals: Mapping[str, int]) -> None:
         with self._one_at_a_time:
             self._runs.pop(run_id, None)

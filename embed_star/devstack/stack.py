@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from embed_star.devstack import DATA_DIR
 from embed_star.devstack.database import Engine
 from embed_star.devstack.environment import inherited
 from embed_star.devstack.processes import Child, Command, StopRequested, await_ready, stop_together
@@ -24,10 +25,9 @@ from embed_star.devstack.programs import (
 from embed_star.devstack.servers import GRACE_S, LocalServers, ServerOptions, free_port
 from embed_star.devstack.supervisor import RestartPolicy, Supervisor
 from embed_star.errors import EmbedStarError
-from embed_star.settings import LOCAL_ENV_FILE, Settings, load_settings
+from embed_star.settings import Settings, load_settings
 from embed_star.timings import SHUTDOWN_MARGIN_S
 
-DATA_DIR = Path(LOCAL_ENV_FILE).parent
 MIGRATE_S = 120.0
 MIGRATE_STOP_S = 10.0
 READY_S = 60.0
@@ -226,7 +226,7 @@ class LocalStack:
             raise EmbedStarError(f"the migrations failed: {why}; their log is {child.log}")
         self._report("schema up to date")
         # It may cost money, so it is not left to a log.
-        for said in re.findall(r"^.*embedded anew", child.output(), re.MULTILINE):
+        for said in re.findall(r"^.*embedded anew|^that is .*", child.output(), re.MULTILINE):
             self._report(said)
 
     def _publish(self) -> None:

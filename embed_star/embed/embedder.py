@@ -100,17 +100,29 @@ class Embedder:
         except TransientError as error:
             return self._defer(batch, error, final)
 
-    def started(self, batch: Batch, message: str, *, rows: int) -> bool:
-        """Note that `message`, with `rows` rows, has left the queue.
+    def started(self, batch: Batch, message: str) -> bool:
+        """Note that `message`, with the rows of `batch`, has left the queue.
 
         Returns False if it was noted before: this is a copy, and another worker has the first
         one. Returns True without Redis, where copies cannot be told.
         """
         try:
-            return self._ledger.start(batch.run_id, rows, message, self._limits.redelivered_s)
+            return self._ledger.start(
+                batch.run_id, len(batch.rows), message, self._limits.redelivered_s
+            )
         except RedisUnavailable as error:
             log.warning("run_not_counted", reason=str(error))
             return True
+
+    def waits(self, batch: Batch) -> None:
+        """Note that the message is to be tried again: its rows are queued until then.
+
+        Otherwise the producer would claim ever more rows for a provider that lets none through.
+        """
+        try:
+            self._ledger.put_back(batch.run_id, len(batch.rows))
+        except RedisUnavailable as error:
+            log.warning("run_not_counted", reason=str(error))
 
     def _let_go(self, batch: Batch) -> list[Outcome]:
         """Unlock the rows of a retired space."""

@@ -31,8 +31,13 @@ class FlowLimits:
 
     @property
     def run_rows(self) -> int:
-        """Rows of a full run."""
-        return self.batch_rows * self.chord_batches
+        """Rows of a full run.
+
+        A rate limit lets through two of them at least in the window: while one waits for its
+        last batch, the next one is at work, and neither waits as long as its locks last.
+        """
+        batches = min(self.chord_batches, self.limit_rows_s * self.window_s / 2 // self.batch_rows)
+        return self.batch_rows * max(1, int(batches))
 
     def room(self, counts: RunCounts, rate_rows_s: float, lane: Lane) -> int:
         """Rows that may be dispatched from `lane` while the fleet finishes `rate_rows_s`.
@@ -43,10 +48,10 @@ class FlowLimits:
         """
         may_wait = max(2 * self.run_rows, round(rate_rows_s * self.window_s))
         # Rows that the provider will not let through in this time would only hold locks.
-        served = max(self.batch_rows, min(self.limit_rows_s * self.window_s, may_wait))
+        served = max(2 * self.run_rows, min(self.limit_rows_s * self.window_s, may_wait))
         room = min(self.max_in_flight_rows - counts.in_flight, int(served) - counts.queued)
         # The room of one run is kept for fresh rows, which also overtake in the queue.
-        return room + min(self.run_rows, int(served)) if lane is Lane.FRESH else room
+        return room + self.run_rows if lane is Lane.FRESH else room
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 from embed_star.embed import text
 from embed_star.errors import StoreError
 from embed_star.models import Key, Lane, Space
+from embed_star.produce.under_way import UnderWay
 from embed_star.store.client.codec import encode_key
 from embed_star.store.tables import failures
 from embed_star.store.tables.checkpoints import Checkpoints, Phase, Progress
@@ -22,6 +24,15 @@ ENOUGH_ROWS = 10_000
 """A walk pauses while the backfill lane holds more rows: the workers have enough to do, and
 the outbox of a table with a million rows stays short."""
 
+FRESH_ROWS = 500
+"""A walk waits while the fresh lane holds more rows: those would all look stale to it."""
+
+PUT_OFF_S = 600.0
+"""Fresh rows put a walk off for this long at most: there may always be many of them."""
+
+MOST_CLAIMED = 1000
+"""Rows that a walk remembers because runs held them; it announces any others at once."""
+
 
 class RetiredSpaces(Protocol):
     """The records of spaces: `store.tables.spaces.Spaces`, or in memory."""
@@ -34,9 +45,11 @@ class Reconciler:
     """Walks `repo`, the vector table, the failures and the tables of retired spaces.
 
     Each step reads one page by key range, announces its stale rows in the backfill lane, and
-    saves a checkpoint: a walk that is stopped goes on from there. To announce a row that is
-    pending already costs one read, never a second payment. Failures and retired vectors of
-    deleted repos are removed at once, since no run works on them.
+    saves a checkpoint: a walk that is stopped goes on from there. Rows that are pending are left
+    to their records in the outbox. Rows that a run holds are looked at again at the end of
+    the first phase: the run may have read them before they changed. To announce a row twice
+    costs one read, never a second payment. Failures and retired vectors of deleted repos are
+    removed at once, since no run works on them.
     """
 
     def __init__(
@@ -45,6 +58,7 @@ class Reconciler:
         repos: Repos,
         vectors: Vectors,
         outbox: Outbox,
+        under_way: UnderWay,
         orphans: Orphans,
         spaces: RetiredSpaces,
         checkpoints: Checkpoints,
@@ -54,6 +68,7 @@ class Reconciler:
         self._repos = repos
         self._vectors = vectors
         self._outbox = outbox
+        self._under_way = under_way
         self._orphans = orphans
         self._spaces = spaces
         self._checkpoints = checkpoints
@@ -72,8 +87,18 @@ class Reconciler:
         """Whether the backfill lane has room for the stale rows of a page."""
         return not self._outbox.is_longer(Lane.BACKFILL, ENOUGH_ROWS)
 
+    def may_walk(self) -> bool:
+        """Whether both lanes are short, or the backfill lane is and the walk was put off enough."""
+        if not self.backlog_is_short():
+            return False
+        if not self._outbox.is_longer(Lane.FRESH, FRESH_ROWS):
+            return True
+        age = self._checkpoints.unfinished_age()
+        return age is None or age >= timedelta(seconds=PUT_OFF_S)
+
     def begin(self) -> Progress:
         """The progress of the unfinished walk, or of a new one."""
+        self._under_way.forget()
         progress = self._checkpoints.load()
         if progress is None or progress.phase is Phase.DONE:
             progress = Progress()
@@ -88,26 +113,50 @@ class Reconciler:
             Phase.FAILURES: self._step_failures,
             Phase.RETIRED: self._step_retired,
         }
+        if progress.waits:
+            progress = self._look_again(progress)
         after = steps[progress.phase](progress)
         self._checkpoints.save(after)
         return after
 
     def _step_repos(self, progress: Progress) -> Progress:
         page = self._repos.page(progress.after, self._page_rows)
-        found = [(state.key, size) for state in page.states if (size := self._stale_size(state))]
+        claimed, free = self._under_way.sort([key for key, _ in self._stale(page.states)])
+        room = MOST_CLAIMED - len(progress.claimed)
+        # Read again: a run may have written them since the page was read.
+        found = self._stale(self._load([*free, *claimed[room:]]))
         found += [(key, 0) for key in page.unnoted]  # the producer saves them as failed
+        progress = replace(progress, claimed=(*progress.claimed, *claimed[:room]))
         moved = self._advance(progress, page.keys, len(found), more=page.more)
+        self._announce(found)
+        return moved
+
+    def _look_again(self, progress: Progress) -> Progress:
+        """Announce the rows that were claimed and are stale, whether they still are claimed."""
+        stale = [key for key, _ in self._stale(self._load(progress.claimed))]
+        claimed, free = self._under_way.sort(stale)
+        found = self._stale(self._load([*claimed, *free]))
+        self._announce(found)
+        return replace(progress, claimed=(), found=progress.found + len(found))
+
+    def _load(self, keys: Sequence[Key]) -> list[RepoState]:
+        return self._repos.load(keys, token="") if keys else []
+
+    def _announce(self, found: Sequence[tuple[Key, int]]) -> None:
         if found:
             self._outbox.announce(found, Lane.BACKFILL)
-        return moved
+
+    def _stale(self, states: Sequence[RepoState]) -> list[tuple[Key, int]]:
+        """The stale rows among `states`, each with the length of its text."""
+        return [(state.key, size) for state in states if (size := self._stale_size(state))]
 
     def _step_vectors(self, progress: Progress) -> Progress:
         keys = self._vectors.keys_page(progress.after, self._page_rows)
+        self._vectors.refresh_names(keys)
         orphans = self._vectors.without_repo(keys)
         more = len(keys) == self._page_rows
         moved = self._advance(progress, keys, len(orphans), more=more)
-        if orphans:
-            self._outbox.announce([(key, 0) for key in orphans], Lane.BACKFILL)
+        self._announce([(key, 0) for key in orphans])
         return moved
 
     def _step_failures(self, progress: Progress) -> Progress:

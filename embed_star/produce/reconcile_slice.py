@@ -35,17 +35,18 @@ class ReconcileSlice:
     def run(self) -> Progress | None:
         """Do one slice; the progress after it.
 
-        None when there is nothing to do: no walk is due, the backfill lane is full, or the
-        space is retired. Raises StoreUnavailable and StoreError.
+        None when there is nothing to do: no walk is due, the lanes are long, or the space is
+        retired. It ends early when rows are claimed that the next slice is to look at again.
+        Raises StoreUnavailable and StoreError.
         """
         if self._space_watch.is_retired() or not self._reconciler.due(self._interval_s):
             return None
-        if not self._reconciler.backlog_is_short():
+        progress = self._reconciler.begin()  # from now on, it is put off for so long at most
+        if not self._reconciler.may_walk():
             return None
-        progress = self._reconciler.begin()
         until = self._clock() + SLICE_S
         while progress.phase is not Phase.DONE and self._clock() < until and not self._stopping():
             progress = self._reconciler.step(progress)
-            if not self._reconciler.backlog_is_short():
+            if progress.waits or not self._reconciler.may_walk():
                 break
         return progress

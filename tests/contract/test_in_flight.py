@@ -88,6 +88,7 @@ class TestCounts:
     def test_an_unknown_run_may_be_finished_or_given_back(self, ledger: InFlightLedger) -> None:
         """Redis may have forgotten it."""
         ledger.give_back("unknown", 3)
+        ledger.put_back("unknown", 3)
         assert ledger.start("unknown", 3, "message", LONG_S)
         ledger.finish("unknown", {"finished": 3, "embedded": 2})
         assert ledger.counts() == RunCounts(finished_total=3)
@@ -112,15 +113,22 @@ class TestACopyOfAMessage:
         assert ledger.start("run", 1, "a", SHORT_S)
         eventually(lambda: ledger.start("run", 1, "a", SHORT_S), "it is forgotten")
 
-    def test_a_batch_that_is_tried_again_is_begun_without_new_rows(
-        self, ledger: InFlightLedger
-    ) -> None:
-        """Each such batch logged `run_not_counted`, and no copy of it was known for one."""
+    def test_a_batch_that_is_tried_again_is_queued_meanwhile(self, ledger: InFlightLedger) -> None:
         ledger.begin("run", 10, LONG_S)
         assert ledger.start("run", 10, "id:0", LONG_S)
+        ledger.put_back("run", 10)
+        counts = ledger.counts()
+        assert (counts.in_flight, counts.queued) == (10, 10)
+        assert ledger.start("run", 10, "id:1", LONG_S)
+        assert not ledger.start("run", 10, "id:1", LONG_S)
+        assert ledger.counts().queued == 0
+
+    def test_a_batch_without_rows_is_begun_too(self, ledger: InFlightLedger) -> None:
+        """Each such batch logged `run_not_counted`, and no copy of it was known for one."""
+        ledger.begin("run", 10, LONG_S)
         assert ledger.start("run", 0, "id:1", LONG_S)
         assert not ledger.start("run", 0, "id:1", LONG_S)
-        assert ledger.counts().queued == 0
+        assert ledger.counts().queued == 10
 
     def test_is_begun_by_one_of_many_at_once(self, ledger: InFlightLedger) -> None:
         ledger.begin("run", 100, LONG_S)

@@ -190,6 +190,13 @@ class TestTheTable:
         eventually(lambda: table.acquire(["a"], "two", LONG_S)[0], "a lock ends")
         assert table.held(["a", "b"], "one") == [False, True]
 
+    def test_live_asks_for_anybody_s(self, table: LockTable | MemoryLockTable) -> None:
+        table.acquire(["a", "b"], "one", LONG_S)
+        table.acquire(["c"], "two", SHORT_S)
+        eventually(lambda: not table.live(["c"])[0], "a lock ends")
+        assert table.live(["c", "b", "a", "d"]) == [False, True, True, False]
+        assert table.live([]) == []
+
     def test_sweep_clears_what_is_long_over(self, table: LockTable | MemoryLockTable) -> None:
         table.acquire([*KEYS], "one", 0.001)
         table.acquire(["live"], "two", LONG_S)

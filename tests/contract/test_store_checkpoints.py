@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from embed_star.models import Key
+from embed_star.models import Key, key_text
 from embed_star.store.tables.checkpoints import Phase, Progress
 from tests.conftest import MakeWorld
 from tests.support.world import World
@@ -22,7 +22,8 @@ def test_there_is_none_at_first(world: World) -> None:
 
 @pytest.mark.parametrize("key", [None, 1, "1", UUID(int=1), ["a", 1, [None]], {"a": 1.5}], ids=repr)
 def test_progress_comes_back_as_it_went(world: World, key: Key | None) -> None:
-    progress = Progress(Phase.RETIRED, key, checked=5, found=3, removed=2, space="old")
+    claimed = () if key is None else (key, 2)
+    progress = Progress(Phase.RETIRED, key, 5, 3, 2, space="old", claimed=claimed)
     world.store.checkpoints.save(Progress())
     world.store.checkpoints.save(progress)
     found = world.store.checkpoints.load()
@@ -32,6 +33,7 @@ def test_progress_comes_back_as_it_went(world: World, key: Key | None) -> None:
     ).replace("(", "[").replace(")", "]")
     assert (found.phase, found.checked, found.found) == (Phase.RETIRED, 5, 3)
     assert (found.removed, found.space) == (2, "old")
+    assert [key_text(one) for one in found.claimed] == [key_text(one) for one in claimed]
 
 
 def test_the_end_is_kept_until_the_next_one(world: World) -> None:
@@ -50,6 +52,18 @@ def test_the_end_is_kept_until_the_next_one(world: World) -> None:
     later = checkpoints.finished_at()
     assert later is not None
     assert later > finished
+
+
+def test_a_walk_has_the_age_of_its_beginning(world: World) -> None:
+    checkpoints = world.store.checkpoints
+    assert checkpoints.unfinished_age() is None
+    checkpoints.save(Progress())
+    first = checkpoints.unfinished_age()
+    assert first is not None
+    checkpoints.save(Progress(checked=1))
+    later = checkpoints.unfinished_age()
+    assert later is not None
+    assert timedelta(0) <= first < later < timedelta(minutes=1)
 
 
 def test_forgotten_it_begins_anew(world: World) -> None:

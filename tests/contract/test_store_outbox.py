@@ -72,6 +72,16 @@ class TestPages:
         assert not outbox.is_longer(Lane.FRESH, 0)
 
 
+def test_present_are_those_that_are_left(world: World) -> None:
+    world.put(0, A)
+    world.put(1, B)
+    outbox = world.store.outbox
+    assert outbox.present([(0, A), (1, A), (1, B)]) == {(0, A), (1, B)}
+    outbox.fail_unusable([(0, A)], world.space)
+    assert outbox.present([(0, A), (1, B)]) == {(1, B)}
+    assert outbox.present([]) == set()
+
+
 class TestAnnounce:
     def test_adds_a_record_for_each(self, world: World) -> None:
         world.store.outbox.announce([("a", 1), (2, 3), ("a", 4)], Lane.BACKFILL)

@@ -131,7 +131,7 @@ class TestInFlight:
         backlog, recorder = world.backlog()
         assert backlog.dispatch().dispatched == 8  # two runs
         assert backlog.dispatch().dispatched == 0
-        world.services.embedder.started(recorder.batches[0], "one", rows=2)
+        world.services.embedder.started(recorder.batches[0], "one")
         assert backlog.dispatch().dispatched == 2
 
     def test_counts_rows_that_are_being_worked_on(self, make_world: MakeWorld) -> None:
@@ -140,7 +140,7 @@ class TestInFlight:
         backlog, recorder = world.backlog()
         assert backlog.dispatch() == Tick(20, 20)
         for number, batch in enumerate(recorder.batches):
-            world.services.embedder.started(batch, str(number), rows=len(batch.rows))
+            world.services.embedder.started(batch, str(number))
         assert world.services.ledger.counts().queued == 0
         assert backlog.dispatch() == Tick(0, 20)
 

@@ -8,13 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.models import Key, Lane, key_text
 from embed_star.produce import reconcile
 from embed_star.produce.reconcile import Reconciler
 from embed_star.store.client.connection import Connection
 from embed_star.store.tables.checkpoints import Phase, Progress
+from embed_star.values import RecordID
 from tests.conftest import MakeWorld
 from tests.support.world import World
 
@@ -107,13 +107,56 @@ class TestFinds:
     def test_nothing_in_an_empty_database(self, world: World) -> None:
         assert walk(world).checked == 0
 
-    def test_pending_rows_are_not_paid_twice(self, world: World) -> None:
+    def test_no_row_that_is_pending_already(self, world: World) -> None:
         world.write_many(3)
-        assert walk(world).found == 3
-        assert len(world.outbox()) == 6
+        with world.unannounced():
+            world.write(3, full_name="unannounced")
+            world.write(2, full_name="edited once more")
+        assert walk(world).found == 1
+        assert len(world.outbox()) == 4
         world.settle()
         assert max(world.provider.paid.values()) == 1
         world.assert_current()
+        with world.unannounced():
+            world.write(2, full_name="and again")
+        assert walk(world).found == 1  # its record of the outbox is gone by now
+        world.settle()
+        world.assert_current()
+
+    def test_no_row_of_a_run_that_ends_during_the_walk(self, make_world: MakeWorld) -> None:
+        world = make_world(page_rows=2)
+        world.write_many(5)
+        batch = world.claim()
+        reconciler = world.services.reconciler
+        progress = reconciler.begin()
+        while not progress.waits:
+            progress = reconciler.step(progress)
+        assert (progress.phase, progress.found) == (Phase.VECTORS, 0)
+        assert reconciler.begin().claimed == progress.claimed == (0, 1, 2, 3, 4)
+        world.carry_out(batch)
+        assert walk(world).found == 0
+        assert world.outbox() == []
+
+    def test_a_row_that_changes_unannounced_while_a_run_holds_it(self, world: World) -> None:
+        world.write_many(3)
+        batch = world.claim()
+        outcomes = world.embed(batch)
+        with world.unannounced():
+            world.write(1, full_name="after the run has read it")
+        reconciler = world.services.reconciler
+        progress = reconciler.begin()
+        while not progress.waits:
+            progress = reconciler.step(progress)
+        world.save(batch, outcomes)
+        assert world.outbox() == []
+        assert walk(world).found == 1
+        world.settle()
+        world.assert_current()
+
+    def test_rows_that_a_run_still_holds_when_they_are_looked_at_again(self, world: World) -> None:
+        world.write_many(3)
+        world.claim()
+        assert walk(world).found == 3
 
     @pytest.mark.parametrize("page", [1, 2, 3, 10, 11])
     def test_every_row_once_whatever_its_key(self, make_world: MakeWorld, page: int) -> None:

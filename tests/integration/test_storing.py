@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.embed.text import text_hash
 from embed_star.models import Lane, Status
+from embed_star.values import RecordID
 from tests.conftest import MakeWorld
 from tests.support.world import World
 
@@ -87,7 +88,7 @@ class TestStoring:
         batch = world.claim()
         runs = world.services.ledger
         assert (runs.counts().in_flight, runs.counts().queued) == (3, 3)
-        assert world.services.embedder.started(batch, "its message", rows=3)
+        assert world.services.embedder.started(batch, "its message")
         assert (runs.counts().in_flight, runs.counts().queued) == (3, 0)
         world.carry_out(batch)
         counts = runs.counts()
@@ -101,7 +102,11 @@ class TestACopyOfAMessage:
         world.write_many(3)
         batch = world.claim()
         started, runs = world.services.embedder.started, world.services.ledger
-        found = [started(batch, one, rows=1) for one in ("a", "b", "a", "b", "c")]
+        parts = [replace(batch, rows=(row,)) for row in batch.rows]
+        found = [
+            started(parts[part], one)
+            for part, one in ((0, "a"), (1, "b"), (0, "a"), (1, "b"), (2, "c"))
+        ]
         assert found == [True, True, False, False, True]
         assert runs.counts().queued == 0  # a copy was not counted again
         world.carry_out(batch)
@@ -111,7 +116,7 @@ class TestACopyOfAMessage:
         world = make_world(visibility_timeout_s=120)
         world.write(1, full_name="x")
         batch = world.claim()
-        assert world.services.embedder.started(batch, "a", rows=1)
+        assert world.services.embedder.started(batch, "a")
         (name,) = cast("list[bytes]", world.services.redis.keys("*:runs:started:*"))
         assert 119 <= cast("int", world.services.redis.ttl(name)) <= 120
 
@@ -128,9 +133,9 @@ class TestACopyOfAMessage:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(redis, "execute_command", twice)
-            assert world.services.embedder.started(batch, "a", rows=1)
+            assert world.services.embedder.started(batch, "a")
         assert sent
-        assert not world.services.embedder.started(batch, "a", rows=1)
+        assert not world.services.embedder.started(batch, "a")
 
     def test_is_not_known_without_redis(self, make_world: MakeWorld) -> None:
         """It would be paid for twice then, rather than not at all."""
@@ -138,8 +143,8 @@ class TestACopyOfAMessage:
         world.write(1, full_name="x")
         batch = world.claim()
         cut_off = make_world(redis_url="redis://127.0.0.1:1/0").services.embedder
-        assert cut_off.started(batch, "a", rows=1)
-        assert cut_off.started(batch, "a", rows=1)
+        assert cut_off.started(batch, "a")
+        assert cut_off.started(batch, "a")
 
 
 class TestEditedInFlight:

@@ -32,6 +32,7 @@ from embed_star.produce.notifier import Notifier
 from embed_star.produce.producer import Producer, ProducerTimings
 from embed_star.produce.reconcile import Reconciler
 from embed_star.produce.runs import Dispatcher, RunStarter
+from embed_star.produce.under_way import UnderWay
 from embed_star.providers.base import Vectors
 from embed_star.shutdown import Shutdown
 from embed_star.store.memory.database import MemoryDatabase
@@ -156,6 +157,7 @@ class MemoryServices:
             repos=self.store.repos,
             vectors=self.store.vectors,
             outbox=self.store.outbox,
+            under_way=UnderWay(self.store.outbox, self.store.locks),
             orphans=self.store.orphans,
             spaces=self.store.spaces,
             checkpoints=self.store.checkpoints,

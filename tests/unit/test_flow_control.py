@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -50,5 +51,15 @@ def test_rows_that_the_rate_limit_holds_back_are_not_dispatched() -> None:
 
 def test_a_batch_has_room_under_any_rate_limit() -> None:
     limited = replace(LIMITS, limit_rows_s=0.1)
-    assert limited.room(counts(), 0.0, Lane.BACKFILL) == 100
-    assert limited.room(counts(), 0.0, Lane.FRESH) == 200
+    assert limited.run_rows == 100
+    assert limited.room(counts(), 0.0, Lane.BACKFILL) == 200
+    assert limited.room(counts(), 0.0, Lane.FRESH) == 300
+
+
+@pytest.mark.parametrize(
+    ("limit_rows_s", "run_rows"), [(math.inf, 400), (80.0, 400), (79.0, 300), (20.0, 100)]
+)
+def test_the_rate_limit_lets_two_runs_through_in_the_window(
+    limit_rows_s: float, run_rows: int
+) -> None:
+    assert replace(LIMITS, limit_rows_s=limit_rows_s).run_rows == run_rows

@@ -73,13 +73,17 @@ class Walk:
     due: bool = True
     retired: bool = False
     room_for: int = 1000
-    """Pages for which the backfill lane has room."""
+    """Pages for which the lanes are short enough."""
+    claimed_at: int = 1000
+    """The page with which the first phase ends, some of its rows being claimed."""
     stop_after: int = 1000
     pages: int = 0
 
     def step(self, progress: Progress) -> Progress:
         self.pages += 1
         progress = replace(progress, checked=progress.checked + 1)
+        if self.pages == self.claimed_at:
+            return replace(progress, phase=Phase.VECTORS, claimed=(1,))
         return replace(progress, phase=Phase.DONE) if self.pages == self.length else progress
 
     length: int = 10
@@ -88,7 +92,7 @@ class Walk:
         return ReconcileSlice(
             SimpleNamespace(  # type: ignore[arg-type]
                 due=lambda interval_s: self.due and interval_s == 60,
-                backlog_is_short=lambda: self.pages < self.room_for,
+                may_walk=lambda: self.pages < self.room_for,
                 begin=Progress,
                 step=self.step,
             ),
@@ -114,8 +118,15 @@ def test_a_slice_with_nothing_to_do_reads_no_page(walk: Walk) -> None:
         (Walk(length=1000), int(SLICE_S)),
         (Walk(room_for=3), 3),
         (Walk(stop_after=2), 2),
+        (Walk(claimed_at=5), 5),
     ],
-    ids=["the walk is done", "its time is over", "the lane is full", "the process is to end"],
+    ids=[
+        "the walk is done",
+        "its time is over",
+        "the lanes are long",
+        "the process is to end",
+        "claimed rows need time",
+    ],
 )
 def test_a_slice_ends_when(walk: Walk, pages: int) -> None:
     progress = walk.run()

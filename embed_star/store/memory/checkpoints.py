@@ -24,7 +24,15 @@ class MemoryCheckpoints:
         with self._database.transaction:
             done = progress.phase is Phase.DONE
             finished = self._database.now() if done else self.finished_at()
-            self._database.cursors[self._space.name] = Cursor(progress, finished)
+            cursor = self._cursor()
+            begun = cursor.begun if cursor and progress != Progress() else self._database.now()
+            self._database.cursors[self._space.name] = Cursor(progress, finished, begun)
+
+    def unfinished_age(self) -> timedelta | None:
+        cursor = self._cursor()
+        if cursor is None or cursor.begun is None:
+            return None
+        return self._database.now() - cursor.begun
 
     def finished_at(self) -> datetime | None:
         cursor = self._cursor()

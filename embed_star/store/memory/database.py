@@ -67,6 +67,7 @@ class Cursor:
 
     progress: Progress
     finished: datetime | None = None
+    begun: datetime | None = None
 
 
 @dataclass

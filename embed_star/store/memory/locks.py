@@ -36,6 +36,12 @@ class MemoryLockTable:
         with self._database.transaction:
             return self._database.holds(keys, token)
 
+    def live(self, keys: Sequence[Key]) -> list[bool]:
+        with self._database.transaction:
+            now = self._database.clock()
+            locks = [self._database.locks.get(key) for key in keys]
+            return [lock is not None and now <= lock.expires for lock in locks]
+
     def sweep(self, older_than_s: float) -> int:
         with self._database.transaction:
             before = self._database.clock() - older_than_s

@@ -33,6 +33,10 @@ class MemoryOutbox:
             for key, size in keys:
                 self._database.announce(key, size, int(lane))
 
+    def present(self, ids: Sequence[OutboxId]) -> set[OutboxId]:
+        with self._database.transaction:
+            return {one for one in ids if self._database.outbox.get(list(one)) is not None}
+
     def counts(self) -> dict[Lane, int]:
         with self._database.transaction:
             lanes = [key[0] for key, _ in self._database.outbox]

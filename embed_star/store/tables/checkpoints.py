@@ -40,6 +40,13 @@ class Progress:
     """Records of deleted repos removed so far."""
     space: str = ""
     """The retired space that is being walked; empty before the first."""
+    claimed: tuple[Key, ...] = ()
+    """Stale rows that runs held when the walk passed them: they are looked at once more."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next step looks at claimed rows again, for which it may give them time."""
+        return bool(self.claimed) and self.phase is not Phase.REPOS
 
     def next_phase(self) -> Progress:
         """The beginning of the next phase."""
@@ -55,6 +62,9 @@ class Checkpoints(Protocol):
 
     def save(self, progress: Progress) -> None:
         """Save `progress`; when its phase is DONE, the time too."""
+
+    def unfinished_age(self) -> timedelta | None:
+        """How long ago the present walk began, or the last one; None: unknown."""
 
     def finished_at(self) -> datetime | None:
         """When a reconcile last finished; None: never in this space."""
@@ -86,13 +96,16 @@ class SurrealCheckpoints:
             int(row["found"]),
             int(row.get("removed") or 0),
             str(row.get("space") or ""),
+            tuple(decode_key(key) for key in row.get("claimed") or ()),
         )
 
     def save(self, progress: Progress) -> None:
         done = progress.phase is Phase.DONE
+        begins = progress == Progress()
         self._database.query(
             "UPSERT $id SET phase = $phase, after = $after, checked = $checked, found = $found, "
-            "removed = $removed, space = $space, "
+            "removed = $removed, space = $space, claimed = $claimed, "
+            f"begun = {'time::now()' if begins else 'begun'}, "
             f"finished = {'time::now()' if done else 'finished'} RETURN NONE",
             id=self._id,
             phase=progress.phase.value,
@@ -102,7 +115,14 @@ class SurrealCheckpoints:
             found=progress.found,
             removed=progress.removed,
             space=progress.space,
+            claimed=[encode_key(key) for key in progress.claimed],
         )
+
+    def unfinished_age(self) -> timedelta | None:
+        (rows,) = self._database.query(
+            "SELECT VALUE time::now() - begun FROM $id WHERE begun != NONE", id=self._id
+        )
+        return rows[0] if rows else None
 
     def finished_at(self) -> datetime | None:
         (rows,) = self._database.query("SELECT VALUE finished FROM $id", id=self._id)

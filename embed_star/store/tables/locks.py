@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from surrealdb.data.types.record_id import RecordID
-
 from embed_star.errors import AlreadyExists, StoreAuthError, WriteConflict
 from embed_star.models import Key, key_text
 from embed_star.store.client.codec import record
 from embed_star.store.client.connection import NO_RIGHT
 from embed_star.store.client.pool import Database
+from embed_star.values import RecordID
 
 TABLE = "embedding_lock"
 _ROUNDS = 3
@@ -64,6 +63,13 @@ class LockTable:
         """Whether `token` holds each lock, expired or not."""
         (held,) = self._database.query(
             "SELECT VALUE id FROM $ids WHERE token = $owner", ids=_ids(keys), owner=token
+        )
+        return _among(keys, held)
+
+    def live(self, keys: Sequence[Key]) -> list[bool]:
+        """Whether anybody's lock on each is still running."""
+        (held,) = self._database.query(
+            "SELECT VALUE id FROM $ids WHERE expires >= time::now()", ids=_ids(keys)
         )
         return _among(keys, held)
 

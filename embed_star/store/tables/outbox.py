@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import structlog
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Lane, OutboxId, Space, is_usable, key_text
 from embed_star.store.client.codec import record
 from embed_star.store.client.pool import Database
+from embed_star.values import RecordID
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +43,9 @@ class Outbox(Protocol):
 
     def announce(self, keys: Sequence[tuple[Key, int]], lane: Lane) -> None:
         """Add a record for each `(key, size in characters)`, as the event does."""
+
+    def present(self, ids: Sequence[OutboxId]) -> set[OutboxId]:
+        """Those of `ids` whose records are still there."""
 
     def counts(self) -> dict[Lane, int]:
         """The number of records in each lane. Reads only keys, but all of them."""
@@ -139,6 +142,11 @@ class SurrealOutbox:
             rows=[[record("repo", key), size] for key, size in keys],
             lane=int(lane),
         )
+
+    def present(self, ids: Sequence[OutboxId]) -> set[OutboxId]:
+        entries = [record(TABLE, list(one)) for one in ids]
+        (found,) = self._database.query("SELECT VALUE id FROM $entries", entries=entries)
+        return {(one.id[0], one.id[1]) for one in found}
 
     def counts(self) -> dict[Lane, int]:
         results = self._database.query(

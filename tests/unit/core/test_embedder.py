@@ -239,7 +239,7 @@ class TestAtTheEndOfTheProcess:
     def test_rows_are_given_back(self, world: MemoryWorld) -> None:
         world.write_many(3)
         batch = world.claim()
-        world.services.embedder.started(batch, "message", rows=3)
+        world.services.embedder.started(batch, "message")
         world.begin_shutdown()
         outcomes = world.embed(batch)
         assert {(one.status, one.reason) for one in outcomes} == {(DEFERRED, "shutdown")}
@@ -314,7 +314,20 @@ def test_copy_of_a_message_is_known(world: MemoryWorld) -> None:
     world.write_many(3)
     batch = world.claim()
     started, ledger = world.services.embedder.started, world.services.ledger
-    assert [started(batch, one, rows=1) for one in "abab"] == [True, True, False, False]
-    assert ledger.counts().queued == 1
+    one, two = (replace(batch, rows=batch.rows[part]) for part in (slice(0, 2), slice(2, 3)))
+    found = [started(one, "a"), started(two, "b"), started(one, "a"), started(two, "b")]
+    assert found == [True, True, False, False]
+    assert ledger.counts().queued == 0
     world.carry_out(batch)
-    assert started(batch, "a", rows=0)
+    assert started(batch, "a")
+
+
+def test_a_batch_that_waits_counts_as_queued_until_it_begins_again(world: MemoryWorld) -> None:
+    world.write_many(3)
+    batch = world.claim()
+    embedder, ledger = world.services.embedder, world.services.ledger
+    assert embedder.started(batch, "a:0")
+    embedder.waits(batch)
+    assert ledger.counts().queued == 3
+    assert embedder.started(batch, "a:1")
+    assert ledger.counts().queued == 0

@@ -8,6 +8,7 @@ import pytest
 
 from embed_star.models import Key, Lane, key_text
 from embed_star.produce import reconcile
+from embed_star.produce.reconcile import PUT_OFF_S
 from embed_star.store.tables.checkpoints import Phase, Progress
 from tests.support.memory_world import MemoryWorld
 from tests.unit.core.conftest import MakeMemoryWorld
@@ -105,13 +106,58 @@ class TestFinds:
         assert (progress.phase, progress.checked, progress.found) == (Phase.DONE, 9, 0)
         assert world.outbox() == []
 
-    def test_rows_that_are_pending_already_without_paying_twice(self, world: MemoryWorld) -> None:
+    def test_no_row_that_is_pending_already(self, world: MemoryWorld) -> None:
         world.write_many(3)
-        assert walk(world).found == 3
-        assert len(world.outbox()) == 6
+        with world.unannounced():
+            world.write(3, full_name="unannounced")
+            world.write(2, full_name="edited once more")
+        assert walk(world).found == 1
+        assert len(world.outbox()) == 4
         world.settle()
         assert max(world.provider.paid.values()) == 1
         world.assert_current()
+        with world.unannounced():
+            world.write(2, full_name="and again")
+        assert walk(world).found == 1  # its record of the outbox is gone by now
+        world.settle()
+        world.assert_current()
+
+    def test_no_row_of_a_run_that_ends_during_the_walk(self, make_world: MakeMemoryWorld) -> None:
+        world = make_world(reconcile_page_rows=2)
+        world.write_many(5)
+        batch = world.claim()
+        reconciler = world.services.reconciler
+        progress = reconciler.begin()
+        while not progress.waits:
+            progress = reconciler.step(progress)
+        assert (progress.phase, progress.found) == (Phase.VECTORS, 0)
+        assert reconciler.begin().claimed == progress.claimed == (0, 1, 2, 3, 4)
+        world.carry_out(batch)
+        assert walk(world).found == 0
+        assert world.outbox() == []
+
+    def test_a_row_that_changes_unannounced_while_a_run_holds_it(self, world: MemoryWorld) -> None:
+        world.write_many(3)
+        batch = world.claim()
+        outcomes = world.embed(batch)
+        with world.unannounced():
+            world.write(1, full_name="after the run has read it")
+        reconciler = world.services.reconciler
+        progress = reconciler.begin()
+        while not progress.waits:
+            progress = reconciler.step(progress)
+        world.save(batch, outcomes)
+        assert world.outbox() == []
+        assert walk(world).found == 1
+        world.settle()
+        world.assert_current()
+
+    def test_rows_that_a_run_still_holds_when_they_are_looked_at_again(
+        self, world: MemoryWorld
+    ) -> None:
+        world.write_many(3)
+        world.claim()
+        assert walk(world).found == 3
 
     @pytest.mark.parametrize("page", [1, 2, 3, 10, 11])
     def test_every_row_once_whatever_its_key(self, make_world: MakeMemoryWorld, page: int) -> None:
@@ -236,3 +282,30 @@ class TestTheWalk:
         assert reconciler.backlog_is_short()
         world.store.outbox.announce([(n, 1) for n in range(4)], Lane.BACKFILL)
         assert not reconciler.backlog_is_short()
+        assert not reconciler.may_walk()
+
+    def test_waits_for_fresh_rows_but_not_for_ever(
+        self, world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reconcile, "FRESH_ROWS", 3)
+        reconciler = world.services.reconciler
+        reconciler.begin()
+        assert reconciler.may_walk()
+        world.store.outbox.announce([(n, 1) for n in range(4)], Lane.FRESH)
+        world.clock.pass_s(PUT_OFF_S - 1.0)
+        reconciler.begin()  # the same walk
+        assert not reconciler.may_walk()
+        world.clock.pass_s(1.0)
+        assert reconciler.may_walk()
+        walk(world)
+        reconciler.begin()
+        assert not reconciler.may_walk()
+
+    def test_remembers_so_many_claimed_rows_at_most(
+        self, world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reconcile, "MOST_CLAIMED", 3)
+        world.write_many(5)
+        world.claim()
+        progress = world.services.reconciler.step(world.services.reconciler.begin())
+        assert (len(progress.claimed), progress.found) == (3, 2)
