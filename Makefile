@@ -53,7 +53,7 @@ check: $(STAMP)
 	@$(MAKE) --no-print-directory -j2 --output-sync=target lint check-tests
 
 check-tests: $(STAMP)
-	@$(BIN)/python -m pytest -q -n 2 -m "not server" tests/unit tests/contract
+	@$(BIN)/python -m pytest -q -n 3 -m "not server" tests/unit tests/contract
 
 # SEEDS=200 is the long run; FIRST_SEED=17 SEEDS=1 replays one mixture; ONLY is pytest's -k.
 SEEDS ?= 20

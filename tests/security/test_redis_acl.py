@@ -12,7 +12,7 @@ import redis
 
 from embed_star.devstack.redis_server import impatient_client
 from embed_star.devstack.servers import free_port
-from tests.support.command_line import CELERY, EMBED_STAR, run
+from tests.support.command_line import CELERY, EMBED_STAR, run_warm
 from tests.support.fleet import Fleet, Tenant, log_lines
 from tests.support.flower import flower
 from tests.support.isolation import CHECKOUT
@@ -150,7 +150,7 @@ def test_is_enough_for_the_whole_way(pool: str, tenant: Tenant, admin: redis.Red
     eventually(lambda: '"leading"' in processes[1].output(), "the producer has begun")
     assert Scrape(port).value("source_up", source="redis") == 1
     for argv in COMMANDS if pool == "threads" else ():
-        done = run(*argv, env=tenant.env)
+        done = run_warm(*argv, env=tenant.env)
         assert done.code == 0, (argv, done.out, done.err)
     tenant.stop()
     # The doctor asks whether Redis keeps anything on disk, and does without the answer.
