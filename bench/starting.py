@@ -50,8 +50,10 @@ def starts(figures: dict[str, float], runs: int = RUNS) -> list[tuple[str, ...]]
         subprocess.run(
             (*EMBED_STAR, "migrate", *bootstrap), env=env, check=True, capture_output=True
         )
-        for name in ("migrate", "status", "failures"):
-            rows.append(_row(figures, name, _ended((*EMBED_STAR, name), env, runs)))
+        rows += [
+            _row(figures, name, _ended((*EMBED_STAR, name), env, runs))
+            for name in ("migrate", "status", "failures")
+        ]
         for name, command in PROCESSES.items():
             taken = [_ready(command, env, Path(folder)) for _ in range(runs)]
             cpu_s, mib = (statistics.median(values) for values in zip(*taken, strict=True))
