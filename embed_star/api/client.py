@@ -65,7 +65,7 @@ class Client:
         TransientError when the provider does not answer.
         """
         services = self._checked()
-        return self._results(services.search.find(query, k, Filters(language, min_stars)))
+        return _results(services, services.search.find(query, k, Filters(language, min_stars)))
 
     def similar(
         self,
@@ -81,7 +81,7 @@ class Client:
         NotEmbedded.
         """
         services = self._checked()
-        return self._results(services.similar.find(full_name, k, Filters(language, min_stars)))
+        return _results(services, services.similar.find(full_name, k, Filters(language, min_stars)))
 
     def get(self, full_name: str) -> Details:
         """The repository `full_name` (owner/name), in upper or lower case, with its state.
@@ -129,14 +129,6 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _results(self, hits: Sequence[Hit]) -> list[Result]:
-        """The hits, each with the date of its vector."""
-        keys = [hit.repo["id"].id for hit in hits]
-        dates = self._checked().store.retrieval.dates(keys)
-        return [
-            Result.of(hit, dates.get(key_text(key))) for hit, key in zip(hits, keys, strict=True)
-        ]
-
     def _checked(self) -> Services:
         """The services of a database that fits them."""
         with self._lock:  # two threads must not both make the parts
@@ -150,3 +142,10 @@ class Client:
         if services.store.space_watch.is_retired():
             services.store.check(to_write=False)  # raises, and says what to change
         return services
+
+
+def _results(services: Services, hits: Sequence[Hit]) -> list[Result]:
+    """The hits, each with the date of its vector."""
+    keys = [hit.repo["id"].id for hit in hits]
+    dates = services.store.retrieval.dates(keys)
+    return [Result.of(hit, dates.get(key_text(key))) for hit, key in zip(hits, keys, strict=True)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from embed_star.start import uncollected
+
 
 @click.command()
 def command() -> None:
@@ -11,6 +13,7 @@ def command() -> None:
 
     Several may run: one leads, the others take over within LEADER_LEASE_S.
     """
-    from embed_star.cli import producer
+    with uncollected():
+        from embed_star.cli import producer
 
     producer.run()

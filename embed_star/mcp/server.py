@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import signal
 import socket
 from typing import Any
 
@@ -66,7 +67,9 @@ class _OneToken:
 
 
 def serve_stdio(client: Client) -> None:
-    """Serve until stdin ends. Nothing but the protocol goes to stdout."""
+    """Serve until stdin ends, or Ctrl-C. Nothing but the protocol goes to stdout."""
+    # Python would wait for the SDK's thread that waits for stdin. There is nothing to lose.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     anyio.run(_server(client).run_stdio_async)
 
 

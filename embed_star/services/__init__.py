@@ -1,4 +1,5 @@
-"""The composition root: settings in, wired services out. Nothing connects until used.
+"""The composition root: settings in, wired services out. Nothing connects until used, and no part
+is imported until it is made: a process has only those that it needs.
 
 Each module builds on the one before: store, backends, calling, searching, and here the use cases.
 """
@@ -10,31 +11,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import chain, repeat
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from embed_star.backup.restoring import Restorer
-from embed_star.backup.saving import Saver
-from embed_star.claims.claims import Claims
-from embed_star.coordination import client
-from embed_star.embed.bisection import Bisector
-from embed_star.embed.embedder import Embedder, Limits
-from embed_star.embed.poison import RedisPoisonCounter
 from embed_star.errors import RedisUnavailable, TransientError
-from embed_star.produce.backlog import Backlog
-from embed_star.produce.flow_control import FlowControl, FlowLimits
-from embed_star.produce.lanes import Lanes
-from embed_star.produce.reconcile import Reconciler
-from embed_star.produce.runs import Dispatcher, RunStarter
-from embed_star.produce.under_way import UnderWay
 from embed_star.services.searching import Searching
-from embed_star.services.store import Store
 from embed_star.settings import Settings
-from embed_star.store.tables.orphans import SurrealOrphans
-from embed_star.store.tables.records import Records
 from embed_star.timings import IN_FLIGHT_WINDOW_S
-from embed_star.write.storer import Storer
+
+if TYPE_CHECKING:
+    from embed_star.backup.restoring import Restorer
+    from embed_star.backup.saving import Saver
+    from embed_star.claims.claims import Claims
+    from embed_star.embed.bisection import Bisector
+    from embed_star.embed.embedder import Embedder
+    from embed_star.embed.poison import RedisPoisonCounter
+    from embed_star.produce.backlog import Backlog
+    from embed_star.produce.flow_control import FlowLimits
+    from embed_star.produce.reconcile import Reconciler
+    from embed_star.produce.runs import Dispatcher
+    from embed_star.services.store import Store
+    from embed_star.write.storer import Storer
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +51,8 @@ class Services(Searching):
 
     @cached_property
     def claims(self) -> Claims:
+        from embed_star.claims.claims import Claims
+
         settings = self.settings
         return Claims(
             self.locks,
@@ -64,6 +64,8 @@ class Services(Searching):
 
     @cached_property
     def embedder(self) -> Embedder:
+        from embed_star.embed.embedder import Embedder, Limits
+
         settings = self.settings
         return Embedder(
             repos=self.store.repos,
@@ -81,11 +83,16 @@ class Services(Searching):
 
     @cached_property
     def throttled(self) -> RedisPoisonCounter:
+        from embed_star.embed.poison import RedisPoisonCounter
+
         server = f"{self.space.name}:{self.endpoint}"
         return RedisPoisonCounter(self.redis, self.redis_prefix, server, "throttled")
 
     def make_bisector(self, clock: Callable[[], float] = time.monotonic) -> Bisector:
         """Makes the bisector, which gets vectors from the provider into the cache."""
+        from embed_star.embed.bisection import Bisector
+        from embed_star.embed.poison import RedisPoisonCounter
+
         return Bisector(
             gateway=self.gateway,
             cache=self.cache,
@@ -102,6 +109,8 @@ class Services(Searching):
 
     @cached_property
     def storer(self) -> Storer:
+        from embed_star.write.storer import Storer
+
         return Storer(
             vectors=self.store.vectors,
             claims=self.claims,
@@ -114,6 +123,11 @@ class Services(Searching):
 
     def backlog(self, dispatcher: Dispatcher) -> Backlog:
         """A backlog that hands its runs to `dispatcher`."""
+        from embed_star.produce.backlog import Backlog
+        from embed_star.produce.flow_control import FlowControl
+        from embed_star.produce.lanes import Lanes
+        from embed_star.produce.runs import RunStarter
+
         limits = self._flow_limits
         return Backlog(
             lanes=Lanes(self.store.outbox, self.space),
@@ -137,6 +151,8 @@ class Services(Searching):
 
     @cached_property
     def _flow_limits(self) -> FlowLimits:
+        from embed_star.produce.flow_control import FlowLimits
+
         settings = self.settings
         return FlowLimits(
             batch_rows=settings.batch_size,
@@ -150,6 +166,9 @@ class Services(Searching):
 
     @cached_property
     def saver(self) -> Saver:
+        from embed_star.backup.saving import Saver
+        from embed_star.store.tables.records import Records
+
         store = self.store
         return Saver(
             records=Records(store.database),
@@ -160,6 +179,9 @@ class Services(Searching):
 
     @cached_property
     def restorer(self) -> Restorer:
+        from embed_star.backup.restoring import Restorer
+        from embed_star.store.tables.records import Records
+
         store = self.store
         return Restorer(
             records=Records(store.database),
@@ -171,6 +193,10 @@ class Services(Searching):
 
     @cached_property
     def reconciler(self) -> Reconciler:
+        from embed_star.produce.reconcile import Reconciler
+        from embed_star.produce.under_way import UnderWay
+        from embed_star.store.tables.orphans import SurrealOrphans
+
         return Reconciler(
             repos=self.store.repos,
             vectors=self.store.vectors,
@@ -189,6 +215,8 @@ class Services(Searching):
         Raises StoreUnavailable, and ConfigError for a Redis Cluster. A Redis that cannot be
         reached is no error: the process may start.
         """
+        from embed_star.coordination import client
+
         self.store.check()
         self.installation = self.store.installation.name()
         with suppress(RedisUnavailable):
@@ -198,6 +226,8 @@ class Services(Searching):
 
     def check_redis(self) -> None:
         """Raise ConfigError if a Redis is a cluster. Raises RedisUnavailable."""
+        from embed_star.coordination import client
+
         client.check_single(self.redis)
         if self.settings.cache_url:
             client.check_single(self.cache_redis)

@@ -11,12 +11,10 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import cbor2
-import numpy as np
-from numpy.typing import NDArray
 
 from embed_star.errors import StoreError
 from embed_star.models import Key
@@ -32,6 +30,10 @@ from embed_star.values import (
     RecordID,
     Table,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Those of SurrealDB's CBOR tags that become a value of Python, beside those of `values`.
 _NONE, _TABLE, _RECORD_ID, _UUID = 6, 7, 8, 9
@@ -61,6 +63,8 @@ class VectorBytes:
 
     def __init__(self, vector: NDArray[np.float32]) -> None:
         """`vector` has shape (dimensions,), at most 65,535 of them."""
+        import numpy as np  # here, as only workers write vectors
+
         count = vector.shape[0]
         items = np.empty((count, 5), dtype=np.uint8)
         items[:, 0] = _FLOAT32

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from embed_star.errors import ConfigError, SchemaError
 from embed_star.models import Space
@@ -16,6 +13,10 @@ from embed_star.store.client.functions import check_functions
 from embed_star.store.client.pool import Database
 from embed_star.store.client.quoting import quoted_path
 from embed_star.store.tables import names
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 EVENT = "embedding_outbox"
 """The event's name. The table that it writes to has the same."""
@@ -183,6 +184,8 @@ class Spaces:
             return None
         if not isinstance(raw, bytes) or len(raw) != 4 * space.dimensions:
             return Identity(model)
+        import numpy as np  # here, as only workers compare it
+
         return Identity(model, np.frombuffer(raw, dtype="<f4").astype(np.float32))
 
     def record_identity(self, space: Space, identity: Identity) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from embed_star.models import Key, OutboxId, Space
 from embed_star.store.client.codec import VectorBytes, encode_key, record
@@ -16,6 +13,10 @@ from embed_star.store.client.connection import FENCE, RETIRED
 from embed_star.store.client.pool import Database
 from embed_star.store.tables.keyset import records_after
 from embed_star.store.tables.names import NAME
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 INDEX = "embedding_hnsw"
 
