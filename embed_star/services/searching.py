@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from embed_star.providers.catalogue import prefixes
-from embed_star.providers.roles import Role
 from embed_star.services.calling import Calling
 
 if TYPE_CHECKING:
@@ -18,6 +16,8 @@ class Searching(Calling):
 
     @cached_property
     def search(self) -> Search:
+        from embed_star.providers.catalogue import prefixes
+        from embed_star.providers.roles import Role
         from embed_star.search import Search
         from embed_star.search.queries import QueryEmbedder
 
