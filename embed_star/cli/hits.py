@@ -80,7 +80,7 @@ def _cells(hit: Hit, explain: bool) -> tuple[str, ...]:
         name_of(repo),
         f"{stars:,}" if isinstance(stars, int) else "",
         plain(repo.get("language")),
-        *((hit.reason,) if explain else ()),
+        *((hit.name.value if hit.name else "meaning",) if explain else ()),
         plain(repo.get("description")),
     )
 
