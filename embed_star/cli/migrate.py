@@ -41,8 +41,8 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
     """
     if wait_s is not None and dry_run:
         raise click.UsageError("--wait and --dry-run do not go together")
+    from embed_star.cli.starting import load_settings
     from embed_star.services import Services
-    from embed_star.settings import load_settings
 
     settings = load_settings()
     if wait_s is not None and not with_bootstrap:

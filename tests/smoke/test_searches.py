@@ -12,7 +12,7 @@ import pytest
 from bench.quality import corpus, needs, ways
 from embed_star.cli.demonstration import await_embedded, import_examples
 from embed_star.devstack import examples
-from embed_star.devstack.servers import ServerOptions
+from embed_star.devstack.servers import ServerOptions, free_port
 from embed_star.devstack.stack import LocalStack
 from embed_star.providers.local import Local
 from embed_star.search import Filters, Mode
@@ -81,11 +81,24 @@ def test_filters(services: Services) -> None:
         assert hit.repo["stargazers_count"] >= 20_000
 
 
-def test_the_command_says_why_each_is_there(services: Services) -> None:
+def environment(services: Services) -> dict[str, str]:
     settings = services.settings
     names = ("db_url", "db_user", "db_namespace", "db_database", "redis_url", "embedding_provider")
     env = {name.upper(): str(getattr(settings, name)) for name in names}
-    env["DB_PASS"] = settings.db_pass.get_secret_value()
+    return env | {"DB_PASS": settings.db_pass.get_secret_value()}
+
+
+def test_what_is_printed_as_json_is_nothing_else_without_redis(services: Services) -> None:
+    env = environment(services) | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    done = embed_star("search", "celery", "-k", "1", "--json", env=env)
+    assert done.code == 0, done.err
+    (hit,) = json.loads(done.out)
+    assert hit["repo"]["full_name"] == "celery/celery"
+    assert done.err.count("budget_without_redis") == 1
+
+
+def test_the_command_says_why_each_is_there(services: Services) -> None:
+    env = environment(services)
 
     def search(*options: str) -> list[dict[str, Any]]:
         done = embed_star("search", "celry", "-k", "5", "--json", *options, env=env)
