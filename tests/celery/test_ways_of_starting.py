@@ -76,6 +76,7 @@ def test_a_way_that_works(tenant: Tenant, options: tuple[str, ...]) -> None:
     assert worker.ended.wait(STOP_S)
     assert worker.returncode == 0, f"{worker.describe_end()}\n{worker.output()[-3000:]}"
     assert [one for one in log_lines(worker) if "Traceback" in str(one)] == []
+    assert "mingle" not in worker.output(), "it asks all other workers, and waits"
 
 
 @pytest.mark.parametrize(("options", "word"), list(REFUSED.values()), ids=list(REFUSED))
