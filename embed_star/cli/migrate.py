@@ -125,6 +125,8 @@ def _dry_run(services: Services) -> None:
         click.echo(f"would make {store.space.name} active: every repo is embedded in it")
         if not pending:
             click.echo(cost.of_all(services))
+    elif not store.spaces.has_names(store.space):
+        click.echo("would give the vectors names, and an index of them")
     else:
         click.echo("nothing to do: the database is up to date")
 
