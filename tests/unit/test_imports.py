@@ -175,6 +175,7 @@ INTERPOLATED = {
     "filters": "the constant, with or without a literal",
     "table": "one of our constants, in Connection.listen",
     "lane": "a number: `:d`",
+    "'time::now()' if begins else 'begun'": "two constants",
     "'time::now()' if done else 'finished'": "two constants",
     "migration.sql": "a file of this program",
     "quoted(root.namespace)": "quoted by store/client/quoting.py",
