@@ -6,7 +6,7 @@ Each module builds on the one before: store, backends, calling, and here the use
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import chain, repeat
@@ -22,9 +22,11 @@ from embed_star.embed.bisection import Bisector
 from embed_star.embed.embedder import Embedder, Limits
 from embed_star.embed.poison import RedisPoisonCounter
 from embed_star.errors import RedisUnavailable, TransientError
+from embed_star.models import Key
 from embed_star.produce.backlog import Backlog
 from embed_star.produce.flow_control import FlowControl, FlowLimits
 from embed_star.produce.lanes import Lanes
+from embed_star.produce.lost_work import LostWork, Patience
 from embed_star.produce.reconcile import Reconciler
 from embed_star.produce.runs import Dispatcher, RunStarter
 from embed_star.produce.under_way import UnderWay
@@ -34,7 +36,7 @@ from embed_star.services.store import Store
 from embed_star.settings import Settings
 from embed_star.store.tables.orphans import SurrealOrphans
 from embed_star.store.tables.records import Records
-from embed_star.timings import IN_FLIGHT_WINDOW_S
+from embed_star.timings import DEAD_AFTER_S, IN_FLIGHT_WINDOW_S, LOOK_S, LOST_RUN_S, TURN_S
 from embed_star.write.storer import Storer
 
 log = structlog.get_logger(__name__)
@@ -77,6 +79,7 @@ class Services(Calling):
                 text_max_tokens=settings.text_tokens,
                 defer_max_s=settings.timings.defer_max_s,
                 redelivered_s=settings.visibility_timeout_s,
+                turn_s=TURN_S,
             ),
         )
 
@@ -123,8 +126,19 @@ class Services(Calling):
             max_tokens=self.settings.text_tokens,
         )
 
-    def backlog(self, dispatcher: Dispatcher) -> Backlog:
-        """A backlog that hands its runs to `dispatcher`."""
+    @cached_property
+    def lost_work(self) -> LostWork:
+        return LostWork(
+            workers=self.workers,
+            ledger=self.ledger,
+            claims=self.claims,
+            patience=Patience(LOOK_S, dead_after_s=DEAD_AFTER_S, lost_run_s=LOST_RUN_S),
+        )
+
+    def backlog(
+        self, dispatcher: Dispatcher, on_started: Callable[[str, Sequence[Key]], None] | None = None
+    ) -> Backlog:
+        """A backlog that hands its runs to `dispatcher`, and tells each to `on_started`."""
         limits = self._flow_limits
         return Backlog(
             lanes=Lanes(self.store.outbox, self.space),
@@ -140,6 +154,7 @@ class Services(Calling):
                 dispatcher=dispatcher,
                 space=self.space,
                 limits=limits,
+                on_started=on_started,
                 emit=self.emit,
             ),
             space_watch=self.store.space_watch,

@@ -15,6 +15,7 @@ from embed_star.coordination.dead_letters import DeadLetters
 from embed_star.coordination.in_flight import RedisInFlightLedger
 from embed_star.coordination.names import cache_prefix_of, celery_prefix_of, prefix_of
 from embed_star.coordination.queues import Queues
+from embed_star.coordination.workers import Workers
 from embed_star.events import Emit, ignore_event
 from embed_star.services.store import Store, space_of, target_of
 from embed_star.settings import Settings
@@ -97,6 +98,10 @@ class Backends:
     @cached_property
     def queues(self) -> Queues:
         return Queues(self.redis, celery_prefix_of(self.redis_prefix))
+
+    @cached_property
+    def workers(self) -> Workers:
+        return Workers(self.redis, self.redis_prefix, celery_prefix_of(self.redis_prefix))
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
