@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from surrealdb.data.types.table import Table as SurrealTable
 
 from bench.stack import DIMENSIONS
 from embed_star.devstack.servers import LocalServers, ServerOptions
 from embed_star.services import Services
 from embed_star.settings import Settings, load_settings
 from embed_star.store.client.codec import VectorBytes, record
+from embed_star.values import Table as SurrealTable
 
 _COMMAND = (sys.executable, "-m", "embed_star.cli.main")
 _INSERT_ROWS = 500

@@ -4,6 +4,8 @@
 
     EmbedStarError
     ├── ConfigError              a setting or an argument: the operator changes it
+    ├── UnknownRepo              no repo has that name; carries names that are near
+    ├── NotEmbedded              the repo has no vector
     ├── InputFileError           a file to import that cannot be read at all
     ├── BackupError              a backup that cannot be written, read or trusted
     ├── SchemaError              the database's schema and this code do not fit
@@ -40,6 +42,7 @@ of a row.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -49,6 +52,18 @@ class EmbedStarError(Exception):
 
 class ConfigError(EmbedStarError):
     """A setting or an argument is missing or wrong."""
+
+
+class UnknownRepo(EmbedStarError):
+    """No repo has the name that was asked for. `near` has full names that are like it."""
+
+    def __init__(self, message: str, near: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.near = tuple(near)
+
+
+class NotEmbedded(EmbedStarError):
+    """The repo is there and has no vector, so nothing can be compared with it."""
 
 
 class InputFileError(EmbedStarError):

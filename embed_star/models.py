@@ -18,6 +18,9 @@ from uuid import UUID
 
 from embed_star.values import NULL, Null
 
+MAX_HITS = 1000
+"""Most answers of one search."""
+
 MESSAGE_VERSION = 1
 """Version of the shape of task messages. A worker requeues a message of another version for
 workers that know it, and ignores fields that a later release adds within a version."""

@@ -40,7 +40,8 @@ class Report:
     pool: dict[str, int]
     problems: list[str] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
+        """What `embed-star status --json` prints."""
         return asdict(self)
 
 

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from surrealdb.data.types.record_id import RecordID
-from surrealdb.data.types.table import Table
+
+@dataclass(slots=True)
+class RecordID:
+    """A record's id: its table, and its key of any type. As in SurrealDB, keys may be lists."""
+
+    table_name: str
+    id: Any
+
+    def __str__(self) -> str:
+        return printed(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as a value, which no text can stand for in a query."""
+
+    table_name: str
+
+    def __str__(self) -> str:
+        return printed(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,3 +290,16 @@ _FORMS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
     (Table, lambda value: _name(str(value.table_name), _PLAIN_NAME, "`")),
 )
 """Type → how it is printed; a subclass comes before its base."""
+
+
+def jsonable(value: Any) -> Any:
+    """The value of a row in types that JSON has."""
+    if isinstance(value, Mapping):
+        return {name: jsonable(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(part) for part in value]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | None) else spoken(value)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery import Celery
 from celery.exceptions import Ignore
 
-from embed_star.embed.embedder import Embedder
-from embed_star.embed.turns import Turn
 from embed_star.errors import AnotherSpace, TakenOver, TransientError
 from embed_star.models import Batch, Outcome, has_version
 from embed_star.settings import Settings
 from tasks.base import ServiceTask, state_of
 from tasks.worker.requeue import requeue
 from tasks.worker.retry import attempts, retry_later
+
+if TYPE_CHECKING:
+    from embed_star.embed.embedder import Embedder
+    from embed_star.embed.turns import Turn
 
 log = structlog.get_logger(__name__)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.quality import figures, ways
 from bench.quality.corpus import Corpus
 from bench.quality.figures import Figure
 from bench.quality.needs import KINDS
+from embed_star.embed.text import cut
+from embed_star.providers.base import Embeddings, Provider
+from embed_star.providers.catalogue import text_tokens
+from embed_star.settings import Settings
 
 ALL = "all"
 """Stands where a kind does: over all kinds."""
@@ -33,14 +38,38 @@ class Measured:
         return f"{self.model}, {self.way}"
 
 
+class Remembering:
+    """A provider that computes the vector of a text once: each way asks for the same ones.
+
+    It cuts the texts where the product cuts them for this model.
+    """
+
+    def __init__(self, provider: Provider) -> None:
+        self.name, self.model, self.dimensions = provider.name, provider.model, provider.dimensions
+        self.abort, self.close = provider.abort, provider.close
+        self._provider = provider
+        self._tokens = text_tokens(provider.model, Settings.model_construct().text_max_tokens)
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """See `Provider.embed`."""
+        texts = [cut(text, self._tokens) for text in texts]
+        missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if missing:
+            computed = self._provider.embed(missing).vectors
+            self._vectors.update(zip(missing, computed, strict=True))
+        return Embeddings(np.array([self._vectors[text] for text in texts]))
+
+
 def measure(corpus: Corpus) -> Iterator[Measured]:
     """One after the other, the default model first."""
     kinds = np.array([need.kind for need in corpus.needs])
     groups = {ALL: kinds == kinds, **{kind: kinds == kind for kind in KINDS}}
     groups = {name: chosen for name, chosen in groups.items() if chosen.any()}
-    for model, provider in ways.models():
+    for model, make in ways.models():
+        provider = Remembering(make())
         for way, search in ways.WAYS.items():
-            found = search(corpus, provider())
+            found = search(corpus, provider)
             judged = zip(found, corpus.needs, strict=True)
             values = np.array([figures.judge(names, need.answers) for names, need in judged])
             yield Measured(

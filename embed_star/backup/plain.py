@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from surrealdb.data.types.record_id import RecordID
-
 from embed_star.backup.manifest import FAILURES
 from embed_star.models import is_int64, is_usable
+from embed_star.values import RecordID
 
 _PLAIN = (str, float, bool, bytes, datetime, timedelta, UUID, type(None))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 REASONS = ("not_finite", "magnitude", "zeros", "constant")
 """Why a vector is refused; see `Validator.judge`."""
@@ -26,6 +28,8 @@ DIRECTION_MIN = 1e-6
 
 def lengths(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     """The Euclidean length of each row of `vectors`, computed without overflow."""
+    import numpy as np  # here, as the names of the reasons are needed everywhere
+
     with np.errstate(over="ignore", invalid="ignore"):
         squares: NDArray[np.float64] = np.square(vectors, dtype=np.float64).sum(axis=1)
         return np.sqrt(squares)
@@ -43,6 +47,8 @@ def has_direction(vector: NDArray[np.float32]) -> bool:
 
 def normalised(vector: NDArray[np.float32]) -> NDArray[np.float32]:
     """`vector` with length 1. It must have a direction."""
+    import numpy as np
+
     unit: NDArray[np.float32] = (vector / lengths(vector[None])[0]).astype(np.float32)
     return unit
 
@@ -61,6 +67,8 @@ class Validator:
         Reasons: `not_finite` (NaN or infinity), `magnitude` (Euclidean length outside the
         limits), `zeros` (too large a share of zeros), `constant` (all values the same).
         """
+        import numpy as np
+
         finite = np.isfinite(vectors).all(axis=1)
         length = lengths(vectors)
         with np.errstate(over="ignore", invalid="ignore"):

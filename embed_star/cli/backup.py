@@ -7,19 +7,26 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from embed_star.backup.manifest import FAILURES
-from embed_star.services import Services
-from embed_star.settings import load_settings
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 @contextmanager
 def bar() -> Iterator[Progress]:
     """A progress bar on stderr; none when stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -43,6 +50,10 @@ def command(directory: Path, no_vectors: bool, as_json: bool) -> None:
     The rows of `repo` are yours and not in it: save them with SurrealDB's own export.
     DIRECTORY must be new or empty. The fleet may go on meanwhile.
     """
+    from embed_star.backup.manifest import FAILURES
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     vectors = not no_vectors
     with Services(load_settings()) as services, bar() as progress:
         services.store.check(to_write=False)

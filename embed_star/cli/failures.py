@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
-from embed_star.embed.failure_reasons import REASONS, reason_of
 from embed_star.errors import EmbedStarError
 from embed_star.models import Key, is_usable, key_from_json, key_to_json
 from embed_star.observe.terminal import shown
-from embed_star.services import open_store
-from embed_star.settings import load_settings
-from embed_star.store.tables.failures import Failure, Failures
 from embed_star.values import printed
+
+if TYPE_CHECKING:
+    from embed_star.store.tables.failures import Failure, Failures
 
 _PAGE_ROWS = 500
 
@@ -57,6 +52,13 @@ def list_(as_json: bool, limit: int, reason: str | None) -> None:
 
 
 def _list(as_json: bool, limit: int, reason: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from embed_star.services import open_store
+    from embed_star.settings import load_settings
+
     _check_reason(reason)
     with open_store(load_settings(), to_write=False) as store:
         rows = Table(box=None, padding=(0, 2, 0, 0))
@@ -79,6 +81,14 @@ def show(key: str, as_json: bool) -> None:
 
     KEY is the row's key as `list` prints it, or a record id such as repo:42.
     """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from embed_star.embed.failure_reasons import reason_of
+    from embed_star.services import open_store
+    from embed_star.settings import load_settings
+
     with open_store(load_settings(), to_write=False) as store:
         failure = _find(store.failures, key)
     if as_json:
@@ -113,6 +123,9 @@ def retry(keys: tuple[str, ...], every: bool, reason: str | None, as_json: bool)
 
     Name them by KEY, by --reason, or take --all. A row that fails again comes back here.
     """
+    from embed_star.services import open_store
+    from embed_star.settings import load_settings
+
     if sum((bool(keys), every, reason is not None)) != 1:
         raise click.UsageError("name rows by KEY, or give one of --all and --reason")
     _check_reason(reason)
@@ -133,6 +146,9 @@ def _release(failures: Failures, keys: Sequence[Key]) -> int:
 
 def _release_all(failures: Failures, reason: str | None, quiet: bool) -> int:
     """Release them page by page. A row that fails again meanwhile is not released twice."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     counts = failures.by_reason()
     total = counts.get(reason, 0) if reason else sum(counts.values())
     released, after = 0, None
@@ -160,6 +176,8 @@ def _all(failures: Failures, reason: str | None, limit: int) -> Iterator[Failure
 
 
 def _check_reason(reason: str | None) -> None:
+    from embed_star.embed.failure_reasons import REASONS
+
     if reason is not None and reason not in REASONS:
         raise click.UsageError(f"--reason is one of {', '.join(REASONS)}")
 

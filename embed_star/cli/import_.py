@@ -11,26 +11,28 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-from rich.status import Status
 
-from embed_star.cli.import_pages import Rows, Sink, StoreSink, Summary, in_words, write_rows
 from embed_star.errors import EmbedStarError, InputFileError
-from embed_star.importing import Maps, parse_maps, read_rows, to_row
-from embed_star.importing.github import API_URL, StarredClient
 from embed_star.models import Lane
 from embed_star.observe.terminal import shown
-from embed_star.settings import Settings, load_settings
-from embed_star.settings.fields import http_url
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from embed_star.cli.import_pages import Rows, Sink, Summary
+    from embed_star.importing import Maps
+    from embed_star.settings import Settings
+
+GITHUB_API_URL = "https://api.github.com"
 
 
 @contextmanager
 def open_sink(settings: Settings) -> Iterator[Sink]:
     """The database as a Sink."""
+    from embed_star.cli.import_pages import StoreSink
     from embed_star.services import open_store
 
     with open_store(settings) as store:
@@ -67,7 +69,7 @@ def open_sink(settings: Settings) -> Iterator[Sink]:
 @click.option(
     "--github-api",
     metavar="URL",
-    default=API_URL,
+    default=GITHUB_API_URL,
     callback=lambda _context, _option, value: _checked_url(value),
     show_default=True,
     help="Where GitHub's API is, for --starred.",
@@ -91,6 +93,9 @@ def command(
     there already is updated, so an import may be run again. Bad rows, and those that the
     database refuses, are left out and listed; the exit code is then 1.
     """
+    from embed_star.cli.import_pages import Summary, write_rows
+    from embed_star.settings import load_settings
+
     if (file is None) == (starred is None):
         raise click.UsageError("give either FILE (- is standard input) or --starred USER")
     ours = _maps(maps, starred)
@@ -117,6 +122,8 @@ def command(
 
 
 def _checked_url(value: str) -> str:
+    from embed_star.settings.fields import http_url
+
     try:
         return http_url(value)
     except ValueError as error:
@@ -124,6 +131,8 @@ def _checked_url(value: str) -> str:
 
 
 def _maps(texts: tuple[str, ...], starred: str | None) -> Maps:
+    from embed_star.importing import parse_maps
+
     if texts and starred is not None:
         raise click.UsageError("--map is for FILE: what GitHub gives has its names already")
     try:
@@ -135,6 +144,8 @@ def _maps(texts: tuple[str, ...], starred: str | None) -> Maps:
 @contextmanager
 def file_rows(file: str, maps: Maps) -> Iterator[Rows]:
     """The rows of a file. Shows a bar of bytes on a terminal. Raises InputFileError."""
+    from embed_star.importing import read_rows
+
     name = _name(file)
     if file == "-":
         if sys.stdin is None:  # `<&-`
@@ -149,6 +160,9 @@ def file_rows(file: str, maps: Maps) -> Iterator[Rows]:
         status = os.fstat(handle.fileno())
         counted: BinaryIO = handle
         if sys.stderr.isatty() and stat.S_ISREG(status.st_mode):  # a pipe has no length
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
             columns = (
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
@@ -163,9 +177,14 @@ def file_rows(file: str, maps: Maps) -> Iterator[Rows]:
 @contextmanager
 def starred_rows(user: str, settings: Settings, max_wait_s: float, api_url: str) -> Iterator[Rows]:
     """The repositories that `user` starred; a row's line is its place in GitHub's list."""
+    from embed_star.importing import to_row
+    from embed_star.importing.github import StarredClient
+
     with ExitStack() as stack:
         on_wait = _plain_wait()
         if sys.stderr.isatty():
+            from rich.console import Console
+
             console = Console(stderr=True)
             on_wait = _live_wait(stack.enter_context(console.status("asking GitHub")))
         client = StarredClient(
@@ -211,6 +230,8 @@ def _why(error: Exception) -> str:
 
 
 def _print_faults(summary: Summary) -> None:
+    from embed_star.cli.import_pages import in_words
+
     for line in summary.bad_lines:
         click.echo(shown(f"{summary.source}:{line.line}: {line.reason}"), err=True)
     if summary.bad > len(summary.bad_lines):

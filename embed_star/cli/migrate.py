@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
-from embed_star.errors import EmbedStarError
-from embed_star.services import Services
-from embed_star.services.store import Store, target_of
-from embed_star.settings import Settings, load_root_settings, load_settings
-from embed_star.store.bootstrap import bootstrap
-from embed_star.store.migrations import Migration
+from embed_star.errors import EmbedStarError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from embed_star.services import Services
+    from embed_star.store.migrations import Migration
 
 WAIT_POLL_S = 1.0
 
@@ -30,20 +31,30 @@ WAIT_POLL_S = 1.0
     "wait_s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Change nothing: wait until another `migrate` has done it.",
+    help="Change nothing: wait until another `migrate` has done it. "
+    "With --bootstrap: wait for a server that does not answer yet.",
 )
 def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
     """Apply the missing migrations, and make the settings' embedding space active.
 
     May run in several places at once, and again after an interruption.
     """
-    if wait_s is not None and (dry_run or with_bootstrap):
-        raise click.UsageError("--wait changes nothing: it goes without other options")
+    if wait_s is not None and dry_run:
+        raise click.UsageError("--wait and --dry-run do not go together")
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     settings = load_settings()
-    if wait_s is not None:
-        _wait(settings, wait_s)
+    if wait_s is not None and not with_bootstrap:
+        with Services(settings) as services:
+            # The server may not be up yet, nor the user made.
+            _retry(services.store.check, EmbedStarError, wait_s)
         return
     if with_bootstrap:
+        from embed_star.services.store import target_of
+        from embed_star.settings import load_root_settings
+        from embed_star.store.bootstrap import bootstrap
+
         root = load_root_settings()
         target = replace(
             target_of(settings),
@@ -56,13 +67,16 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
                 f"would make user {settings.db_user} on {target.namespace}/{target.database}"
             )
             return
-        bootstrap(target, settings.db_user, settings.db_pass.get_secret_value())
+        user, password = settings.db_user, settings.db_pass.get_secret_value()
+        _retry(lambda: bootstrap(target, user, password), StoreUnavailable, wait_s or 0.0)
         click.echo(f"user {settings.db_user} on {target.namespace}/{target.database}: ready")
+    from embed_star.cli import cost
+
     with Services(settings) as services:
         store = services.store
         store.spaces.check_server(settings.text_fields)  # also before the first migration
         if dry_run:
-            _dry_run(store)
+            _dry_run(services)
             return
         applied = store.migrator.apply(lambda migration: click.echo(f"applied {_name(migration)}"))
         if named := store.installation.ensure():
@@ -76,36 +90,41 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
                 "the model or TEXT_FIELDS changed: every repo is embedded anew, but for those "
                 "that have a vector of it"
             )
+            click.echo(cost.of_all(services))
             click.echo("restart producer, workers and beat if they run with other settings")
         if not applied and not changed and not named:
             click.echo("nothing to do: the database is up to date")
 
 
-def _wait(settings: Settings, wait_s: float) -> None:
-    """Return once the schema fits. Raises the last error when it does not within `wait_s`."""
+def _retry(attempt: Callable[[], None], error_type: type[EmbedStarError], wait_s: float) -> None:
+    """Call `attempt` until it raises no `error_type`. Raises the last one after `wait_s`."""
     deadline_s = time.monotonic() + wait_s
     said = ""
-    with Services(settings) as services:
-        while True:
-            try:
-                services.store.check()
-                return
-            except EmbedStarError as error:  # the server may not be up yet, nor the user made
-                if time.monotonic() + WAIT_POLL_S > deadline_s:
-                    raise
-                if str(error) != said:
-                    said = str(error)
-                    click.echo(f"waiting: {said}")
-            time.sleep(WAIT_POLL_S)
+    while True:
+        try:
+            attempt()
+            return
+        except error_type as error:
+            if time.monotonic() + WAIT_POLL_S > deadline_s:
+                raise
+            if str(error) != said:
+                said = str(error)
+                click.echo(f"waiting: {said}")
+        time.sleep(WAIT_POLL_S)
 
 
-def _dry_run(store: Store) -> None:
+def _dry_run(services: Services) -> None:
+    from embed_star.cli import cost
+
+    store = services.store
     pending = store.migrator.pending()
     for migration in pending:
         click.echo(f"would apply {_name(migration)}")
     # Before the first migration there is no table of spaces.
     if pending or not store.spaces.is_active(store.space):
         click.echo(f"would make {store.space.name} active: every repo is embedded in it")
+        if not pending:
+            click.echo(cost.of_all(services))
     else:
         click.echo("nothing to do: the database is up to date")
 

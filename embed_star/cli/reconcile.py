@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-from embed_star.services import Services
-from embed_star.settings import load_settings
-from embed_star.store.tables.checkpoints import Phase
 
 
 @click.command()
@@ -19,6 +13,13 @@ def command() -> None:
     after a bulk import (`surreal import` fires no events), after a restore, or on a database
     that is older than embed_star. A run that was stopped continues where it was.
     """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+    from embed_star.store.tables.checkpoints import Phase
+
     settings = load_settings()
     with Services(settings) as services:
         services.store.check()

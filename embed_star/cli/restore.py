@@ -6,14 +6,12 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from embed_star.backup.manifest import FAILURES
-from embed_star.backup.restoring import Restored, open_backup, verify_files
-from embed_star.cli.backup import bar
-from embed_star.services import Services
-from embed_star.settings import load_settings
+if TYPE_CHECKING:
+    from embed_star.backup.restoring import Restored
 
 
 @click.command()
@@ -27,6 +25,12 @@ def command(directory: Path, dry_run: bool, as_json: bool) -> None:
     are never overwritten, so this may run again, and while the fleet runs. Restore the rows
     of `repo` first, and run `embed-star reconcile` afterwards, or leave that to beat.
     """
+    from embed_star.backup.manifest import FAILURES
+    from embed_star.backup.restoring import Restored, open_backup, verify_files
+    from embed_star.cli.backup import bar
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     with Services(load_settings()) as services, bar() as progress:
         store = services.store
         store.check()
@@ -62,6 +66,8 @@ def command(directory: Path, dry_run: bool, as_json: bool) -> None:
 
 
 def _sum(parts: list[Restored]) -> Restored:
+    from embed_star.backup.restoring import Restored
+
     return Restored(
         sum(one.written for one in parts),
         sum(one.kept for one in parts),

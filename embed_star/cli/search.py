@@ -1,92 +1,43 @@
-"""`embed-star search`: find repositories by meaning."""
+"""`embed-star search`: find repositories by name and meaning."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
-from typing import Any
-
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from embed_star.observe.terminal import shown
-from embed_star.search import Filters
-from embed_star.services import Services
-from embed_star.settings import load_settings
-from embed_star.store.tables.vectors import Hit
-from embed_star.values import spoken
+from embed_star.cli import hits
 
 
 @click.command()
 @click.argument("query")
-@click.option("-k", default=10, show_default=True, type=click.IntRange(1, 1000), help="Answers.")
-@click.option("--language", help="Only repos in this main language.")
-@click.option("--min-stars", type=click.IntRange(0), help="Only repos with as many stars.")
+@hits.count("Answers")
+@hits.filters
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "vector"]),
+    default="hybrid",
+    show_default=True,
+    help="`hybrid` puts repos whose name matches first, `vector` goes by meaning alone.",
+)
+@click.option("--explain", is_flag=True, help="Say why each is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(query: str, k: int, language: str | None, min_stars: int | None, as_json: bool) -> None:
-    """Find repositories whose description means what QUERY says."""
+def command(
+    query: str,
+    k: int,
+    language: str | None,
+    min_stars: int | None,
+    mode: str,
+    explain: bool,
+    as_json: bool,
+) -> None:
+    """Find the repositories that QUERY names or describes."""
+    from embed_star.search import Filters, Mode
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     settings = load_settings()
     with Services(settings) as services:
         services.store.check(to_write=False)
-        hits = services.search.find(query, k, Filters(language, min_stars))
-    if as_json:
-        found = json.dumps([_json(hit) for hit in hits], indent=2, ensure_ascii=False)
-        click.echo(shown(found, keep="\n"))
-    elif hits:
-        Console().print(table(hits))
-    else:
-        why = "try without the filters" if language or min_stars else "is anything embedded yet"
-        click.echo(f"no repository fits: {why}? See `embed-star status`")
-
-
-def table(hits: Sequence[Hit]) -> Table:
-    """The hits as a table for people."""
-    rows = Table(box=None, padding=(0, 2, 0, 0), expand=True)
-    rows.add_column("score", justify="right")
-    rows.add_column("repository", style="bold", no_wrap=True, max_width=40)
-    rows.add_column("stars", justify="right")
-    rows.add_column("language", no_wrap=True, max_width=16)
-    # This column shrinks on a narrow terminal.
-    rows.add_column("description", overflow="ellipsis", no_wrap=True, ratio=1)
-    for hit in hits:
-        rows.add_row(*map(Text, _cells(hit)))
-    return rows
-
-
-def _cells(hit: Hit) -> tuple[str, ...]:
-    repo = hit.repo
-    stars = repo.get("stargazers_count")
-    return (
-        f"{hit.score:.3f}",
-        _plain(repo.get("full_name") or repo["id"].id),
-        f"{stars:,}" if isinstance(stars, int) else "",
-        _plain(repo.get("language")),
-        _plain(repo.get("description")),
-    )
-
-
-def _plain(value: Any) -> str:
-    """A value of a row, without control characters, which a terminal would obey."""
-    shown = "" if value is None else spoken(value)
-    return "".join(character for character in shown if character.isprintable())
-
-
-def _json(hit: Hit) -> dict[str, Any]:
-    repo = {name: _jsonable(value) for name, value in hit.repo.items()}
-    return {"score": round(hit.score, 6), "repo": repo}
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _jsonable(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(part) for part in value]
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, str | int | float | None) else spoken(value)
+        found = services.search.find(query, k, Filters(language, min_stars), Mode(mode))
+    why = "try without the filters" if language or min_stars else "is anything embedded yet"
+    instead = f"no repository fits: {why}? See `embed-star status`"
+    hits.show(found, as_json=as_json, explain=explain, instead=instead)

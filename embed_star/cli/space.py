@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from embed_star.errors import ConfigError
 from embed_star.observe.terminal import shown
-from embed_star.services import Services
-from embed_star.settings import load_settings
-from embed_star.store.tables.spaces import KnownSpace, Spaces
+
+if TYPE_CHECKING:
+    from embed_star.store.tables.spaces import KnownSpace, Spaces
 
 
 @click.group()
@@ -37,6 +34,10 @@ def list_(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     rows = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("name", "state", "model", "vectors"):
         rows.add_column(column)
@@ -66,6 +67,9 @@ def drop(name: str, yes: bool) -> None:
 @contextmanager
 def _spaces(*, to_write: bool = False) -> Iterator[Spaces]:
     """The spaces, without a check of the settings' own: those may precede or follow a change."""
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     with Services(load_settings()) as services:
         store = services.store
         if to_write:

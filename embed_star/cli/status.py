@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.observe.terminal import shown
-from embed_star.services import Services
-from embed_star.settings import load_settings
-from embed_star.status import Report, report
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from embed_star.services import Services
+    from embed_star.status import Report
 
 
 @click.command()
@@ -23,6 +24,9 @@ from embed_star.status import Report, report
 @click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
 def command(as_json: bool, watch: bool) -> None:
     """Say how far the embedding of all repos is."""
+    from embed_star.services import Services
+    from embed_star.settings import load_settings
+
     settings = load_settings()
     with Services(settings) as services:
         services.store.check(to_write=False)
@@ -30,6 +34,9 @@ def command(as_json: bool, watch: bool) -> None:
             found = _look(services)
             _print(found, as_json)
             return
+        from rich.console import Console
+        from rich.live import Live
+
         with Live(console=Console(), refresh_per_second=4) as live:
             try:
                 while True:
@@ -43,11 +50,14 @@ def _table_or_problem(services: Services) -> RenderableType:
     try:
         return table(_look(services))
     except StoreUnavailable as error:
+        from rich.text import Text
+
         return Text(shown(str(error)))
 
 
 def _look(services: Services) -> Report:
     from embed_star.celery import app  # importing it reads the settings
+    from embed_star.status import report
     from tasks.worker.ping import answering_workers
 
     try:
@@ -58,13 +68,18 @@ def _look(services: Services) -> Report:
 
 def _print(found: Report, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        click.echo(json.dumps(found.to_dict(), indent=2))
     else:
+        from rich.console import Console
+
         Console().print(table(found))
 
 
 def table(found: Report) -> Table:
     """The report as a table for people."""
+    from rich.table import Table
+    from rich.text import Text
+
     rows = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     rows.add_column(style="bold")
     rows.add_column()

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
-from embed_star.devstack import examples
-from embed_star.devstack.database import Engine
-from embed_star.devstack.processes import StopRequested
-from embed_star.devstack.servers import ServerOptions
-from embed_star.devstack.stack import DATA_DIR, LocalStack
+from embed_star.devstack import DATA_DIR
+
+if TYPE_CHECKING:
+    from embed_star.devstack.database import Engine
+    from embed_star.devstack.stack import LocalStack
 
 _PORT = click.IntRange(0, 65535)
 
@@ -49,6 +49,12 @@ def command(
     Other commands find them while they run. Ctrl-C stops everything and keeps the data; a
     second Ctrl-C does not wait for work under way.
     """
+    from rich.console import Console
+
+    from embed_star.devstack.processes import StopRequested
+    from embed_star.devstack.servers import ServerOptions
+    from embed_star.devstack.stack import LocalStack
+
     console = Console(highlight=False, soft_wrap=True)
 
     def report(line: str) -> None:
@@ -64,7 +70,7 @@ def command(
     if stack.overridden:
         names = " and ".join(name.upper() for name in stack.overridden)
         report(f"{names} of your environment or .env: not used here, but by other commands")
-    with _stopped_by_signals(stack):
+    with stopped_by_signals(stack):
         try:
             stack.start()
             stack.wait_ready()
@@ -78,6 +84,8 @@ def command(
 
 
 def _tell_next(report: Callable[[str], None], stack: LocalStack, data_dir: Path) -> None:
+    from embed_star.devstack import examples
+
     if stack.monitoring_ports:
         ports = ", ".join(f"{name} {port}" for name, port in stack.monitoring_ports.items())
         report(f"metrics on 127.0.0.1: {ports}")
@@ -91,7 +99,7 @@ def _tell_next(report: Callable[[str], None], stack: LocalStack, data_dir: Path)
 
 
 @contextmanager
-def _stopped_by_signals(stack: LocalStack) -> Iterator[None]:
+def stopped_by_signals(stack: LocalStack) -> Iterator[None]:
     """The first SIGINT, SIGTERM or SIGHUP stops the stack, the second one kills it."""
     asked = False
 

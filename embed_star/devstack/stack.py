@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from embed_star.devstack import DATA_DIR
 from embed_star.devstack.database import Engine
 from embed_star.devstack.environment import inherited
 from embed_star.devstack.processes import Child, Command, StopRequested, await_ready, stop_together
@@ -24,10 +25,9 @@ from embed_star.devstack.programs import (
 from embed_star.devstack.servers import GRACE_S, LocalServers, ServerOptions, free_port
 from embed_star.devstack.supervisor import RestartPolicy, Supervisor
 from embed_star.errors import EmbedStarError
-from embed_star.settings import LOCAL_ENV_FILE, Settings, load_settings
+from embed_star.settings import Settings, load_settings
 from embed_star.timings import SHUTDOWN_MARGIN_S
 
-DATA_DIR = Path(LOCAL_ENV_FILE).parent
 MIGRATE_S = 120.0
 MIGRATE_STOP_S = 10.0
 READY_S = 60.0
@@ -61,7 +61,7 @@ class LocalStack:
         self.overridden = sorted(own.model_fields_set & {"db_url", "redis_url"})
         """The user's settings that this stack replaces by the addresses of its own servers."""
         self._report = report
-        self._stop_requested = False
+        self.stop_requested = False
         self._killed = False
         self._running: dict[str, Child] = {}
         self.monitoring_ports: dict[str, int] = {}
@@ -87,7 +87,7 @@ class LocalStack:
             options,
             env=self._env,
             on_end=self._child_ended,
-            aborted=lambda: self._stop_requested,
+            aborted=lambda: self.stop_requested,
         )
 
     def _make_supervisor(self, policy: RestartPolicy) -> Supervisor:
@@ -170,8 +170,13 @@ class LocalStack:
 
     def request_stop(self) -> None:
         """Begin to stop, without waiting. Safe in a signal handler."""
-        self._stop_requested = True
+        self.stop_requested = True
         self._supervisor.request_stop()
+
+    def raise_if_stopping(self) -> None:
+        """Raise StopRequested once a stop was asked for."""
+        if self.stop_requested:
+            raise StopRequested
 
     def kill(self) -> None:
         """Send SIGKILL to every child, which ends a slow stop. Safe in a signal handler."""
@@ -211,7 +216,7 @@ class LocalStack:
         child = self._child(MIGRATE, argv, root)
         self._running[MIGRATE] = child  # for `kill`
         try:
-            await_ready(child, lambda: None, MIGRATE_S, lambda: self._stop_requested)
+            await_ready(child, lambda: None, MIGRATE_S, lambda: self.stop_requested)
         finally:
             child.stop(MIGRATE_STOP_S)
             del self._running[MIGRATE]
@@ -221,7 +226,7 @@ class LocalStack:
             raise EmbedStarError(f"the migrations failed: {why}; their log is {child.log}")
         self._report("schema up to date")
         # It may cost money, so it is not left to a log.
-        for said in re.findall(r"^.*embedded anew", child.output(), re.MULTILINE):
+        for said in re.findall(r"^.*embedded anew|^that is .*", child.output(), re.MULTILINE):
             self._report(said)
 
     def _publish(self) -> None:

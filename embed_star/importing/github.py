@@ -28,8 +28,6 @@ from embed_star.providers.http.connection_faults import (
     refused_by_proxy,
 )
 
-API_URL = "https://api.github.com"
-
 RETRIES = 4
 """Retries after a 5xx, a lost connection or a torn answer."""
 BACKOFF_S = 1.0

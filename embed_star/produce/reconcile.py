@@ -152,6 +152,7 @@ class Reconciler:
 
     def _step_vectors(self, progress: Progress) -> Progress:
         keys = self._vectors.keys_page(progress.after, self._page_rows)
+        self._vectors.refresh_names(keys)
         orphans = self._vectors.without_repo(keys)
         more = len(keys) == self._page_rows
         moved = self._advance(progress, keys, len(orphans), more=more)

@@ -30,6 +30,9 @@ class Model:
     """Whether a request may name a shorter length; a server may take some lengths only."""
     context_tokens: int = 0
     """How much of a text it reads; 0: no known limit."""
+    texts_per_core_s: int = 0
+    """About how many texts of 30 tokens a core of today embeds in a second, for a model in the
+    process."""
     dollars_per_million_tokens: float = 0.0
     """List price; 0: none, or not by the token."""
     priced_on: date | None = None
@@ -66,11 +69,6 @@ class ProviderFacts:
     """The usual rate limit of an account, at `address`; 0: none."""
     breaker: BreakerDefaults | None = None
     """None for a model in this process, which cannot be down."""
-
-    @property
-    def default(self) -> Model | None:
-        """The model when the settings name none."""
-        return self.models.get(self.default_model)
 
 
 def _read(text: str) -> dict[str, ProviderFacts]:

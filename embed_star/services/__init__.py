@@ -1,6 +1,7 @@
-"""The composition root: settings in, wired services out. Nothing connects until used.
+"""The composition root: settings in, wired services out. Nothing connects until used, and no part
+is imported until it is made: a process has only those that it needs.
 
-Each module builds on the one before: store, backends, calling, and here the use cases.
+Each module builds on the one before: store, backends, calling, searching, and here the use cases.
 """
 
 from __future__ import annotations
@@ -10,34 +11,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import chain, repeat
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from embed_star.backup.restoring import Restorer
-from embed_star.backup.saving import Saver
-from embed_star.claims.claims import Claims
-from embed_star.coordination import client
-from embed_star.embed.bisection import Bisector
-from embed_star.embed.embedder import Embedder, Limits
-from embed_star.embed.poison import RedisPoisonCounter
 from embed_star.errors import RedisUnavailable, TransientError
-from embed_star.models import Key
-from embed_star.produce.backlog import Backlog
-from embed_star.produce.flow_control import FlowControl, FlowLimits
-from embed_star.produce.lanes import Lanes
-from embed_star.produce.lost_work import LostWork, Patience
-from embed_star.produce.reconcile import Reconciler
-from embed_star.produce.runs import Dispatcher, RunStarter
-from embed_star.produce.under_way import UnderWay
-from embed_star.search import Search
-from embed_star.services.calling import Calling
-from embed_star.services.store import Store
+from embed_star.services.searching import Searching
 from embed_star.settings import Settings
-from embed_star.store.tables.orphans import SurrealOrphans
-from embed_star.store.tables.records import Records
 from embed_star.timings import DEAD_AFTER_S, IN_FLIGHT_WINDOW_S, LOOK_S, LOST_RUN_S, TURN_S
-from embed_star.write.storer import Storer
+
+if TYPE_CHECKING:
+    from embed_star.backup.restoring import Restorer
+    from embed_star.backup.saving import Saver
+    from embed_star.claims.claims import Claims
+    from embed_star.embed.bisection import Bisector
+    from embed_star.embed.embedder import Embedder
+    from embed_star.embed.poison import RedisPoisonCounter
+    from embed_star.models import Key
+    from embed_star.produce.backlog import Backlog
+    from embed_star.produce.flow_control import FlowLimits
+    from embed_star.produce.lost_work import LostWork
+    from embed_star.produce.reconcile import Reconciler
+    from embed_star.produce.runs import Dispatcher
+    from embed_star.services.store import Store
+    from embed_star.write.storer import Storer
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +45,7 @@ RECONCILE_PAGE_ROWS = 500
 """Rows that one reconcile query reads: some 0.1 s of the database's time, and 1 MB of texts."""
 
 
-class Services(Calling):
+class Services(Searching):
     """All parts of a process, each made when first used, and closed together.
 
     Threads may share it. A forked child must make its own.
@@ -56,6 +53,8 @@ class Services(Calling):
 
     @cached_property
     def claims(self) -> Claims:
+        from embed_star.claims.claims import Claims
+
         settings = self.settings
         return Claims(
             self.locks,
@@ -67,6 +66,8 @@ class Services(Calling):
 
     @cached_property
     def embedder(self) -> Embedder:
+        from embed_star.embed.embedder import Embedder, Limits
+
         settings = self.settings
         return Embedder(
             repos=self.store.repos,
@@ -85,11 +86,16 @@ class Services(Calling):
 
     @cached_property
     def throttled(self) -> RedisPoisonCounter:
+        from embed_star.embed.poison import RedisPoisonCounter
+
         server = f"{self.space.name}:{self.endpoint}"
         return RedisPoisonCounter(self.redis, self.redis_prefix, server, "throttled")
 
     def make_bisector(self, clock: Callable[[], float] = time.monotonic) -> Bisector:
         """Makes the bisector, which gets vectors from the provider into the cache."""
+        from embed_star.embed.bisection import Bisector
+        from embed_star.embed.poison import RedisPoisonCounter
+
         return Bisector(
             gateway=self.gateway,
             cache=self.cache,
@@ -106,6 +112,8 @@ class Services(Calling):
 
     @cached_property
     def storer(self) -> Storer:
+        from embed_star.write.storer import Storer
+
         return Storer(
             vectors=self.store.vectors,
             claims=self.claims,
@@ -117,17 +125,9 @@ class Services(Calling):
         )
 
     @cached_property
-    def search(self) -> Search:
-        return Search(
-            vectors=self.store.vectors,
-            gateway=self.gateway,
-            cache=self.cache,
-            validator=self.validator,
-            max_tokens=self.settings.text_tokens,
-        )
-
-    @cached_property
     def lost_work(self) -> LostWork:
+        from embed_star.produce.lost_work import LostWork, Patience
+
         return LostWork(
             workers=self.workers,
             ledger=self.ledger,
@@ -139,6 +139,11 @@ class Services(Calling):
         self, dispatcher: Dispatcher, on_started: Callable[[str, Sequence[Key]], None] | None = None
     ) -> Backlog:
         """A backlog that hands its runs to `dispatcher`, and tells each to `on_started`."""
+        from embed_star.produce.backlog import Backlog
+        from embed_star.produce.flow_control import FlowControl
+        from embed_star.produce.lanes import Lanes
+        from embed_star.produce.runs import RunStarter
+
         limits = self._flow_limits
         return Backlog(
             lanes=Lanes(self.store.outbox, self.space),
@@ -163,6 +168,8 @@ class Services(Calling):
 
     @cached_property
     def _flow_limits(self) -> FlowLimits:
+        from embed_star.produce.flow_control import FlowLimits
+
         settings = self.settings
         return FlowLimits(
             batch_rows=settings.batch_size,
@@ -176,6 +183,9 @@ class Services(Calling):
 
     @cached_property
     def saver(self) -> Saver:
+        from embed_star.backup.saving import Saver
+        from embed_star.store.tables.records import Records
+
         store = self.store
         return Saver(
             records=Records(store.database),
@@ -186,6 +196,9 @@ class Services(Calling):
 
     @cached_property
     def restorer(self) -> Restorer:
+        from embed_star.backup.restoring import Restorer
+        from embed_star.store.tables.records import Records
+
         store = self.store
         return Restorer(
             records=Records(store.database),
@@ -197,6 +210,10 @@ class Services(Calling):
 
     @cached_property
     def reconciler(self) -> Reconciler:
+        from embed_star.produce.reconcile import Reconciler
+        from embed_star.produce.under_way import UnderWay
+        from embed_star.store.tables.orphans import SurrealOrphans
+
         return Reconciler(
             repos=self.store.repos,
             vectors=self.store.vectors,
@@ -215,6 +232,8 @@ class Services(Calling):
         Raises StoreUnavailable, and ConfigError for a Redis Cluster. A Redis that cannot be
         reached is no error: the process may start.
         """
+        from embed_star.coordination import client
+
         self.store.check()
         self.installation = self.store.installation.name()
         with suppress(RedisUnavailable):
@@ -224,6 +243,8 @@ class Services(Calling):
 
     def check_redis(self) -> None:
         """Raise ConfigError if a Redis is a cluster. Raises RedisUnavailable."""
+        from embed_star.coordination import client
+
         client.check_single(self.redis)
         if self.settings.cache_url:
             client.check_single(self.cache_redis)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from redis import Redis
-
-from embed_star.claims.redis_locks import RedisLocks
-from embed_star.coordination import client
-from embed_star.coordination.cache import RedisCacheBackend, VectorCache
-from embed_star.coordination.dead_letters import DeadLetters
-from embed_star.coordination.in_flight import RedisInFlightLedger
 from embed_star.coordination.names import cache_prefix_of, celery_prefix_of, prefix_of
-from embed_star.coordination.queues import Queues
-from embed_star.coordination.workers import Workers
 from embed_star.events import Emit, ignore_event
 from embed_star.services.store import Store, space_of, target_of
 from embed_star.settings import Settings
 from embed_star.shutdown import Shutdown
 from embed_star.store.client.pool import Database, Pool
 from embed_star.timings import CONNECTION_MAX_AGE_S
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from embed_star.claims.redis_locks import RedisLocks
+    from embed_star.coordination.cache import VectorCache
+    from embed_star.coordination.dead_letters import DeadLetters
+    from embed_star.coordination.in_flight import RedisInFlightLedger
+    from embed_star.coordination.queues import Queues
+    from embed_star.coordination.workers import Workers
 
 CONFLICT_RETRIES = 8
 """Retries of a write that met another one: a bulk load beside the workers needs up to five."""
@@ -80,35 +82,51 @@ class Backends:
 
     @cached_property
     def redis(self) -> Redis:
+        from embed_star.coordination import client
+
         return client.connect(self.settings.redis_url, self.settings.redis_timeout_s)
 
     @cached_property
     def locks(self) -> RedisLocks:
+        from embed_star.claims.redis_locks import RedisLocks
+
         return RedisLocks(self.redis, self.redis_prefix)
 
     @cached_property
     def leases(self) -> RedisLocks:
         """The leases of leaders, apart from locks of rows: a row may have any key."""
+        from embed_star.claims.redis_locks import RedisLocks
+
         return RedisLocks(self.redis, self.redis_prefix, "lease")
 
     @cached_property
     def ledger(self) -> RedisInFlightLedger:
+        from embed_star.coordination.in_flight import RedisInFlightLedger
+
         return RedisInFlightLedger(self.redis, self.redis_prefix)
 
     @cached_property
     def queues(self) -> Queues:
+        from embed_star.coordination.queues import Queues
+
         return Queues(self.redis, celery_prefix_of(self.redis_prefix))
 
     @cached_property
     def workers(self) -> Workers:
+        from embed_star.coordination.workers import Workers
+
         return Workers(self.redis, self.redis_prefix, celery_prefix_of(self.redis_prefix))
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
+        from embed_star.coordination.dead_letters import DeadLetters
+
         return DeadLetters(self.redis, self.redis_prefix)
 
     @cached_property
     def cache_redis(self) -> Redis:
+        from embed_star.coordination import client
+
         settings = self.settings
         if not settings.cache_url:
             return self.redis
@@ -116,6 +134,8 @@ class Backends:
 
     @cached_property
     def cache(self) -> VectorCache:
+        from embed_star.coordination.cache import RedisCacheBackend, VectorCache
+
         settings = self.settings
         prefix = cache_prefix_of(settings.db_namespace, settings.db_database, self.installation)
         return VectorCache(

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from embed_star import providers
 from embed_star.calling.breaker import breaker
 from embed_star.calling.breaker.breaker import Breaker, NeverOpen, Thresholds
-from embed_star.calling.breaker.shared import RedisBreaker
-from embed_star.calling.canary import Canary
-from embed_star.calling.gateway import CallLimits, ProviderGateway
-from embed_star.calling.rate_limit.memory import MemoryRateLimiter
 from embed_star.calling.rate_limit.rate_limiter import Limits as RateLimits
-from embed_star.calling.rate_limit.rate_limiter import RateLimiter
-from embed_star.calling.rate_limit.shared import RedisRateLimiter
-from embed_star.calling.validation import Validator
 from embed_star.embed import text
-from embed_star.providers.base import Provider
 from embed_star.services.backends import Backends
 from embed_star.settings import Settings
 from embed_star.timings import BREAKER_WINDOW_S, THROTTLED_PAUSE_S
+
+if TYPE_CHECKING:
+    from embed_star.calling.canary import Canary
+    from embed_star.calling.gateway import ProviderGateway
+    from embed_star.calling.rate_limit.rate_limiter import RateLimiter
+    from embed_star.calling.validation import Validator
+    from embed_star.providers.base import Provider
 
 FAILURE_RATE = 0.5
 """Share of failed calls that opens the breaker. When half of the calls fail, probes notice
@@ -58,6 +58,8 @@ class Calling(Backends):
 
     @cached_property
     def breaker(self) -> Breaker:
+        from embed_star.calling.breaker.shared import RedisBreaker
+
         thresholds = thresholds_of(self.settings)
         if thresholds is None:
             return NeverOpen()
@@ -66,15 +68,21 @@ class Calling(Backends):
 
     @cached_property
     def validator(self) -> Validator:
+        from embed_star.calling.validation import Validator
+
         return Validator()
 
     @cached_property
     def canary(self) -> Canary:
+        from embed_star.calling.canary import Canary
+
         return Canary(self.validator, self.store.spaces, self.space)
 
     @cached_property
     def gateway(self) -> ProviderGateway:
         """The provider gateway: every call goes through it."""
+        from embed_star.calling.gateway import CallLimits, ProviderGateway
+
         settings = self.settings
         return ProviderGateway(
             self.provider,
@@ -104,6 +112,9 @@ class Calling(Backends):
     @cached_property
     def rate_limiter(self) -> RateLimiter:
         """The fleet's rate limiter for this model; one in memory for a model in the process."""
+        from embed_star.calling.rate_limit.memory import MemoryRateLimiter
+        from embed_star.calling.rate_limit.shared import RedisRateLimiter
+
         settings, wait_s = self.settings, self.settings.timings.rate_limit_wait_s
         if settings.embedding_provider == "local":
             return MemoryRateLimiter(self.rate_limits, max_wait_s=wait_s)

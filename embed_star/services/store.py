@@ -17,6 +17,7 @@ from embed_star.store.tables.installation import Installation
 from embed_star.store.tables.locks import LockTable
 from embed_star.store.tables.outbox import SurrealOutbox
 from embed_star.store.tables.repos import SurrealRepos
+from embed_star.store.tables.retrieval import SurrealRetrieval
 from embed_star.store.tables.space_watch import SpaceWatch
 from embed_star.store.tables.spaces import Spaces
 from embed_star.store.tables.vectors import SurrealVectors
@@ -70,6 +71,10 @@ class Store:
     @cached_property
     def vectors(self) -> SurrealVectors:
         return SurrealVectors(self.database, self.space)
+
+    @cached_property
+    def retrieval(self) -> SurrealRetrieval:
+        return SurrealRetrieval(self.database, self.space)
 
     @cached_property
     def locks(self) -> LockTable:

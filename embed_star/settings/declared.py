@@ -91,9 +91,9 @@ class Declared(FromEnvironment):
     )
     embedding_dimensions: int = setting(
         0,
-        "length of a vector; 0: the default model's",
+        "length of a vector; 0: the model's",
         "numbers",
-        "any other model needs it",
+        "a model that is not in the table of models needs it",
         ge=0,
         le=65_535,
     )

@@ -106,7 +106,8 @@ MODELS = """\
 ## Known models
 
 What embed_star knows of providers and models, from `embed_star/providers/catalogue.toml`. Other
-models work as well, and need `EMBEDDING_DIMENSIONS`. A model that several providers have stands
+models work as well, and need `EMBEDDING_DIMENSIONS`; so does one that stands under another
+provider. A model that several providers have stands
 under one of them; it is taken to read as much at the others. A text is cut where the model reads
 no more. Prices are list prices, for estimates.
 """

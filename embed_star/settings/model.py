@@ -34,8 +34,8 @@ class Settings(Declared):
     @classmethod
     def _dimensions(cls, value: int, info: ValidationInfo) -> int:
         provider, model = info.data.get("embedding_provider"), info.data.get("embedding_model")
-        known = catalogue.PROVIDERS[provider].default_model if provider else ""
-        if provider and not value and (model or known) != known:
+        known = {"", *catalogue.PROVIDERS[provider].models} if provider else {""}
+        if provider and not value and model not in known:
             raise ValueError("is needed with this EMBEDDING_MODEL: the length of its vectors")
         return value
 
@@ -97,9 +97,9 @@ class Settings(Declared):
 
     @property
     def dimensions(self) -> int:
-        """The length of a vector: the setting, else that of the default model."""
-        default = self.facts.default
-        return self.embedding_dimensions or (default.dimensions if default else 0)
+        """The length of a vector: the setting, else that of the model, which the provider has."""
+        known = self.facts.models.get(self.model)
+        return self.embedding_dimensions or (known.dimensions if known else 0)
 
     @property
     def endpoint(self) -> str:

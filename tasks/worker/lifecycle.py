@@ -9,6 +9,7 @@ from celery import Celery, signals
 
 from embed_star.errors import EmbedStarError, TransientError
 from embed_star.settings import Settings, retired_names
+from embed_star.start import uncollected
 from tasks.base import state_of
 from tasks.worker.logs import refusal
 from tasks.worker.options import check_addresses
@@ -46,6 +47,14 @@ def connect(app: Celery, settings: Settings) -> None:
             provider=settings.embedding_provider,
         )
 
+    def import_parts(**_: Any) -> None:
+        """Import what the tasks use, before a pool forks: its children share it, and no first
+        task waits for it."""
+        with uncollected():
+            import embed_star.embed.embedder
+            import embed_star.providers.responses
+            import embed_star.write.storer  # noqa: F401
+
     def publish_patiently(**_: Any) -> None:
         """Let a worker publish its retries once Redis is back.
 
@@ -62,6 +71,7 @@ def connect(app: Celery, settings: Settings) -> None:
 
     on(signals.worker_init, app, check)
     on(signals.worker_init, app, publish_patiently)
+    on(signals.worker_init, app, import_parts)
     on(signals.beat_init, app, check)
     on(signals.task_postrun, app, forget_ids)
     on(signals.worker_shutdown, app, close)

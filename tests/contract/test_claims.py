@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -114,8 +114,8 @@ class Layers:
 @pytest.fixture(params=["memory", "server", "embedded"])
 def layers(request: pytest.FixtureRequest, clean_environment: None) -> Iterator[Layers]:
     if request.param == "memory":
-        tick = itertools.count(0.0, 0.01).__next__  # each look finds it 10 ms later
-        yield Layers(MemoryLocks(tick), MemoryLockTable(MemoryDatabase(tick)), MemoryClaims)
+        records = MemoryLockTable(MemoryDatabase(time.time))
+        yield Layers(MemoryLocks(), records, MemoryClaims)
         return
     servers = request.getfixturevalue({"server": "surreal", "embedded": "gateway"}[request.param])
     values = fresh_database(servers) | {"redis_url": request.getfixturevalue("redis_url")}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -46,14 +46,10 @@ def layer(
     request: pytest.FixtureRequest,
     clean_environment: None,
 ) -> Iterator[LockLayer]:
-    if request.param in ("memory", "memory-table"):
-        # Each look at the clock finds it 10 ms later.
-        clock = itertools.count(0.0, 0.01).__next__
-        yield (
-            MemoryLocks(clock)
-            if request.param == "memory"
-            else MemoryLockTable(MemoryDatabase(clock))
-        )
+    if request.param == "memory":
+        yield MemoryLocks()
+    elif request.param == "memory-table":
+        yield MemoryLockTable(MemoryDatabase(time.time))
     elif request.param == "redis":
         with connection.connect(request.getfixturevalue("redis_url"), 5.0) as client:
             yield RedisLocks(client, "test:")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embed_star.store.tables.vectors import BulkWrite, Hit, VectorWrite
+from embed_star.store.tables.retrieval import Filters, Neighbour
+from embed_star.store.tables.vectors import BulkWrite, VectorWrite
 from tests.conftest import DIMENSIONS
 from tests.support.scripted_answers import vector_for
 from tests.support.world import World
@@ -36,7 +37,7 @@ def filled(world: World) -> World:
     return world
 
 
-def keys(hits: list[Hit]) -> list[int]:
+def keys(hits: list[Neighbour]) -> list[int]:
     return [hit.repo["id"].id for hit in hits]
 
 
@@ -54,7 +55,7 @@ def expected(world: World, query: np.ndarray, wanted: list[int]) -> list[int]:
 class TestExact:
     def test_finds_what_is_nearest_best_first(self, filled: World) -> None:
         query = vector_for("a question", DIMENSIONS)
-        hits = filled.store.vectors.search(query, 10)
+        hits = filled.store.retrieval.nearest(query, 10)
         assert keys(hits) == expected(filled, query, list(range(40)))[:10]
         scores = [hit.score for hit in hits]
         assert scores == sorted(scores, reverse=True)
@@ -62,12 +63,12 @@ class TestExact:
 
     def test_finds_a_text_by_itself(self, filled: World) -> None:
         query = vector_for("owner/name7", DIMENSIONS)
-        (hit,) = filled.store.vectors.search(
-            vector_for(filled.text_of(full_name="owner/name7"), DIMENSIONS), 1, min_stars=0
+        (hit,) = filled.store.retrieval.nearest(
+            vector_for(filled.text_of(full_name="owner/name7"), DIMENSIONS), 1, Filters(min_stars=0)
         )
         assert hit.score <= 1 + 1e-6
         text = filled.text_of(full_name="owner/name6", language="python")
-        (hit,) = filled.store.vectors.search(vector_for(text, DIMENSIONS), 1)
+        (hit,) = filled.store.retrieval.nearest(vector_for(text, DIMENSIONS), 1)
         assert hit.score == pytest.approx(1.0, abs=1e-5)
         assert hit.repo["full_name"] == "owner/name6"
         assert hit.repo["stargazers_count"] == 6
@@ -75,31 +76,35 @@ class TestExact:
 
     def test_filters_by_language_and_stars(self, filled: World) -> None:
         query = vector_for("a question", DIMENSIONS)
-        search = filled.store.vectors.search
+        search = filled.store.retrieval.nearest
         python = [n for n in range(40) if n % 4 in (0, 2)]
-        assert keys(search(query, 99, language="PYTHON")) == expected(filled, query, python)
+        assert keys(search(query, 99, Filters(language="PYTHON"))) == expected(
+            filled, query, python
+        )
         many = list(range(30, 40))
-        assert keys(search(query, 99, min_stars=30)) == expected(filled, query, many)
+        assert keys(search(query, 99, Filters(min_stars=30))) == expected(filled, query, many)
         both = [n for n in many if n in python]
         assert (
-            keys(search(query, 3, language="python", min_stars=30))
+            keys(search(query, 3, Filters(language="python", min_stars=30)))
             == expected(filled, query, both)[:3]
         )
-        assert search(query, 5, language="' OR true OR '") == []
-        assert keys(search(query, 99, min_stars=0)) == expected(filled, query, list(range(40)))
+        assert search(query, 5, Filters(language="' OR true OR '")) == []
+        assert keys(search(query, 99, Filters(min_stars=0))) == expected(
+            filled, query, list(range(40))
+        )
 
     def test_hides_what_is_deleted_before_its_vector_is(self, filled: World) -> None:
         query = vector_for("a question", DIMENSIONS)
-        best = keys(filled.store.vectors.search(query, 3))
+        best = keys(filled.store.retrieval.nearest(query, 3))
         filled.delete(best[0])
         assert str(best[0]) in filled.vectors()
-        found = filled.store.vectors.search(query, 40)
+        found = filled.store.retrieval.nearest(query, 40)
         assert best[0] not in keys(found)
         assert len(found) == 39
         assert keys(found)[:2] == best[1:]
 
     def test_an_empty_table_finds_nothing(self, world: World) -> None:
-        assert world.store.vectors.search(vector_for("x", DIMENSIONS), 5) == []
+        assert world.store.retrieval.nearest(vector_for("x", DIMENSIONS), 5) == []
         assert world.store.vectors.count() == 0
         assert world.store.vectors.keys_page(None, 5) == []
         assert world.store.vectors.without_repo([]) == []
@@ -108,3 +113,9 @@ class TestExact:
         world.write(1, full_name="a number")
         world.write("2", full_name="a string")
         assert world.store.vectors.without_repo([1, "1", 2, "2", [1]]) == ["1", 2, [1]]
+
+
+def test_dates_say_when_each_vector_was_written(filled: World) -> None:
+    dates = filled.store.retrieval.dates([3, 7, 99])
+    assert dates == {key: filled.vectors()[key]["embedded_at"] for key in ("3", "7")}
+    assert filled.store.retrieval.dates([]) == {}

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import AlreadyExists, FenceLost, StoreError
 from embed_star.models import Key, Lane
 from embed_star.store.tables.vectors import BulkWrite, FailureWrite, VectorWrite
+from embed_star.values import RecordID
 from tests.conftest import DIMENSIONS
 from tests.support.world import World
 

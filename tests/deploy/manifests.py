@@ -14,24 +14,24 @@ from tests.deploy.tools import CHECKOUT, check
 Manifest = dict[str, Any]
 
 OVERLAYS = ("single-node", "production")
-KEDA = "production-keda"
-"""The overlay production, with the other autoscaler."""
-VARIANTS = (*OVERLAYS, KEDA)
+ALL = "production-all"
+"""The overlay production, with what needs an operator: PodMonitors, and the other autoscaler."""
+VARIANTS = (*OVERLAYS, ALL)
 CUSTOM = ("PodMonitor", "PrometheusRule", "ScaledObject", "ExternalSecret")
 
 
 def render(variant: str, folder: Path) -> list[Manifest]:
     """All documents of a variant."""
     source = CHECKOUT
-    if variant == KEDA:
+    if variant == ALL:
         source = folder
         for part in ("k8s", "deploy/flower", "deploy/redis"):
             shutil.copytree(CHECKOUT / part, folder / part)
         file = folder / "k8s/overlays/production/kustomization.yaml"
-        text = file.read_text()
-        assert text.count("- ../../components/hpa") == 1
-        file.write_text(text.replace("components/hpa", "components/keda", 1))
-    overlay = variant.removesuffix("-keda")
+        text = file.read_text().replace("  - ../../components/hpa\n", "")
+        assert text.count("  # - ../../components/") == 2
+        file.write_text(text.replace("  # - ../../components/", "  - ../../components/"))
+    overlay = variant.removesuffix("-all")
     text = check("kustomize", "build", str(source / "k8s" / "overlays" / overlay), cwd=source)
     return [document for document in yaml.safe_load_all(text) if document]
 
@@ -53,6 +53,8 @@ def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     """Name and template of everything that makes pods."""
     for one in of_kind(manifests, "Deployment", "StatefulSet", "Job"):
         yield one["metadata"]["name"], one["spec"]["template"]
+    for one in of_kind(manifests, "CronJob"):
+        yield one["metadata"]["name"], one["spec"]["jobTemplate"]["spec"]["template"]
 
 
 def containers(template: Manifest) -> list[Manifest]:

@@ -55,6 +55,11 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
     return k8s.render("production", tmp_path_factory.mktemp("k8s"))
 
 
+@pytest.fixture(scope="module")
+def operators(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    return k8s.render(k8s.ALL, tmp_path_factory.mktemp("k8s"))
+
+
 def schema_faults(rendered: list[Manifest], folder: Path) -> str:
     """What kubernetes-validate finds in what is Kubernetes' own."""
     file = folder / "rendered.yaml"
@@ -221,6 +226,40 @@ class TestHardening:
         rules = k8s.named(policies, "NetworkPolicy", "provider")["spec"]["egress"]
         assert "169.254.0.0/16" in rules[0]["to"][0]["ipBlock"]["except"]
 
+    def test_what_may_speak_to_a_store_may_at_both_ends(self, single: list[Manifest]) -> None:
+        """A policy that lets out is worth nothing where another one does not let in."""
+        policies = k8s.of_kind(single, "NetworkPolicy")
+        labels = {name: pod["metadata"]["labels"] for name, pod in k8s.pods(single)}
+        stores = {"surrealdb": 8000, "redis": 6379, "cache": 6379}
+        open_pairs = {
+            (source, store)
+            for source in labels
+            for store, port in stores.items()
+            if passes(policies, "Egress", labels[source], labels[store], port)
+            and passes(policies, "Ingress", labels[store], labels[source], port)
+        }
+        everything = {
+            (source, store) for source in (*OURS, "migrate", "toolbox") for store in stores
+        }
+        assert open_pairs == everything | {("flower", "redis"), ("celery-exporter", "redis")}
+
+
+def passes(
+    policies: list[Manifest], way: str, here: dict[str, str], there: dict[str, str], port: int
+) -> bool:
+    """Whether the pod `here` may exchange packets of this way with the pod `there`."""
+    rules, peers = {"Egress": ("egress", "to"), "Ingress": ("ingress", "from")}[way]
+    return any(
+        port in [one["port"] for one in rule["ports"]]
+        and any(
+            "podSelector" in peer and k8s.selects(peer["podSelector"], there)
+            for peer in rule[peers]
+        )
+        for policy in policies
+        if way in policy["spec"]["policyTypes"] and selects(policy, here)
+        for rule in policy["spec"].get(rules, ())
+    )
+
 
 def selects(policy: Manifest, labels: dict[str, str]) -> bool:
     return k8s.selects(policy["spec"]["podSelector"], labels)
@@ -379,7 +418,7 @@ class TestTruth:
                 for item in volume["secret"]["items"]:
                     value = "redis://redis:6379/0" if item["path"].endswith("_URL") else "x"
                     (folder / item["path"]).write_text(value)
-                given = {**config, **{v["name"]: v["value"] for v in one.get("env", ())}}
+                given = {**config, **{v["name"]: v.get("value", "") for v in one.get("env", ())}}
                 given["SECRETS_DIR"] = str(folder)
                 with monkeypatch.context() as patch:
                     for variable, value in given.items():
@@ -433,10 +472,61 @@ class TestTruth:
             assert init["command"][:3] == ["embed-star", "migrate", "--wait"]
             assert init["image"] == template["spec"]["containers"][0]["image"]
         job = k8s.named(rendered, "Job", "migrate")["spec"]["template"]["spec"]
-        assert job["containers"][0]["command"] == ["embed-star", "migrate", "--bootstrap"]
+        bootstrap, (_, wait_s) = ["embed-star", "migrate", "--bootstrap"], init["command"][-2:]
+        assert job["containers"][0]["command"] == [*bootstrap, "--wait", wait_s]
         root = [n for n, t in k8s.pods(rendered) if "root_db_pass" in str(t) and n != "surrealdb"]
         assert set(root) == {"migrate", "toolbox"}
-        assert k8s.named(rendered, "Deployment", "toolbox")["spec"]["replicas"] == 0
+        assert k8s.named(rendered, "CronJob", "toolbox")["spec"]["suspend"] is True
+
+    def test_a_rollout_has_the_time_that_the_schema_may_take(
+        self, rendered: list[Manifest]
+    ) -> None:
+        for name in OURS:
+            spec = k8s.named(rendered, "Deployment", name)["spec"]
+            (init,) = spec["template"]["spec"]["initContainers"]
+            (app,) = spec["template"]["spec"]["containers"]
+            probe = app["startupProbe"]
+            start_s = probe["periodSeconds"] * probe["failureThreshold"]
+            assert spec["progressDeadlineSeconds"] >= int(init["command"][-1]) + start_s + 60
+        job = k8s.named(rendered, "Job", "migrate")["spec"]
+        wait_s = int(job["template"]["spec"]["containers"][0]["command"][-1])
+        assert job["activeDeadlineSeconds"] >= 2 * wait_s
+
+    def test_commands_are_typed_in_the_main_container(self, rendered: list[Manifest]) -> None:
+        """Else each `kubectl exec` says which one it took."""
+        for name, template in k8s.pods(rendered):
+            if "initContainers" in template["spec"]:
+                annotations = template["metadata"]["annotations"]
+                assert annotations["kubectl.kubernetes.io/default-container"] == "app", name
+
+    def test_what_needs_an_operator_is_asked_for(
+        self, single: list[Manifest], production: list[Manifest], operators: list[Manifest]
+    ) -> None:
+        """`kubectl apply` fails for a kind that the cluster does not know."""
+        assert k8s.of_kind([*single, *production], *k8s.CUSTOM) == []
+        kinds = {one["kind"] for one in k8s.of_kind(operators, *k8s.CUSTOM)}
+        assert kinds == {"PodMonitor", "ScaledObject"}
+
+    def test_only_what_the_operator_selects_has_its_label(self, operators: list[Manifest]) -> None:
+        labelled = {
+            one["kind"] for one in operators if "release" in one["metadata"].get("labels", {})
+        }
+        assert labelled == {"PodMonitor"}
+
+    def test_the_claims_are_those_that_the_readme_names(self, single: list[Manifest]) -> None:
+        sizes = {
+            claim["metadata"]["name"]: claim["spec"]["resources"]["requests"]["storage"]
+            for claim in k8s.of_kind(single, "PersistentVolumeClaim")
+        }
+        sizes |= {
+            one["metadata"]["name"]: claim["spec"]["resources"]["requests"]["storage"]
+            for one in k8s.of_kind(single, "StatefulSet")
+            for claim in one["spec"].get("volumeClaimTemplates", ())
+        }
+        assert len(sizes) == 4
+        text = " ".join((CHECKOUT / "README.md").read_text(encoding="utf-8").split())
+        for name, size in sizes.items():
+            assert f"`{name}` {size.replace('Gi', ' GiB')}" in text, name
 
     def test_there_is_never_a_second_beat(self, rendered: list[Manifest]) -> None:
         beat = k8s.named(rendered, "Deployment", "beat")["spec"]
@@ -455,10 +545,10 @@ class TestTruth:
         documented = (CHECKOUT / "docs/metrics.md").read_text()
         assert "| `embed_star_scaling_backlog_rows` |" in documented
 
-    def test_prometheus_finds_the_jobs_that_rules_know(self, production: list[Manifest]) -> None:
+    def test_prometheus_finds_the_jobs_that_rules_know(self, operators: list[Manifest]) -> None:
         config = yaml.safe_load((CHECKOUT / "deploy/prometheus/prometheus.yml").read_text())
         jobs = {job["job_name"] for job in config["scrape_configs"]}
-        monitors = k8s.of_kind(production, "PodMonitor")
+        monitors = k8s.of_kind(operators, "PodMonitor")
         relabelled = {
             rule["replacement"]
             for monitor in monitors
@@ -502,7 +592,7 @@ def test_the_readmes_commands_name_what_is_there(single: list[Manifest]) -> None
     there |= {("deploy", name) for kind, name in there if kind == "deployment"}
     # Not paths such as deploy/secrets: those are checked above.
     for kind, name in re.findall(
-        r" (deploy|deployment|service|job)/([\w-]+)(?= |$)", "\n".join(lines)
+        r"[ =](deploy|deployment|service|job|cronjob)/([\w-]+)(?=[ `]|$)", "\n".join(lines)
     ):
         assert (kind, name) in there, (kind, name)
 

@@ -80,7 +80,7 @@ class Arena:
             self._make(folder)
 
     def _make(self, folder: Path) -> None:
-        self.fleet = Fleet(folder, memory=False)
+        self.fleet = Fleet(folder, memory=False, cold=True)
         self.toxiproxy = Toxiproxy()
 
     def __enter__(self) -> Self:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from surrealdb import Surreal
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.devstack.servers import LocalServers
 from embed_star.errors import StoreAuthError
@@ -22,6 +21,7 @@ from embed_star.services.store import target_of
 from embed_star.settings import load_settings
 from embed_star.store.client.connection import Connection
 from embed_star.store.tables.checkpoints import Phase
+from embed_star.values import RecordID
 from tests.conftest import fresh_database, root_target
 from tests.support.servers import eventually, find_surreal
 from tests.support.world import Unclaimed, World

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import ProviderAuthError, ProviderConfigError, ProviderError
 from embed_star.models import Status
+from embed_star.values import RecordID
 from tests.conftest import MakeWorld
 from tests.support.world import World
 

@@ -12,6 +12,7 @@ import pytest
 
 from embed_star.devstack.servers import free_port
 from embed_star.errors import SchemaError, StoreError
+from embed_star.search import Filters
 from embed_star.services import Services
 from embed_star.services.store import target_of
 from embed_star.settings import Settings, load_settings
@@ -83,9 +84,9 @@ def test_what_is_listed_is_all_that_is_needed(start: Start) -> None:
         world.save(run[0], [one for batch in run for one in world.embed(batch)])
     assert len(world.vectors()) == 3
     vector = vector_for("owner/name1", DIMENSIONS)
-    hits = world.store.vectors.search(vector, 1, language=None)
+    hits = world.store.retrieval.nearest(vector, 1, Filters())
     assert hits[0].repo["id"].id == 1
-    assert world.store.vectors.search(vector, 1, language="go") == []
+    assert world.store.retrieval.nearest(vector, 1, Filters(language="go")) == []
     world.store.failures.release(["bad"])
     world.store.locks.sweep(0.0)
     world.settle()

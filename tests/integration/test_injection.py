@@ -75,7 +75,7 @@ class TestInjection:
                 assert world.failures()[name]["reason"] == "empty_text"
                 continue
             assert embedded[name]["text_hash"] == text_hash(text)
-            hits = world.store.vectors.search(vector_for(text, DIMENSIONS), len(rows) + 1)
+            hits = world.store.retrieval.nearest(vector_for(text, DIMENSIONS), len(rows) + 1)
             assert math.isclose(hits[0].score, 1.0, abs_tol=1e-4)
             assert name in {key_text(hit.repo["id"].id) for hit in hits}
         for key in keys.values():

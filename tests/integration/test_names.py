@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from embed_star.cli.doctor import _database, _schema
+from embed_star.cli.checks import _database, _schema
 from embed_star.devstack.database import Engine
 from embed_star.devstack.datadir import DataDir
 from embed_star.devstack.servers import LocalServers, ServerOptions

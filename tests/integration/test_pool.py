@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import (
     AlreadyExists,
@@ -22,6 +21,7 @@ from embed_star.errors import (
 )
 from embed_star.store.client.connection import FENCE, Connection, Target, error_of, parse_version
 from embed_star.store.client.pool import Database
+from embed_star.values import RecordID
 from tests.integration.conftest import MakePool
 from tests.support.servers import PROMPT_S
 

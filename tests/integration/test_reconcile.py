@@ -8,13 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.models import Key, Lane, key_text
 from embed_star.produce import reconcile
 from embed_star.produce.reconcile import Reconciler
 from embed_star.store.client.connection import Connection
 from embed_star.store.tables.checkpoints import Phase, Progress
+from embed_star.values import RecordID
 from tests.conftest import MakeWorld
 from tests.support.world import World
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from embed_star.embed.text import text_hash
-from embed_star.store.tables.vectors import Hit
+from embed_star.errors import SchemaError
+from embed_star.store.tables.retrieval import Filters, Neighbour
 from tests.conftest import DIMENSIONS
 from tests.support.scripted_answers import vector_for
 from tests.support.servers import eventually
@@ -29,7 +30,7 @@ def filled(world: World) -> World:
     return world
 
 
-def keys(hits: list[Hit]) -> list[int]:
+def keys(hits: list[Neighbour]) -> list[int]:
     return [hit.repo["id"].id for hit in hits]
 
 
@@ -49,34 +50,68 @@ class TestExact:
         filled.query("UPDATE repo:1 SET language = ['Rust'], stargazers_count = 'many'")
         filled.query("UPDATE repo:2 SET language = { a: 1 }, stargazers_count = NULL")
         query = vector_for("a question", DIMENSIONS)
-        assert len(filled.store.vectors.search(query, 99, language="rust")) >= 9
-        assert 2 not in keys(filled.store.vectors.search(query, 99, min_stars=0))
+        assert len(filled.store.retrieval.nearest(query, 99, Filters(language="rust"))) >= 9
+        assert 2 not in keys(filled.store.retrieval.nearest(query, 99, Filters(min_stars=0)))
+
+
+class TestNames:
+    @pytest.fixture
+    def older(self, filled: World) -> World:
+        """Its vectors were written before vectors had names."""
+        table = filled.table
+        filled.query(f"REMOVE INDEX embedding_name ON {table}; REMOVE FIELD name ON {table}")
+        filled.query(f"UPDATE {table} UNSET name RETURN NONE")
+        assert all("name" not in row for row in filled.vectors().values())
+        return filled
+
+    def test_an_older_table_is_migrated_and_a_reconcile_gives_the_names(self, older: World) -> None:
+        with pytest.raises(SchemaError, match="no index of names: run `embed-star migrate`"):
+            older.store.check()
+        assert older.store.spaces.ensure(older.space, older.settings.text_fields) is True
+        older.store.check()
+        assert older.store.spaces.ensure(older.space, older.settings.text_fields) is False
+        assert older.reconcile() == 0
+        assert {row["name"] for row in older.vectors().values()} == {f"name{n}" for n in range(40)}
+        eventually(
+            lambda: [one.key for one in older.store.retrieval.named(["name7"], [])] == [7],
+            "the index of names is built",
+        )
+        older.assert_current()
+
+    def test_a_full_name_that_is_no_text_fails_no_write(self, world: World) -> None:
+        for key, literal in enumerate(
+            ["NONE", "NULL", "5", "[1, {a: 2}]", "{ b: 1 }", "d'2024-01-01T00:00:00Z'", "repo:1"]
+        ):
+            world.query(f"CREATE repo:{key} SET description = 'x', full_name = {literal}")
+        world.settle()
+        world.assert_current()
+        assert len(world.vectors()) == 7
 
 
 class TestIndexed:
     @pytest.fixture
     def indexed(self, filled: World) -> World:
-        vectors = filled.store.vectors
-        assert not vectors.has_index()
+        vectors, retrieval = filled.store.vectors, filled.store.retrieval
+        assert not retrieval.has_index()
         assert vectors.build_index() is True
-        eventually(vectors.has_index, "the index is built")
+        eventually(retrieval.has_index, "the index is built")
         assert vectors.build_index() is False
         return filled
 
     def test_gives_the_same_top_hits(self, indexed: World) -> None:
         for n in range(5):
             query = vector_for(f"question {n}", DIMENSIONS)
-            hits = indexed.store.vectors.search(query, 5)
+            hits = indexed.store.retrieval.nearest(query, 5)
             assert keys(hits) == expected(indexed, query, list(range(40)))[:5]
 
     def test_filters_are_exact_all_the_same(self, indexed: World) -> None:
         query = vector_for("a question", DIMENSIONS)
         rust = [n for n in range(40) if n % 4 == 1]
-        hits = indexed.store.vectors.search(query, 99, language="rust")
+        hits = indexed.store.retrieval.nearest(query, 99, Filters(language="rust"))
         assert keys(hits) == expected(indexed, query, rust)
         for n in range(5):  # among the nearest of all there may be none that fits
             query = vector_for(f"question {n}", DIMENSIONS)
-            hits = indexed.store.vectors.search(query, 2, min_stars=38)
+            hits = indexed.store.retrieval.nearest(query, 2, Filters(min_stars=38))
             assert keys(hits) == expected(indexed, query, [38, 39])
 
     def test_follows_edits_and_deletions(self, indexed: World) -> None:
@@ -85,8 +120,8 @@ class TestIndexed:
         indexed.delete(5)
         indexed.settle()
         indexed.assert_current()
-        hits = indexed.store.vectors.search(query, 5)
+        hits = indexed.store.retrieval.nearest(query, 5)
         assert keys(hits)[0] == 3
         assert hits[0].score == pytest.approx(1.0, abs=1e-5)
-        assert 5 not in keys(indexed.store.vectors.search(query, 40))
+        assert 5 not in keys(indexed.store.retrieval.nearest(query, 40))
         assert indexed.vectors()["3"]["text_hash"] == text_hash("brand new")

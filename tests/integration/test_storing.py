@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.embed.text import text_hash
 from embed_star.models import Lane, Status
+from embed_star.values import RecordID
 from tests.conftest import MakeWorld
 from tests.support.world import World
 

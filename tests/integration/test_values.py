@@ -10,7 +10,8 @@ import json
 
 import pytest
 
-from embed_star.cli import search as search_command
+from embed_star.api.results import Result
+from embed_star.cli import hits as shown_hits
 from embed_star.errors import StoreError
 from embed_star.models import Lane
 from embed_star.search import Filters
@@ -245,8 +246,8 @@ class TestAnswers:
         world.settle()
         hits = world.services.search.find("name", 100, Filters())
         assert len(hits) > 40
-        assert search_command.table(hits).row_count == len(hits)
+        assert shown_hits.table(hits).row_count == len(hits)
         for hit in hits:
-            shown = json.dumps(search_command._json(hit), allow_nan=False)
+            shown = json.dumps(Result.of(hit).to_dict(), allow_nan=False)
             assert "Opaque" not in shown
             assert "CBOR" not in shown

@@ -83,7 +83,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with Fleet(tmp_path_factory.mktemp("fleet"), memory=False) as fleet:
+    with Fleet(tmp_path_factory.mktemp("fleet"), memory=False, cold=True) as fleet:
         yield fleet
 
 

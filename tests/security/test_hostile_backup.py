@@ -15,7 +15,6 @@ from uuid import UUID
 
 import cbor2
 import pytest
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.backup.plain import is_plain
 from embed_star.backup.restoring import open_backup, verify_files
@@ -23,6 +22,7 @@ from embed_star.errors import BackupError, SchemaError, StoreError
 from embed_star.models import Space
 from embed_star.store.client import codec
 from embed_star.store.client.quoting import quoted
+from embed_star.values import RecordID
 from tests.security.test_surrealql import schema
 from tests.support.command_line import embed_star
 from tests.support.world import World

@@ -18,6 +18,7 @@ from embed_star.cli.import_pages import StoreSink, Summary, write_rows
 from embed_star.errors import StoreError
 from embed_star.importing import read_rows
 from embed_star.models import Lane
+from embed_star.search import Filters
 from tests.conftest import DIMENSIONS
 from tests.integration.test_injection import HOSTILE, hostile
 from tests.support.scripted_answers import vector_for
@@ -47,8 +48,8 @@ def test_a_language_to_filter_by(world: World, language: str) -> None:
     world.write("other", full_name="other", language="python")
     world.write("mine", full_name="mine", language=language)
     world.settle()
-    vectors = world.store.vectors
-    hits = vectors.search(vector_for("x", DIMENSIONS), 5, language=language)
+    retrieval = world.store.retrieval
+    hits = retrieval.nearest(vector_for("x", DIMENSIONS), 5, Filters(language=language))
     wanted = {"mine"} | ({"other"} if language.lower() == "python" else set())
     assert {hit.repo["id"].id for hit in hits} == wanted
     assert schema(world) == before
@@ -90,7 +91,7 @@ def test_a_nul_is_answered_or_refused(world: World) -> None:
     """The embedded engine takes none; the connection is of use afterwards."""
     world.write("x", full_name="x", language="go")
     world.settle()
-    vectors = world.store.vectors
+    retrieval = world.store.retrieval
     with suppress(StoreError):
-        assert vectors.search(vector_for("x", DIMENSIONS), 5, language="go\0") == []
-    assert len(vectors.search(vector_for("x", DIMENSIONS), 5, language="GO")) == 1
+        assert retrieval.nearest(vector_for("x", DIMENSIONS), 5, Filters(language="go\0")) == []
+    assert len(retrieval.nearest(vector_for("x", DIMENSIONS), 5, Filters(language="GO"))) == 1

@@ -14,13 +14,13 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from surrealdb.data.types.record_id import RecordID
 
-from embed_star.cli import search, status
+from embed_star.cli import hits, status
 from embed_star.observe.logging import configure
 from embed_star.observe.terminal import shown
+from embed_star.search import Hit
 from embed_star.status import Report
-from embed_star.store.tables.vectors import Hit
+from embed_star.values import RecordID
 from tests.conftest import MakeSettings
 from tests.support.command_line import EMBED_STAR, run
 from tests.support.world import World
@@ -89,7 +89,7 @@ def test_the_table_of_a_search(words: str) -> None:
     }
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=200)
-    console.print(search.table([Hit(repo, 0.5)]))
+    console.print(hits.table([Hit(repo, 0.5)]))
     assert_harmless(out.getvalue(), lines=2)
 
 

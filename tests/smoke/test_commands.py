@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -215,7 +216,9 @@ class TestMigrate:
 
     def test_dry_run_says_what_and_does_not(self, env: dict[str, str]) -> None:
         other = {**env, "EMBEDDING_DIMENSIONS": "9"}
-        assert "would make" in embed_star("migrate", "--dry-run", env=other).assert_worked()
+        said = embed_star("migrate", "--dry-run", env=other).assert_worked()
+        assert "would make" in said
+        assert re.search(r"that is [\d,]+ repos, at most some [\d,]+ tokens|no repos yet", said)
         embed_star("status", env=env).assert_worked()  # the space is the old one still
 
     def test_waits_for_another_that_does_it(self, env: dict[str, str]) -> None:
@@ -237,8 +240,26 @@ class TestMigrate:
         other = {**env, "EMBEDDING_DIMENSIONS": "9"}
         refused(embed_star("migrate", "--wait", "0.1", env=other), "embed-star migrate")
 
+    def test_waits_for_a_server_that_is_late(self, tmp_path: Path) -> None:
+        """As a Job does whose database has still to get its volume."""
+        find_surreal()
+        with local_servers(tmp_path / "late", redis=False) as late:
+            env = {**late.environment, **late.root_environment, "DB_PASS": "x"}
+            late.stop_server("surrealdb")
+            away = embed_star("migrate", "--bootstrap", "--wait", "0.1", env=env)
+            refused(away, "DB_URL")
+            with subprocess.Popen(
+                [*EMBED_STAR, "migrate", "--bootstrap", "--wait", "60"],
+                env={**os.environ, **env, "PYTHONUNBUFFERED": "1"},
+                stdout=subprocess.PIPE,
+            ) as waiting:
+                assert waiting.stdout is not None
+                assert waiting.stdout.readline().startswith(b"waiting: ")
+                late.start_server("surrealdb")
+                assert waiting.wait(30) == 0
+
     def test_does_one_thing_or_the_other(self, env: dict[str, str]) -> None:
-        assert embed_star("migrate", "--wait", "1", "--bootstrap", env=env).code == 2
+        assert embed_star("migrate", "--wait", "1", "--dry-run", env=env).code == 2
 
 
 class TestImport:

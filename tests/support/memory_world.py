@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.models import Key, key_text
 from embed_star.store.memory.database import Announcement, StoredVector
 from embed_star.store.tables.failures import Failure
+from embed_star.values import RecordID
 from tests.support.in_process_provider import InProcessProvider
 from tests.support.memory_services import MemoryBackends, MemoryServices, MemorySettings
 from tests.support.world import World

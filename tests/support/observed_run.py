@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from surrealdb.data.types.record_id import RecordID
-
 from embed_star.devstack.servers import free_port
+from embed_star.values import RecordID
 from tests.support.fleet import Fleet, Tenant
 from tests.support.prometheus import Prometheus
 from tests.support.servers import eventually

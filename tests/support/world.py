@@ -9,8 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from surrealdb.data.types.record_id import RecordID
-from surrealdb.data.types.table import Table
 
 from embed_star.embed import text
 from embed_star.models import Batch, Key, Lane, Outcome, Space, Status, key_text
@@ -20,6 +18,7 @@ from embed_star.settings import Settings
 from embed_star.store.tables.checkpoints import Phase
 from embed_star.store.tables.outbox import Entry
 from embed_star.store.tables.spaces import EVENT
+from embed_star.values import RecordID, Table
 from tests.support.in_process_provider import InProcessProvider
 
 

@@ -30,6 +30,7 @@ from embed_star.providers.catalogue import (
         ("all-minilm-l6-v2-of-somebody", 8000),
         ("intfloat/multilingual-e5-large-instruct", 512),
         ("wordllama-l2-supercat", 8000),
+        ("all-minilm-l6-v2-int8", 256),
         ("of-nobody", 8000),
         ("", 8000),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,16 +25,6 @@ COMMANDS = ("embed-star ", "make ", "celery ", "python ", "pytest ", "/livez", "
 """Beginnings of what other tests look after."""
 
 
-def members_by_class() -> dict[str, set[str]]:
-    """Class → what it defines: methods, fields, members of an enumeration."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef):
-                found[node.name] |= set(names_in(node.body))
-    return found
-
-
 def names_in(body: list[ast.stmt]) -> Iterator[str]:
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -42,24 +33,25 @@ def names_in(body: list[ast.stmt]) -> Iterator[str]:
         yield from (target.id for target in targets if isinstance(target, ast.Name))
 
 
-def defined_names() -> set[str]:
-    """Modules, classes, functions, constants; and tables, fields and tasks, which are in texts."""
-    found = set(Settings.model_fields) | {name.upper() for name in Settings.model_fields}
+@functools.cache
+def defined() -> tuple[set[str], dict[str, set[str]]]:
+    """All names of modules, classes, functions, constants, and of tables, fields and tasks,
+    which are in texts; and class → what it defines: methods, fields, members of an enumeration."""
+    names = set(Settings.model_fields) | {name.upper() for name in Settings.model_fields}
+    members: dict[str, set[str]] = defaultdict(set)
     for path in SOURCES:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        found |= {path.stem, path.parent.name, *names_in(tree.body)}
+        names |= {path.stem, path.parent.name, *names_in(tree.body)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef):
-                found.add(node.name)
+            if isinstance(node, ast.ClassDef):
+                members[node.name] |= set(names_in(node.body))
+            elif isinstance(node, ast.FunctionDef):
+                names.add(node.name)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found |= set(re.findall(r"\w+", node.value))
+                names |= set(re.findall(r"\w+", node.value))
     for path in CHECKOUT.glob("migrations/*.surql"):
-        found |= set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
-    return found
-
-
-MEMBERS = members_by_class()
-NAMES = defined_names() | set(MEMBERS) | {name for names in MEMBERS.values() for name in names}
+        names |= set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+    return names.union(members, *members.values()), members
 
 
 def is_in_the_code(span: str) -> bool:
@@ -68,12 +60,13 @@ def is_in_the_code(span: str) -> bool:
         return True
     if (CHECKOUT / span).exists():
         return True
+    names, members = defined()
     if "/" in span or re.search(r"\.(py|md|toml|txt|svg)$", span):
         below = "" if (CHECKOUT / span.split("/")[0]).exists() else "embed_star"
         return any(True for _ in (CHECKOUT / below).glob(span.rstrip("/")))
     if found := re.fullmatch(r"([A-Z]\w*)\.(\w+)(\(.*\))?", span):
-        return found[2] in MEMBERS.get(found[1], set())
-    return span.partition("(")[0].partition("=")[0] in NAMES
+        return found[2] in members.get(found[1], set())
+    return span.partition("(")[0].partition("=")[0] in names
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

@@ -13,8 +13,6 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from surrealdb.data.types.record_id import RecordID
-from surrealdb.data.types.table import Table
 
 from embed_star.models import (
     MESSAGE_VERSION,
@@ -28,7 +26,7 @@ from embed_star.models import (
     key_text,
     key_to_json,
 )
-from embed_star.values import NULL, Opaque, printed
+from embed_star.values import NULL, Opaque, RecordID, Table, printed
 
 scalars = (
     st.integers(-(2**63), 2**63 - 1)

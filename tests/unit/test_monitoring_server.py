@@ -33,20 +33,29 @@ class Process:
         return Readiness({"redis": lambda: self.missing}).answer()
 
 
-@pytest.fixture
-def process() -> Process:
-    return Process()
-
-
-@pytest.fixture
-def port(process: Process) -> Iterator[int]:
-    registry = CollectorRegistry()
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[Process, int]]:
+    """One server for all tests, for its end takes as long as it looks for one; and its port."""
+    process, registry = Process(), CollectorRegistry()
     Counter("seen", "Of this test", registry=registry).inc(7)
     server = MonitoringServer(registry, live=process.live, ready=process.ready)
     server.bind("127.0.0.1", 0)
     server.serve()
-    yield server.port
+    yield process, server.port
     server.close()
+
+
+@pytest.fixture
+def process(served: tuple[Process, int]) -> Process:
+    """All is well with it, until the test says otherwise."""
+    process, _ = served
+    process.stuck, process.missing, process.bug = {}, {}, None
+    return process
+
+
+@pytest.fixture
+def port(served: tuple[Process, int], process: Process) -> int:
+    return served[1]
 
 
 def test_metrics_are_served(port: int) -> None:

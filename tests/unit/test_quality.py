@@ -18,7 +18,7 @@ from bench.quality.measuring import ALL, Measured
 from bench.quality.needs import Need
 from embed_star.devstack import examples
 from embed_star.providers.local import Local
-from embed_star.search import Filters
+from embed_star.search import Filters, Mode
 from embed_star.settings import Settings
 
 FOLDER = Path(command.__file__).parent
@@ -160,7 +160,7 @@ def test_filters_are_those_of_the_product(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small() -> Corpus:
-    pytest.importorskip("wordllama", reason="needs the local model")
+    pytest.importorskip("onnxruntime", reason="needs the local model")
     asked = [
         Need("crawl web sites and extract data", "described", {"scrapy/scrapy": 2}),
         Need("web framework", "filtered", {"gin-gonic/gin": 2}, Filters("go", 20_000)),
@@ -169,12 +169,23 @@ def small() -> Corpus:
 
 
 def test_a_search_finds_and_filters(small: Corpus) -> None:
-    crawling, filtered = ways.vector(small, Local())
+    crawling, filtered = ways.search(small, Local(), Mode.VECTOR)
     assert "scrapy/scrapy" in crawling[:5]
     assert len(crawling) == figures.DEPTH
     by_name = {row["full_name"]: row for row in small.rows}
     assert filtered
     assert {by_name[name]["language"] for name in filtered} == {"Go"}
+
+
+def test_a_name_with_a_typing_error_is_found_first(small: Corpus) -> None:
+    asked = [
+        Need("scrpay", "typo", {"scrapy/scrapy": 2}, filters)
+        for filters in (Filters(), Filters("go"))
+    ]
+    found, shut_out = ways.search(replace(small, needs=asked), Local(), Mode.HYBRID)
+    assert found[0] == "scrapy/scrapy"
+    assert "scrapy/scrapy" not in shut_out
+    assert len(shut_out) == figures.DEPTH
 
 
 def measured(hit_5: float, mrr: float, needs_of_kind: int = 100) -> Measured:
@@ -233,7 +244,7 @@ def test_a_kind_with_few_needs_is_not_checked(
 def test_the_command_measures_what_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("wordllama", reason="needs the local model")
+    pytest.importorskip("onnxruntime", reason="needs the local model")
     command.main(["--check", "--corpus", str(tmp_path / "none.jsonl")])
     told = capsys.readouterr().out
     assert "none.jsonl is not there: only the examples are measured" in told
@@ -241,12 +252,11 @@ def test_the_command_measures_what_is_there(
 
 
 def test_a_worse_search_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wordllama", reason="needs the local model")
+    pytest.importorskip("onnxruntime", reason="needs the local model")
 
     def nearest_last(where: Corpus, provider: Local) -> list[list[str]]:
-        return [found[::-1] for found in vector(where, provider)]
+        return [found[::-1] for found in ways.search(where, provider, Mode.VECTOR)]
 
-    vector = ways.vector
     monkeypatch.setattr(ways, "WAYS", {"vector": nearest_last})
     with pytest.raises(SystemExit) as ended:
         command.main(["--check", "--corpus", str(tmp_path / "none.jsonl")])

@@ -191,13 +191,20 @@ class TestRules:
         assert "EMBEDDING_DIMENSIONS is needed" in refusal(monkeypatch, **other)
         assert settings(monkeypatch, **other, EMBEDDING_DIMENSIONS="3").dimensions == 3
 
+    def test_a_known_model_has_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        known = {"EMBEDDING_PROVIDER": "local", "EMBEDDING_MODEL": "wordllama-l2-supercat"}
+        assert settings(monkeypatch, **known).dimensions == 256
+        assert settings(monkeypatch, **known, EMBEDDING_DIMENSIONS="64").dimensions == 64
+
     @pytest.mark.parametrize("provider", PROVIDERS)
     def test_each_provider_has_a_model_or_needs_one(
         self, monkeypatch: pytest.MonkeyPatch, provider: str
     ) -> None:
         chosen = {"EMBEDDING_PROVIDER": provider, "OPENAI_API_KEY": "k", "TOGETHER_API_KEY": "k"}
-        if default := PROVIDERS[provider].default:
+        facts = PROVIDERS[provider]
+        if facts.default_model:
             made = settings(monkeypatch, **chosen)
+            default = facts.models[facts.default_model]
             assert (made.model, made.dimensions) == (default.name, default.dimensions)
         else:
             assert "EMBEDDING_MODEL is needed" in refusal(monkeypatch, **chosen)

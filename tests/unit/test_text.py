@@ -10,7 +10,6 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.embed.text import (
     BYTES_PER_TOKEN,
@@ -20,7 +19,7 @@ from embed_star.embed.text import (
     text_hash,
     text_version,
 )
-from embed_star.values import Opaque
+from embed_star.values import Opaque, RecordID
 
 MANY = 100_000
 

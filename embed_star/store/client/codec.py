@@ -1,7 +1,8 @@
-"""CBOR as SurrealDB speaks it: the SDK's value types over the fast `cbor2`.
+"""CBOR as SurrealDB speaks it, over the fast `cbor2`.
 
 The SDK's encoder is pure Python: 144 µs for a vector of 768, against 12 µs for the
-bytes that `VectorBytes` builds with numpy.
+bytes that `VectorBytes` builds with numpy. Its value types would do, but whatever is imported
+of it brings aiohttp and requests along: a quarter of a process' start.
 """
 
 from __future__ import annotations
@@ -10,36 +11,39 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import cbor2
-import numpy as np
-from numpy.typing import NDArray
-from surrealdb.data.types import constants
-from surrealdb.data.types.duration import Duration
-from surrealdb.data.types.record_id import RecordID
-from surrealdb.data.types.table import Table
 
 from embed_star.errors import StoreError
 from embed_star.models import Key
-from embed_star.values import NULL, NotANumber, Null, Opaque
+from embed_star.values import (
+    DATETIME,
+    DURATION,
+    EXCLUDED,
+    NULL,
+    RANGE,
+    NotANumber,
+    Null,
+    Opaque,
+    RecordID,
+    Table,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Those of SurrealDB's CBOR tags that become a value of Python, beside those of `values`.
+_NONE, _TABLE, _RECORD_ID, _UUID = 6, 7, 8, 9
 
 _FLOAT32 = 0xFA  # CBOR's initial byte of a float32
 _ARRAY16 = 0x99  # CBOR's initial byte of an array with a 16-bit length
 
 
-_new_record = RecordID.__new__
-
-
-def record(table: str, key: Any) -> RecordID:
-    """`RecordID(table, key)`, without its constructor, which imports a module at each call:
-    a tenth of a worker's time."""
-    made = _new_record(RecordID)
-    made.table_name = table
-    made.id = key
-    return made
-
+record = RecordID
+"""In the parameters of queries it reads better: `record(table, key)`."""
 
 _NULL = cbor2.CBORSimpleValue(22)  # an open bound; None would be sent as NONE
 
@@ -59,6 +63,8 @@ class VectorBytes:
 
     def __init__(self, vector: NDArray[np.float32]) -> None:
         """`vector` has shape (dimensions,), at most 65,535 of them."""
+        import numpy as np  # here, as only workers write vectors
+
         count = vector.shape[0]
         items = np.empty((count, 5), dtype=np.uint8)
         items[:, 0] = _FLOAT32
@@ -70,19 +76,19 @@ def _encode_other(encoder: cbor2.CBOREncoder, value: Any) -> None:
     if isinstance(value, Opaque):
         encoder.encode(cbor2.CBORTag(value.tag, value.value))
     elif isinstance(value, RecordID):
-        encoder.encode(cbor2.CBORTag(constants.TAG_RECORD_ID, [value.table_name, value.id]))
+        encoder.encode(cbor2.CBORTag(_RECORD_ID, [value.table_name, value.id]))
     elif isinstance(value, VectorBytes):
         encoder.write(value.raw)
     elif isinstance(value, Table):
-        encoder.encode(cbor2.CBORTag(constants.TAG_TABLE_NAME, value.table_name))
+        encoder.encode(cbor2.CBORTag(_TABLE, value.table_name))
     elif isinstance(value, timedelta):
         nanoseconds = round(value / timedelta(microseconds=1)) * 1000
         parts = list(divmod(nanoseconds, 1_000_000_000))
-        encoder.encode(cbor2.CBORTag(constants.TAG_DURATION_COMPACT, parts))
+        encoder.encode(cbor2.CBORTag(DURATION, parts))
     elif isinstance(value, KeysAfter):
-        bounds = [cbor2.CBORTag(constants.TAG_BOUND_EXCLUDED, value.key), _NULL]
-        key_range = cbor2.CBORTag(constants.TAG_RANGE, bounds)
-        encoder.encode(cbor2.CBORTag(constants.TAG_RECORD_ID, [value.table, key_range]))
+        bounds = [cbor2.CBORTag(EXCLUDED, value.key), _NULL]
+        key_range = cbor2.CBORTag(RANGE, bounds)
+        encoder.encode(cbor2.CBORTag(_RECORD_ID, [value.table, key_range]))
     else:
         raise TypeError(f"a {type(value).__name__} cannot be sent to SurrealDB")
 
@@ -90,14 +96,14 @@ def _encode_other(encoder: cbor2.CBOREncoder, value: Any) -> None:
 def _encode_none(encoder: cbor2.CBOREncoder, _: None) -> None:
     # SurrealDB tells NONE (no value) from NULL; Python's None means the former, as in
     # the SDK: a schema of the user's with option<…> fields refuses NULL.
-    encoder.encode(cbor2.CBORTag(constants.TAG_NONE, 0))
+    encoder.encode(cbor2.CBORTag(_NONE, 0))
 
 
 def _encode_datetime(encoder: cbor2.CBOREncoder, value: datetime) -> None:
     since = value.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     seconds, rest = divmod(since, timedelta(seconds=1))
     nanoseconds = rest // timedelta(microseconds=1) * 1000
-    encoder.encode(cbor2.CBORTag(constants.TAG_DATETIME_COMPACT, [seconds, nanoseconds]))
+    encoder.encode(cbor2.CBORTag(DATETIME, [seconds, nanoseconds]))
 
 
 def _write(encoder: cbor2.CBOREncoder, raw: bytes) -> None:
@@ -117,26 +123,20 @@ def _decode_datetime(value: Any) -> datetime:
 
 
 def _decode_duration(value: Any) -> timedelta:
-    if isinstance(value, str):
-        return timedelta(microseconds=Duration.parse(value).elapsed // 1000)
     seconds, nanoseconds = (*value, 0, 0)[:2]
     return timedelta(seconds=seconds, microseconds=nanoseconds // 1000)
 
 
 _DECODERS: dict[int, Callable[[Any], Any]] = {
-    constants.TAG_TABLE_NAME: Table,
-    constants.TAG_UUID_STRING: UUID,
-    constants.TAG_DATETIME_COMPACT: _decode_datetime,
-    constants.TAG_DURATION: _decode_duration,
-    constants.TAG_DURATION_COMPACT: _decode_duration,
+    _TABLE: Table,
+    _UUID: UUID,
+    DATETIME: _decode_datetime,
+    DURATION: _decode_duration,
 }
-_LOSSY = frozenset(
-    {constants.TAG_DATETIME_COMPACT, constants.TAG_DURATION, constants.TAG_DURATION_COMPACT}
-)
+_LOSSY = frozenset({DATETIME, DURATION})
 """Tags that lose nanoseconds in Python. Inside a key they stay `Opaque`, so that the key stays
 the same."""
 
-_RECORD_ID, _NONE = constants.TAG_RECORD_ID, constants.TAG_NONE
 _SIMPLE = frozenset({str, int})
 _NOTHING = Opaque(_NONE, 0)
 """Stands for NONE inside a tagged value until `_part` replaces it: cbor2 makes None of NULL."""
@@ -153,10 +153,7 @@ def decode_tag(tag: cbor2.CBORTag, inside: bool) -> Any:
     try:
         if number == _RECORD_ID:
             table, key = tag.value
-            made = _new_record(RecordID)
-            made.table_name = table
-            made.id = key if type(key) in _SIMPLE else _part(key)
-            return made
+            return RecordID(table, key if type(key) in _SIMPLE else _part(key))
         if number in _DECODERS and not (inside and number in _LOSSY):
             return _DECODERS[number](tag.value)
     except Exception:  # noqa: BLE001 - a far year, or whatever a newer server has there

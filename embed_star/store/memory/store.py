@@ -12,6 +12,7 @@ from embed_star.store.memory.locks import MemoryLockTable
 from embed_star.store.memory.orphans import MemoryOrphans
 from embed_star.store.memory.outbox import MemoryOutbox
 from embed_star.store.memory.repos import MemoryRepos
+from embed_star.store.memory.retrieval import MemoryRetrieval
 from embed_star.store.memory.spaces import MemorySpaces
 from embed_star.store.memory.vectors import MemoryVectors
 from embed_star.store.tables.space_watch import SpaceWatch
@@ -37,6 +38,7 @@ class MemoryStore:
         self.repos = MemoryRepos(database, space, text_fields)
         self.outbox = MemoryOutbox(database)
         self.vectors = MemoryVectors(database, space)
+        self.retrieval = MemoryRetrieval(database, space)
         self.locks = MemoryLockTable(database)
         self.failures = MemoryFailures(database, space)
         self.checkpoints = MemoryCheckpoints(database, space)

@@ -1,20 +1,17 @@
-"""A space's vector table in memory: the fenced bulk write, and exact search."""
+"""A space's vector table in memory: the fenced bulk write, and the walk over it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embed_star.errors import AlreadyExists, FenceLost, SpaceRetired
 from embed_star.models import Key, Space
-from embed_star.store.client.codec import record
 from embed_star.store.memory.database import MemoryDatabase, StoredVector
 from embed_star.store.memory.key_order import key_order
 from embed_star.store.memory.table import MemoryTable
-from embed_star.store.tables.vectors import BulkWrite, Hit
+from embed_star.store.tables.vectors import BulkWrite
 
 
 class MemoryVectors:
@@ -41,23 +38,8 @@ class MemoryVectors:
         with self._database.transaction:
             return [key for key in keys if key not in self._database.repos]
 
-    def search(
-        self,
-        query: NDArray[np.float32],
-        k: int,
-        *,
-        language: str | None = None,
-        min_stars: int | None = None,
-    ) -> list[Hit]:
-        with self._database.transaction:
-            found = [
-                Hit({**repo, "id": record("repo", key)}, _cosine(stored.vector, query))
-                for key, stored in self._table
-                if (repo := self._database.repos.get(key)) is not None
-                and (language is None or _language(repo) == language.lower())
-                and (min_stars is None or _stars(repo) >= min_stars)
-            ]
-        return sorted(found, key=lambda hit: -hit.score)[:k]
+    def refresh_names(self, keys: Sequence[Key]) -> int:  # noqa: ARG002 - see below
+        return 0  # names are looked up in the repos
 
     @property
     def _table(self) -> MemoryTable[StoredVector]:
@@ -91,17 +73,3 @@ class MemoryVectors:
             database.outbox.delete(list(outbox_id))
         for key in write.locks:
             database.locks.delete(key)
-
-
-def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
-    return float(np.dot(one, other)) / lengths if lengths else 0.0
-
-
-def _language(repo: dict[str, Any]) -> str:
-    return str(repo.get("language") or "").lower()
-
-
-def _stars(repo: dict[str, Any]) -> float:
-    stars = repo.get("stargazers_count")
-    return stars if isinstance(stars, int | float) else float("-inf")

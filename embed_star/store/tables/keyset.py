@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from surrealdb.data.types.table import Table
-
 from embed_star.models import Key
 from embed_star.store.client.codec import KeysAfter, record
 from embed_star.store.client.pool import Database
+from embed_star.values import Table
 
 
 def records_after(database: Database, table: str, key: Key | None) -> tuple[str, dict[str, Any]]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from surrealdb.data.types.record_id import RecordID
-
 from embed_star.errors import AlreadyExists, StoreAuthError, WriteConflict
 from embed_star.models import Key, key_text
 from embed_star.store.client.codec import record
 from embed_star.store.client.connection import NO_RIGHT
 from embed_star.store.client.pool import Database
+from embed_star.values import RecordID
 
 TABLE = "embedding_lock"
 _ROUNDS = 3

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import structlog
-from surrealdb.data.types.record_id import RecordID
 
 from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Lane, OutboxId, Space, is_usable, key_text
 from embed_star.store.client.codec import record
 from embed_star.store.client.pool import Database
+from embed_star.values import RecordID
 
 log = structlog.get_logger(__name__)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from surrealdb.data.types.table import Table
-
 from embed_star.models import Key, key_text
 from embed_star.store.client.codec import record
 from embed_star.store.client.connection import FENCE
 from embed_star.store.client.pool import Database
 from embed_star.store.tables.keyset import records_after
+from embed_star.values import Table
 
 Record = dict[str, Any]
 

@@ -96,6 +96,11 @@ class SurrealRepos:
         self._paths = [quoted_path(path) for path in text_fields]
         self._values = "[" + ", ".join(self._paths) + "]"
 
+    def count(self) -> int:
+        """The number of repos. Reads only keys, but all of them."""
+        (found,) = self._database.query("SELECT count() FROM repo GROUP ALL")
+        return int(found[0]["count"]) if found else 0
+
     def load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
         try:
             return self._load(keys, token)

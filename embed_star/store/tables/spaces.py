@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from embed_star.errors import ConfigError, SchemaError
 from embed_star.models import Space
@@ -15,6 +12,11 @@ from embed_star.store.client.codec import record
 from embed_star.store.client.functions import check_functions
 from embed_star.store.client.pool import Database
 from embed_star.store.client.quoting import quoted_path
+from embed_star.store.tables import names
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 EVENT = "embedding_outbox"
 """The event's name. The table that it writes to has the same."""
@@ -74,12 +76,12 @@ class Spaces:
         """
         fields = list(text_fields)
         self.check_server(fields)
-        if self.is_active(space) and self._has_event():
+        if self.is_active(space) and self._has_event() and self._has_names(space):
             return False
         self._database.query(
             "BEGIN;"
             "DEFINE TABLE IF NOT EXISTS repo;"  # it may have been removed since
-            f"DEFINE TABLE IF NOT EXISTS {space.table} SCHEMALESS PERMISSIONS NONE;"
+            f"{_vectors_sql(space)};"
             "UPDATE embedding_space SET state = 'retired' WHERE state = 'active' RETURN NONE;"
             "UPSERT $id MERGE $content RETURN NONE;"
             f"{event_sql(fields)};"
@@ -89,6 +91,7 @@ class Spaces:
             id=record("embedding_space", space.name),
             content=_content(space, fields, "active"),
         )
+        self._database.query(f"{names.index_sql(space.table)}")
         return True
 
     def check_server(self, text_fields: Sequence[str]) -> None:
@@ -165,10 +168,7 @@ class Spaces:
         if there:
             return
         self._database.query(
-            "BEGIN;"
-            f"DEFINE TABLE IF NOT EXISTS {space.table} SCHEMALESS PERMISSIONS NONE;"
-            "UPSERT $id MERGE $content RETURN NONE;"
-            "COMMIT;",
+            f"BEGIN;{_vectors_sql(space)};UPSERT $id MERGE $content RETURN NONE;COMMIT;",
             id=record("embedding_space", space.name),
             content=_content(space, text_fields, "retired"),
         )
@@ -184,6 +184,8 @@ class Spaces:
             return None
         if not isinstance(raw, bytes) or len(raw) != 4 * space.dimensions:
             return Identity(model)
+        import numpy as np  # here, as only workers compare it
+
         return Identity(model, np.frombuffer(raw, dtype="<f4").astype(np.float32))
 
     def record_identity(self, space: Space, identity: Identity) -> None:
@@ -230,6 +232,10 @@ class Spaces:
                 "the event on the table repo is gone, so changes are not announced: run "
                 "`embed-star migrate`"
             )
+        if not self._has_names(space):
+            raise SchemaError(
+                "the table of vectors has no index of names: run `embed-star migrate`"
+            )
 
     def _tables(self) -> Mapping[str, Any]:
         (info,) = self._database.query("INFO FOR DB")
@@ -240,9 +246,21 @@ class Spaces:
         (info,) = self._database.query("INFO FOR TABLE repo")
         return EVENT in info["events"]
 
+    def _has_names(self, space: Space) -> bool:
+        (info,) = self._database.query(f"INFO FOR TABLE {space.table}")
+        return names.INDEX in info["indexes"] and names.FIELD in info["fields"]
+
     def _active(self) -> KnownSpace | None:
         (rows,) = self._database.query("SELECT * FROM embedding_space WHERE state = 'active'")
         return _known(rows[0]) if rows else None
+
+
+def _vectors_sql(space: Space) -> str:
+    """Makes the vector table of a space, unless it is there."""
+    return (
+        f"DEFINE TABLE IF NOT EXISTS {space.table} SCHEMALESS PERMISSIONS NONE;"
+        f"{names.field_sql(space.table)}"
+    )
 
 
 def _name(space: Space) -> str:

@@ -1,26 +1,24 @@
-"""A space's vector table: the fenced bulk write, and search."""
+"""A space's vector table: the fenced bulk write, and the walk over it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-from surrealdb.data.types.record_id import RecordID
-
-from embed_star.errors import StoreAuthError, StoreError
-from embed_star.models import Key, OutboxId, Space, key_text
+from embed_star.models import Key, OutboxId, Space
 from embed_star.store.client.codec import VectorBytes, encode_key, record
 from embed_star.store.client.connection import FENCE, RETIRED
 from embed_star.store.client.pool import Database
 from embed_star.store.tables.keyset import records_after
+from embed_star.store.tables.names import NAME
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 INDEX = "embedding_hnsw"
-_EF = 100
-"""Candidates that a search of the index keeps; more is slower and finds more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +58,6 @@ class BulkWrite:
     """Every row that the write changes: the run must hold its lock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One result of a search: the repo's fields, and its cosine similarity in [-1, 1]."""
-
-    repo: Mapping[str, Any]
-    score: float
-
-
 class Vectors(Protocol):
     """The vector table of one space."""
 
@@ -89,23 +79,12 @@ class Vectors(Protocol):
     def without_repo(self, keys: Sequence[Key]) -> list[Key]:
         """Those of `keys` (vectors) whose repo does not exist."""
 
-    def search(
-        self,
-        query: NDArray[np.float32],
-        k: int,
-        *,
-        language: str | None = None,
-        min_stars: int | None = None,
-    ) -> list[Hit]:
-        """The `k` repos nearest to `query` (shape (dimensions,)) by cosine, best first.
-
-        The search is exact, except without a filter on a table with the HNSW index. The
-        index ignores filters, so a filtered search would find too few with it.
-        """
+    def refresh_names(self, keys: Sequence[Key]) -> int:
+        """Give those of `keys` (vectors) whose name is missing or old the repo's; how many."""
 
 
 class SurrealVectors:
-    """In SurrealDB, with an index for searches without filters."""
+    """In SurrealDB."""
 
     def __init__(self, database: Database, space: Space) -> None:
         self._database = database
@@ -152,61 +131,14 @@ class SurrealVectors:
         there = {encode_key(one.id) for one in found}
         return [key for key in keys if encode_key(key) not in there]
 
-    def search(
-        self,
-        query: NDArray[np.float32],
-        k: int,
-        *,
-        language: str | None = None,
-        min_stars: int | None = None,
-    ) -> list[Hit]:
-        filters = []
-        if language is not None:
-            filters.append("string::lowercase(<string>(repo.language ?? '')) = $language")
-        if min_stars is not None:
-            filters.append("repo.stargazers_count >= $min_stars")
-        wanted = 2 * int(k)  # a repo may be deleted and its vector still be there
-        if not filters and self.has_index():
-            filters.append(f"vector <|{wanted},{max(_EF, wanted)}|> $query")
-        where = f" WHERE {' AND '.join(filters)}" if filters else ""
-        # Ids first: to fetch every repo for it would double what a row costs.
-        (nearest,) = self._database.query(
-            "SELECT id, vector::similarity::cosine(vector, $query) AS score "
-            f"FROM {self._table}{where} ORDER BY score DESC LIMIT $wanted",
-            query=VectorBytes(query),
-            wanted=wanted,
-            language=(language or "").lower(),
-            min_stars=min_stars,
+    def refresh_names(self, keys: Sequence[Key]) -> int:
+        (old,) = self._database.query(
+            f"SELECT VALUE id FROM $vectors WHERE name != {NAME}",
+            vectors=[record(self._table, key) for key in keys],
         )
-        return self._with_repos(nearest)[:k]
-
-    def _with_repos(self, nearest: Sequence[Mapping[str, Any]]) -> list[Hit]:
-        repos = self._repos([record("repo", one["id"].id) for one in nearest])
-        by_key = {key_text(repo["id"].id): repo for repo in repos}
-        scores = [(key_text(one["id"].id), float(one["score"])) for one in nearest]
-        return [Hit(by_key[key], score) for key, score in scores if key in by_key]
-
-    def _repos(self, ids: Sequence[RecordID]) -> list[Mapping[str, Any]]:
-        """The existing records of `ids`; only the id of one that the database cannot return."""
-        try:
-            (found,) = self._database.query("SELECT * FROM $repos", repos=ids)
-        except StoreAuthError:
-            raise
-        except StoreError:
-            if len(ids) == 1:
-                (found,) = self._database.query("SELECT id FROM $repos", repos=ids)
-            else:
-                half = len(ids) // 2
-                found = self._repos(ids[:half]) + self._repos(ids[half:])
-        return list(found)
-
-    def has_index(self) -> bool:
-        """Whether the HNSW index exists and is built."""
-        (info,) = self._database.query(f"INFO FOR TABLE {self._table}")
-        if INDEX not in info["indexes"]:
-            return False
-        (state,) = self._database.query(f"INFO FOR INDEX {INDEX} ON {self._table}")
-        return bool(state.get("building", {}).get("status", "ready") == "ready")
+        if old:
+            self._database.query("UPDATE $old SET name = '' RETURN NONE", old=old)
+        return len(old)
 
     def build_index(self) -> bool:
         """Begin to build the HNSW index in the background; False when it exists."""

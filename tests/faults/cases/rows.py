@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from surrealdb.data.types.record_id import RecordID
-
 from embed_star.models import key_text
+from embed_star.values import RecordID
 from tests.faults.fault import BATCH_ROWS, Step, Steps, fault
 from tests.faults.scene import Scene
 from tests.support.lab import example_row

@@ -11,6 +11,7 @@ import pytest
 from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.errors import ConfigError, InputRejected
 from embed_star.search import Search
+from embed_star.search.queries import QueryEmbedder
 from tests.support.memory_world import MemoryWorld
 from tests.support.servers import eventually
 from tests.unit.core.conftest import MakeMemoryWorld
@@ -19,11 +20,13 @@ from tests.unit.core.conftest import MakeMemoryWorld
 def search_of(world: MemoryWorld) -> Search:
     services = world.services
     return Search(
-        vectors=services.store.vectors,
-        gateway=services.gateway,
-        cache=services.cache,
-        validator=services.bisector.validator,
-        max_tokens=500,
+        services.store.retrieval,
+        QueryEmbedder(
+            gateway=services.gateway,
+            cache=services.cache,
+            validator=services.bisector.validator,
+            max_tokens=500,
+        ),
     )
 
 

@@ -121,10 +121,10 @@ class TestTwiceOrLate:
         assert world.save(batch, outcomes) == {DEFERRED: 3}
         left_s = [state.lock_left_s for state in world.store.repos.load([0, 1, 2], batch.run_id)]
         assert left_s == pytest.approx([GONE_S] * 3)
-        assert not any(world.services.locks.acquire([0, 1, 2], "other", 1.0))
+        assert world.store.locks.live([0, 1, 2]) == [True] * 3
         assert world.vectors() == {}
         assert len(world.outbox()) == 3
-        world.lose(batch)  # as they would end by themselves
+        world.clock.pass_s(GONE_S + 0.1)
         world.settle()
         world.assert_current()
 

@@ -1,9 +1,6 @@
-"""Search by meaning: the query is embedded in the rows' own space."""
+"""A query's vector, from the cache or the provider."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 
@@ -14,53 +11,34 @@ from embed_star.embed import text
 from embed_star.errors import ConfigError, InputRejected, RedisUnavailable
 from embed_star.providers.base import Embeddings
 from embed_star.providers.base import Vectors as Matrix
-from embed_star.store.tables.vectors import Hit, Vectors
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Conditions that a repo must meet, besides its meaning."""
-
-    language: str | None = None
-    """Main language; upper and lower case are the same."""
-    min_stars: int | None = None
-
-
-class Search:
-    """Answers queries over one space."""
+class QueryEmbedder:
+    """Embeds queries in the rows' own space."""
 
     def __init__(
         self,
         *,
-        vectors: Vectors,
         gateway: ProviderGateway,
         cache: VectorCache,
         validator: Validator,
         max_tokens: int,
     ) -> None:
-        self._vectors = vectors
         self._gateway = gateway
         self._cache = cache
         self._validator = validator
         self._canary = gateway.canary
         self._max_tokens = max_tokens
 
-    def find(self, query: str, k: int, filters: Filters = Filters()) -> Sequence[Hit]:
-        """The `k` repos nearest in meaning to `query`, best first.
+    def embed(self, query: str) -> Vector:
+        """The vector of a query that is not empty, shape (dimensions,).
 
-        A cached query is not paid for again. Raises ConfigError if the query is empty, or if
-        the provider refuses it or has no usable vector for it.
+        A cached query is not paid for again. Raises ConfigError if the provider refuses the
+        query or has no usable vector for it.
         """
-        rendered = text.cut(query.replace("\0", ""), self._max_tokens)
-        if not rendered:
-            raise ConfigError("the query is empty: describe what you look for")
-        return self._vectors.search(
-            self._embed(rendered), k, language=filters.language, min_stars=filters.min_stars
-        )
-
-    def _embed(self, query: str) -> Vector:
+        query = text.cut(query, self._max_tokens)
         query_hash = text.text_hash(query)
         try:
             cached = self._cache.get_many([query_hash])

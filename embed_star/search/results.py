@@ -1,0 +1,34 @@
+"""What a search gives, and what it may be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from embed_star.errors import ConfigError
+from embed_star.models import MAX_HITS
+from embed_star.search.names import NameMatch
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer of a search, and why it is there."""
+
+    repo: Mapping[str, Any]
+    """The repo's fields; `id` is its record."""
+    score: float
+    """Cosine similarity of its vector and the query's, in [-1, 1]."""
+    name: NameMatch | None = None
+    """How its name matches the query; None where only its meaning does."""
+
+    @property
+    def reason(self) -> str:
+        """Why it is there, for people."""
+        return f"{self.name.value}; meaning" if self.name else "meaning"
+
+
+def check_count(k: int) -> None:
+    """Raise ConfigError unless `k` answers may be asked for."""
+    if not 1 <= k <= MAX_HITS:
+        raise ConfigError(f"a search gives 1 to {MAX_HITS:,} answers, not {k:,}")
