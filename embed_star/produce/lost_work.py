@@ -48,10 +48,11 @@ class LostWork:
     """Watches the workers of the fleet, and the runs that this process has begun.
 
     A worker is dead when its beat has not changed for so long, by this process' clock. Its
-    messages are requeued; its runs keep their claims, and go on. A run is lost when no worker
-    says that it is at it, and the ledger has forgotten it or no message waits in any queue: a
-    message on its way to a worker that stands still is in none. Then its rows are released. A
-    wrong guess costs work, and never a row: the fence stays. Not thread-safe.
+    messages are requeued; its runs keep their claims, and go on. A run is lost when the ledger
+    has forgotten it, or no message waits in any queue (one on its way to a worker that stands
+    still is in none), and no worker says that it is at it, each having been heard since. Then
+    its rows are released. A wrong guess costs work, and never a row: the fence stays. Not
+    thread-safe.
     """
 
     def __init__(
@@ -101,7 +102,8 @@ class LostWork:
         busy = {run for beat in self._alive(beats) for run in beat.runs}
         self._note(fates, busy, now, idle=idle)
         for run_id, since in list(self._missing.items()):
-            if now - since >= self._patience.lost_run_s:
+            heard = all(new > since for _, new in self._beats.values())
+            if heard and now - since >= self._patience.lost_run_s:
                 self._release(run_id)
 
     def _alive(self, beats: dict[str, Beat]) -> list[Beat]:

@@ -11,7 +11,7 @@ import structlog
 from celery import Celery, signals
 from celery.worker import state
 
-from embed_star.errors import EmbedStarError, RedisUnavailable
+from embed_star.errors import EmbedStarError
 from embed_star.events import ignore_event
 from embed_star.produce import unexpected_errors
 from embed_star.timings import BEAT_S
@@ -59,8 +59,8 @@ def _beat(app: Celery, name: str, stopped: threading.Event) -> None:
         count += 1
         try:
             state_of(app).services.workers.beat(name, count, _runs())
-        except RedisUnavailable:
-            pass  # the tasks log it
+        except EmbedStarError:
+            pass  # Redis or the database is away; the tasks log it
         except Exception as error:  # noqa: BLE001 - see above
             unexpected_errors.report(error, "presence", BEAT_S, ignore_event)
         stopped.wait(BEAT_S)

@@ -154,6 +154,18 @@ class TestLostRuns:
         watched.world.settle()
         watched.world.assert_current()
 
+    def test_nothing_is_released_before_each_worker_was_heard(self, watched: Watched) -> None:
+        """One that is slow to say that it lives may be at the run."""
+        watched.run()
+        watched.pass_s(2)
+        watched.world.services.ledger.forget_all()
+        watched.fleet.stopped.add("two")
+        watched.pass_s(7)
+        assert watched.world.locks()
+        watched.fleet.stopped.clear()
+        watched.pass_s(1)
+        assert watched.world.locks() == {}
+
     def test_rows_of_a_run_that_waits_in_a_queue_stay_its(self, watched: Watched) -> None:
         watched.run()
         watched.fleet.idle = True
