@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # each process takes four times as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo check check-tests test settings faults faults-report tools lint bench load pictures check-quality check-deploy runbooks secrets pin-images lock clean
+.PHONY: help demo check check-tests test settings faults faults-report tools lint bench load pictures check-quality check-deploy engines check-engines runbooks secrets pin-images lock clean
 
 help:
 	@echo "make demo   the whole way on example data: no Docker, no key"
@@ -24,6 +24,8 @@ help:
 	@echo "make pictures       draw the diagrams of docs/ from their texts"
 	@echo "make check-quality  is the search as good as it was?"
 	@echo "make check-deploy   image, Compose, Kubernetes, rules, dashboards"
+	@echo "make engines        a shell with a real Docker engine and Compose"
+	@echo "make check-engines  the README's Compose and Kubernetes sections, typed on real engines"
 	@echo "make runbooks       the commands of each runbook, typed on a real stack"
 	@echo "make secrets        the passwords for Compose and Kubernetes, in deploy/secrets/"
 	@echo "make pin-images     add digests to the images that are named by tag"
@@ -43,7 +45,7 @@ demo: $(STAMP)
 
 # Tests wait more than they compute: more processes than cores.
 TEST_JOBS ?= 4
-TESTS := --ignore=tests/deploy --ignore=tests/runbooks --ignore=tests/faults
+TESTS := --ignore=tests/deploy --ignore=tests/runbooks --ignore=tests/faults --ignore=tests/engines
 test: $(STAMP)
 	@$(BIN)/python -m pytest -q -n $(TEST_JOBS) -m "not alone" $(TESTS)
 	@$(BIN)/python -m pytest -q -m alone $(TESTS)
@@ -53,7 +55,7 @@ check: $(STAMP)
 	@$(MAKE) --no-print-directory -j2 --output-sync=target lint check-tests
 
 check-tests: $(STAMP)
-	@$(BIN)/python -m pytest -q -n 2 -m "not server" tests/unit tests/contract
+	@$(BIN)/python -m pytest -q -n 3 -m "not server" tests/unit tests/contract
 
 # SEEDS=200 is the long run; FIRST_SEED=17 SEEDS=1 replays one mixture; ONLY is pytest's -k.
 SEEDS ?= 20
@@ -102,6 +104,16 @@ check-quality: $(STAMP)
 check-deploy: $(STAMP) .tools/.installed
 	@$(BIN)/python -m pytest -q -n 3 tests/deploy tests/runbooks
 
+# A real Docker engine, in namespaces of its own: needs root on Debian. ENGINES_DIR keeps what is
+# downloaded and built.
+engines: $(STAMP)
+	@$(BIN)/python -m tests.engines
+
+# One machine for each of the two, so that their rules for the network do not meet.
+check-engines: $(STAMP)
+	@$(BIN)/python -m tests.engines $(BIN)/python -m pytest -x -s -v --durations=0 tests/engines/test_compose.py
+	@$(BIN)/python -m tests.engines $(BIN)/python -m pytest -x -s -v --durations=0 tests/engines/test_kubernetes.py
+
 runbooks: $(STAMP)
 	@$(BIN)/python -m pytest tests/runbooks
 
@@ -123,6 +135,7 @@ lock:
 	  --output-file $(LOCKS)/runtime.lock
 	$(COMPILE) --group image --output-file $(LOCKS)/image.lock
 	$(COMPILE) --group deploy --output-file $(LOCKS)/deploy.lock
+	$(COMPILE) --group exporter --output-file $(LOCKS)/exporter.lock
 
 clean:
 	rm -rf $(VENV) .tools .faults.jsonl .embed-star .load .mypy_cache .ruff_cache .pytest_cache

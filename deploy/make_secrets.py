@@ -3,7 +3,8 @@
     make secrets
 
 Each password is made once and then kept; done again, only what is missing is made, and what
-follows from the passwords is written anew. Nothing secret is printed. Put the key of your
+follows from the passwords is written anew. Nothing secret is printed. What containers mount of
+the checkout is made readable for their users, whatever the umask was. Put the key of your
 provider into `openai_api_key` or `together_api_key`.
 """
 
@@ -18,6 +19,9 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 USERS = CHECKOUT / "deploy" / "redis" / "users.acl.example"
+
+MOUNTED = ("alertmanager", "flower", "grafana", "prometheus", "redis")
+"""What docker-compose.yml mounts, below deploy/."""
 
 PASSWORDS = (
     "db_pass",
@@ -83,6 +87,12 @@ def make(folder: Path) -> list[str]:
     return new
 
 
+def open_for_all(folder: Path) -> None:
+    """Let everybody read it and what is in it: a user of a container is nobody here."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+
+
 def _write(path: Path, content: str) -> None:
     """Without an end of line: `kubectl create secret` keeps it, and it would be of the password."""
     part = path.with_name(f".{path.name}.part")
@@ -96,6 +106,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=CHECKOUT / "deploy" / "secrets")
     folder = parser.parse_args().folder
     new = make(folder)
+    for name in MOUNTED:
+        open_for_all(CHECKOUT / "deploy" / name)
     print(f"{folder}: {f'made {len(new)} passwords and keys' if new else 'everything is there'}")
 
 

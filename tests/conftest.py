@@ -18,7 +18,7 @@ from embed_star.devstack.servers import LocalServers, ServerOptions
 from embed_star.services.store import target_of
 from embed_star.settings import RootSettings, Settings, load_settings
 from embed_star.store.client.connection import Connection, Target
-from tests.support.databases import Databases
+from tests.support.databases import PASSWORD, Databases
 from tests.support.servers import local_servers
 from tests.support.side_by_side import ByFile, rank
 from tests.support.world import World
@@ -137,8 +137,9 @@ def fresh_database(servers: LocalServers) -> dict[str, str]:
         values["db_database"] = f"test_{next(_databases)}"
         if (url := values["db_url"]) not in _databases_of:
             first = root_target(servers, "test_first")
-            _databases_of[url] = Databases(first, values["db_user"], values["db_pass"])
+            _databases_of[url] = Databases(first, values["db_user"])
         _databases_of[url].make(values["db_database"])
+        values["db_pass"] = PASSWORD
     else:  # the gateway serves one database
         connection = Connection(target_of(load_settings(_env_file=None, **values)))
         (info,) = connection.query("INFO FOR DB")

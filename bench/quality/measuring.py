@@ -15,6 +15,7 @@ from bench.quality.needs import KINDS
 from embed_star.embed.text import cut
 from embed_star.providers.base import Embeddings, Provider
 from embed_star.providers.catalogue import text_tokens
+from embed_star.providers.roles import Role
 from embed_star.settings import Settings
 
 ALL = "all"
@@ -49,16 +50,16 @@ class Remembering:
         self.abort, self.close = provider.abort, provider.close
         self._provider = provider
         self._tokens = text_tokens(provider.model, Settings.model_construct().text_max_tokens)
-        self._vectors: dict[str, NDArray[np.float32]] = {}
+        self._vectors: dict[Role, dict[str, NDArray[np.float32]]] = {role: {} for role in Role}
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role = Role.DOCUMENT) -> Embeddings:
         """See `Provider.embed`."""
         texts = [cut(text, self._tokens) for text in texts]
-        missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        known = self._vectors[role]
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
-            computed = self._provider.embed(missing).vectors
-            self._vectors.update(zip(missing, computed, strict=True))
-        return Embeddings(np.array([self._vectors[text] for text in texts]))
+            known.update(zip(missing, self._provider.embed(missing, role).vectors, strict=True))
+        return Embeddings(np.array([known[text] for text in texts]))
 
 
 def measure(corpus: Corpus) -> Iterator[Measured]:

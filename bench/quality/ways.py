@@ -16,6 +16,7 @@ from embed_star.embed import text
 from embed_star.models import Space
 from embed_star.providers.base import Provider
 from embed_star.providers.local import FACTS, Local
+from embed_star.providers.roles import Role
 from embed_star.search import Mode, Search
 from embed_star.settings import Settings
 from embed_star.store.memory.database import MemoryDatabase, StoredVector
@@ -31,7 +32,8 @@ class Embedded:
 
     def __init__(self, provider: Provider, queries: Sequence[str]) -> None:
         limit = Settings.model_construct().text_max_tokens
-        vectors = provider.embed([text.cut(query, limit) for query in queries]).vectors
+        asked = [text.cut(query, limit) for query in queries]
+        vectors = provider.embed(asked, Role.QUERY).vectors
         self._vectors = dict(zip(queries, vectors, strict=True))
 
     def embed(self, query: str) -> NDArray[np.float32]:

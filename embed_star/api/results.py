@@ -24,8 +24,17 @@ class Facts:
     topics: tuple[str, ...]
     embedded_at: datetime | None
     """When its vector was written; None: it has none."""
-    repo: Mapping[str, Any] = field(repr=False)
-    """All fields of the row, as values of JSON."""
+    _json: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def repo(self) -> Mapping[str, Any]:
+        """All fields of the row, as values of JSON."""
+        repo: Mapping[str, Any] = self._json["repo"]
+        return repo
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the command prints with `--json`; a search with `--explain`, too."""
+        return dict(self._json)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +49,22 @@ class Result(Facts):
     @classmethod
     def of(cls, hit: Hit, embedded_at: datetime | None = None) -> Self:
         """`hit`, whatever types its row has."""
-        facts = _facts(hit.repo)
-        return cls(score=round(hit.score, 6), reason=hit.reason, embedded_at=embedded_at, **facts)
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `embed-star search --json` prints of it."""
-        return {"score": self.score, "repo": dict(self.repo)}
+        found = jsonable(hit.to_dict())
+        return cls(
+            score=found["score"],
+            reason=hit.reason,
+            embedded_at=embedded_at,
+            _json=found,
+            **_facts(hit.repo, found["repo"]),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Details(Facts):
     """One repository that was asked for by its name, and how far its embedding is."""
 
+    state: str
+    """`embedded`, `pending` or `failed`."""
     cut: bool
     """Whether only the beginning of its text was embedded."""
     failure: str
@@ -60,17 +73,15 @@ class Details(Facts):
     @classmethod
     def of(cls, found: Repository) -> Self:
         """`found`, whatever types its row has."""
-        facts = _facts(found.repo)
-        return cls(cut=found.cut, failure=found.failure, embedded_at=found.embedded_at, **facts)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, as values of JSON."""
-        return {
-            "repo": dict(self.repo),
-            "embedded_at": self.embedded_at and self.embedded_at.isoformat(),
-            "cut": self.cut,
-            "failure": self.failure,
-        }
+        printed = jsonable(found.to_dict())
+        return cls(
+            state=printed["embedding"]["state"],
+            cut=found.cut,
+            failure=found.failure,
+            embedded_at=found.embedded_at,
+            _json=printed,
+            **_facts(found.repo, printed["repo"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +97,8 @@ class Enqueued:
         return {"enqueued": list(self.enqueued), "unknown": list(self.unknown)}
 
 
-def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
-    repo = {name: jsonable(value) for name, value in row.items()}
+def _facts(row: Mapping[str, Any], repo: Mapping[str, Any]) -> dict[str, Any]:
+    """What people want to know of `row`, whose JSON is `repo`."""
     stars, topics, url = (repo.get(one) for one in ("stargazers_count", "topics", "html_url"))
     return {
         "full_name": _text(repo.get("full_name")) or spoken(row["id"].id),
@@ -96,7 +107,6 @@ def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
         "language": _text(repo.get("language")),
         "stars": stars if type(stars) is int else None,
         "topics": tuple(filter(None, map(_text, topics))) if isinstance(topics, list) else (),
-        "repo": repo,
     }
 
 

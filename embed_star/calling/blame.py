@@ -16,6 +16,9 @@ PROBE_WAITS_S = (0.0, 0.5, 2.0, 5.0)
 """The pauses before each probe after a failed call. A provider that a text has crashed needs a
 moment to restart."""
 
+PATIENCE_S = 10.0
+"""No probe after a failed call begins later than this: each may take the whole time-out."""
+
 ALONE_MIN, ALONE_MAX = 2, 8
 """Failures of a text that was asked alone, each with an answer to the canary after it. Fewer
 than the first number never blame the text; the second number always does: a provider at which

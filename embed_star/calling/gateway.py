@@ -41,6 +41,7 @@ from embed_star.errors import (
 )
 from embed_star.events import Emit, ProviderCalled, ignore_event
 from embed_star.providers.base import Embeddings, Provider, Vectors
+from embed_star.providers.roles import Role
 from embed_star.shutdown import Shutdown
 
 log = structlog.get_logger(__name__)
@@ -49,9 +50,6 @@ PROBE_TEXT = "embed_star"
 """The text of a probe. A paused provider is not probed with a row's text: a row that makes it
 fail would be first in the queue each time, and keep it paused for all other rows. After a failed
 call, the answer to it tells a bad text from a bad provider."""
-
-PATIENCE_S = 10.0
-"""No probe after a failed call begins later than this: each may take the whole time-out."""
 
 SINGLY_S = 3600.0
 """How long a provider gets one text a call after it answered many texts with one vector."""
@@ -161,13 +159,13 @@ class ProviderGateway:
         with self._place():
             self._probe(self._admitted(claim), for_certain=True)
 
-    def search(self, text: str) -> Embeddings:
+    def search(self, text: str, role: Role = Role.QUERY) -> Embeddings:
         """One call for a search, without the breaker: a person waits, and may try again.
 
         Raises the provider's errors, and ProviderThrottled when no slot is near.
         """
         with self._place():
-            answer = self._call([text], Traffic.SEARCH)
+            answer = self._call([text], Traffic.SEARCH, role)
             # As `embed` does, with its place in hand: else each may wait for the other's.
             self.canary.accept(answer.model, lambda: self._ask_ours(Traffic.SEARCH))
         return answer
@@ -204,12 +202,14 @@ class ProviderGateway:
                 return admission
             self._probe(admission)
 
-    def _call(self, texts: Sequence[str], traffic: Traffic = Traffic.ROWS) -> Embeddings:
+    def _call(
+        self, texts: Sequence[str], traffic: Traffic = Traffic.ROWS, role: Role = Role.DOCUMENT
+    ) -> Embeddings:
         """Wait for a slot in the rate limit, then make the call and time it."""
         grant = self._slots.take(texts, traffic)
         started = self._clock()
         try:
-            answer = self._provider.embed(texts)
+            answer = self._provider.embed(texts, role)
         except Exception as error:
             self._emit(ProviderCalled(fault_of(error), len(texts), self._clock() - started))
             if isinstance(error, ProviderThrottled):
@@ -273,7 +273,7 @@ class ProviderGateway:
 
     def _answers_ours(self, times: int, claim: Renewable) -> bool:
         """Whether the provider answers the canary, sent up to `times` times."""
-        give_up = time.monotonic() + PATIENCE_S
+        give_up = time.monotonic() + blame.PATIENCE_S
         for wait_s in blame.PROBE_WAITS_S[:times]:
             if time.monotonic() > give_up:
                 break

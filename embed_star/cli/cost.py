@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from embed_star.embed import text
-from embed_star.providers import catalogue
-from embed_star.services import Services
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embed_star.services import Services
 
 SAMPLE_ROWS = 500
 """Rows whose texts are looked at: the first ones, in one query."""
@@ -15,6 +16,9 @@ def of_all(services: Services) -> str:
 
     Tokens are estimated high (`text.estimate_tokens`). Reads all keys of `repo`.
     """
+    from embed_star.embed import text
+    from embed_star.providers import catalogue
+
     repos, settings = services.store.repos, services.settings
     rows = repos.count()
     if not rows:

@@ -31,6 +31,7 @@ SEARCHES = (
     "draw charts from a data frame",
     "keep passwords safe and encrypted",
 )
+MISTYPED = "celry"
 EDITED = ("pallets/flask", "Controls a beehive: weighs the honey and counts the bees.")
 EDIT_SEARCH = "sensors for beekeepers"
 _DEADLINE_S = 300.0
@@ -98,6 +99,7 @@ def _show(console: Console, stack: LocalStack) -> None:
         for query in SEARCHES:
             stack.raise_if_stopping()
             _search(console, services, query)
+        _search(console, services, MISTYPED, explain=True)
         _edit(console, services, stack.raise_if_stopping)
 
 
@@ -155,12 +157,15 @@ def _summary(console: Console, done: Done) -> None:
         raise EmbedStarError(f"{done.failed} example rows could not be embedded")
 
 
-def _search(console: Console, services: Services, query: str) -> Sequence[Hit]:
-    console.print(f'\n[bold]embed-star search "{query}" -k 5[/]')
+def _search(
+    console: Console, services: Services, query: str, *, explain: bool = False
+) -> Sequence[Hit]:
+    options = " --explain" if explain else ""
+    console.print(f'\n[bold]embed-star search "{query}" -k 5{options}[/]')
     hits = services.search.find(query, 5)
     if not hits:
         raise EmbedStarError(f"the search for {query!r} found nothing")
-    console.print(hits_table(hits))
+    console.print(hits_table(hits, explain=explain))
     return hits
 
 

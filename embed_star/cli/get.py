@@ -30,20 +30,11 @@ def command(full_name: str, as_json: bool) -> None:
         services.store.check(to_write=False)
         found = services.lookup.get(full_name)
     if as_json:
-        hits.print_json({"embedding": _embedding(found), "repo": found.repo})
+        hits.print_json(found.to_dict())
     else:
         from rich.console import Console
 
         Console().print(_table(found))
-
-
-def _embedding(found: Repository) -> dict[str, Any]:
-    return {
-        "state": "embedded" if found.embedded_at else "failed" if found.failure else "pending",
-        "embedded_at": found.embedded_at,
-        "cut": found.cut,
-        "failure": found.failure or None,
-    }
 
 
 def _table(found: Repository) -> Table:

@@ -80,7 +80,7 @@ def _cells(hit: Hit, explain: bool) -> tuple[str, ...]:
         name_of(repo),
         f"{stars:,}" if isinstance(stars, int) else "",
         plain(repo.get("language")),
-        *((hit.reason,) if explain else ()),
+        *((hit.name.value if hit.name else "meaning",) if explain else ()),
         plain(repo.get("description")),
     )
 
@@ -97,9 +97,5 @@ def plain(value: Any) -> str:
 
 
 def _json(hit: Hit, explain: bool) -> dict[str, Any]:
-    why = {"name": hit.name.name.lower() if hit.name else None, "cosine": round(hit.score, 6)}
-    return {
-        "score": round(hit.score, 6),
-        **({"why": why} if explain else {}),
-        "repo": hit.repo,
-    }
+    found = hit.to_dict()
+    return found if explain else {name: found[name] for name in found if name != "why"}

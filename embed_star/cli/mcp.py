@@ -10,8 +10,6 @@ from pathlib import Path
 import click
 
 from embed_star.errors import ConfigError
-from embed_star.observe import logging
-from embed_star.settings import load_settings
 
 TOKEN_FILE = Path(".embed-star/mcp-token")
 _SHORTEST_TOKEN = 32
@@ -43,6 +41,8 @@ def command(http: bool, port: int, token_file: Path) -> None:
     except ImportError:
         raise ConfigError("the MCP server needs a package: pip install 'embed-star[mcp]'") from None
     from embed_star.api import Client
+    from embed_star.observe import logging
+    from embed_star.settings import load_settings
 
     settings = load_settings()
     logging.configure(settings.log_level, settings.log_format)

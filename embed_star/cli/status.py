@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from embed_star.cli.cost import duration
 from embed_star.errors import RedisUnavailable, StoreUnavailable
 from embed_star.observe.terminal import shown
 
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from embed_star.produce.throughput import Throughput
     from embed_star.services import Services
     from embed_star.status import Report
+
+_SLOWEST_ROWS_S = 0.05
+"""Below that the fleet does nothing, and what is shown is the tail of the smoothing."""
 
 
 @click.command()
@@ -37,22 +42,27 @@ def command(as_json: bool, watch: bool) -> None:
         from rich.console import Console
         from rich.live import Live
 
+        from embed_star.produce.throughput import Throughput
+
+        throughput = Throughput()
         with Live(console=Console(), refresh_per_second=4) as live:
             try:
                 while True:
-                    live.update(_table_or_problem(services))
+                    live.update(_table_or_problem(services, throughput))
                     time.sleep(1.0)
             except KeyboardInterrupt:
                 return
 
 
-def _table_or_problem(services: Services) -> RenderableType:
+def _table_or_problem(services: Services, throughput: Throughput) -> RenderableType:
     try:
-        return table(_look(services))
+        found = _look(services)
     except StoreUnavailable as error:
         from rich.text import Text
 
         return Text(shown(str(error)))
+    rows_s = 0.0 if found.done is None else throughput.update(sum(found.done.values()))
+    return table(found, rows_s)
 
 
 def _look(services: Services) -> Report:
@@ -75,8 +85,8 @@ def _print(found: Report, as_json: bool) -> None:
         Console().print(table(found))
 
 
-def table(found: Report) -> Table:
-    """The report as a table for people."""
+def table(found: Report, rows_s: float = 0.0) -> Table:
+    """The report as a table for people, with the time left at `rows_s` rows a second."""
     from rich.table import Table
     from rich.text import Text
 
@@ -89,6 +99,9 @@ def table(found: Report) -> Table:
         age = found.oldest_pending_s[lane]
         since = "" if age is None else f", the oldest for {age:,.1f} s"
         rows.add_row(f"pending, {lane}", f"{count:,}{since}")
+    pending = sum(found.pending.values())
+    if pending and rows_s >= _SLOWEST_ROWS_S:
+        rows.add_row("time left", f"{duration(pending / rows_s)}, at {rows_s:,.1f} rows/s")
     rows.add_row("in flight", "unknown" if found.in_flight is None else f"{found.in_flight:,}")
     for reason, count in found.failed.items():
         rows.add_row(Text(shown(f"failed, {reason}")), f"{count:,}")

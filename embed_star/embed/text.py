@@ -17,9 +17,12 @@ BYTES_PER_TOKEN = 3
 has four and more bytes a token; a Chinese character has three bytes, and is about one token."""
 
 
-def text_version(fields: Sequence[str], max_tokens: int) -> str:
-    """A hash of everything that shapes a text. It is part of a space's identity."""
-    identity = json.dumps([TEMPLATE_VERSION, list(fields), max_tokens])
+def text_version(fields: Sequence[str], max_tokens: int, before: str = "") -> str:
+    """A hash of everything that shapes a text. It is part of a space's identity.
+
+    `before` is what the model wants before each text.
+    """
+    identity = json.dumps([TEMPLATE_VERSION, list(fields), max_tokens, *filter(None, [before])])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
@@ -49,6 +52,12 @@ def cut(text: str, max_tokens: int) -> str:
 def text_hash(text: str) -> str:
     """The hash of `text`: 32 hex digits (BLAKE2b, 128 bits)."""
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def query_hash(query: str, before: str = "") -> str:
+    """The hash of a query that is asked with `before` before it; of no row's text, ever."""
+    told = f"{before}\0{query}".encode()
+    return hashlib.blake2b(told, digest_size=16, person=b"query").hexdigest()
 
 
 def estimate_tokens(text: str) -> int:

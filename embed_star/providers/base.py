@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embed_star.providers.roles import Role
+
 Vectors = NDArray[np.float32]
 """Shape (rows, dimensions), one row for each text, in the order of the texts."""
 
@@ -33,8 +35,10 @@ class Provider(Protocol):
     model: str
     dimensions: int
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Embed `texts` (at least one, none empty) in one call.
+    def embed(self, texts: Sequence[str], role: Role = Role.DOCUMENT) -> Embeddings:
+        """Embed `texts` (at least one, none empty) in one call, in the same `role` all of them.
+
+        What the model wants to be told of the role, a prefix or a parameter, is added here.
 
         Vectors come in the order of the texts and have `dimensions` columns. Their values
         are not checked here (see `calling.validation`). Raises only ProviderError and

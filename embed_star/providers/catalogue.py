@@ -13,6 +13,11 @@ from datetime import date
 from importlib.resources import files
 from typing import Any
 
+from embed_star.providers.roles import Role
+
+PREFIX_TOKENS = 16
+"""Left free for the prefix of a stored text; the longest one in the catalogue has 7."""
+
 _TAG = re.compile(r"(:[\w.-]+)?$")
 _VERSION = re.compile(r"-v\d+(\.\d+)?$")
 
@@ -38,9 +43,9 @@ class Model:
     priced_on: date | None = None
     """When that price was looked up."""
     before_query: str = ""
-    """The prefix of a query that its authors ask for. Not applied yet."""
+    """The prefix of a query that its authors ask for."""
     before_document: str = ""
-    """The prefix of a stored text that its authors ask for. Not applied yet."""
+    """The prefix of a stored text that its authors ask for. It is part of the space's identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +109,21 @@ def find_model(model: str) -> Model | None:
     return known.get(name) or known.get(_VERSION.sub("", name))
 
 
+def prefixes(model: str) -> Mapping[Role, str]:
+    """What stands before each text for `model`, by role; nothing for a model that is not known."""
+    known = find_model(model)
+    return {
+        Role.DOCUMENT: known.before_document if known else "",
+        Role.QUERY: known.before_query if known else "",
+    }
+
+
 def text_tokens(model: str, text_max_tokens: int) -> int:
     """Estimated tokens at which a text is cut: the setting, or less where the model reads less."""
     known = find_model(model)
     reads = known.context_tokens if known else 0
+    if known and reads and known.before_document:
+        reads -= PREFIX_TOKENS
     return min(text_max_tokens, reads) if reads else text_max_tokens
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from embed_star.errors import ConfigError, InputRejected
 from embed_star.providers.base import Embeddings
-from embed_star.providers.catalogue import PROVIDERS
+from embed_star.providers.catalogue import PROVIDERS, prefixes
+from embed_star.providers.roles import Role
 
 if TYPE_CHECKING:
     from embed_star.providers.in_process import Encode
@@ -55,16 +56,17 @@ class Local:
                 f"{model} needs {', '.join(missing)}: pip install 'embed-star[local]', "
                 "or another EMBEDDING_PROVIDER"
             )
+        self._before = prefixes(model)
         self._loading = threading.Lock()
         self._encode: Encode | None = None
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role = Role.DOCUMENT) -> Embeddings:
         """See `Provider.embed`. A text in which the model knows nothing has the zero vector."""
         try:
             "".join(texts).encode()
         except UnicodeEncodeError:
             raise InputRejected("a text holds a lone surrogate, which is no character") from None
-        return Embeddings(self._loaded()(texts))
+        return Embeddings(self._loaded()([self._before[role] + text for text in texts]))
 
     def abort(self) -> None:
         """Do nothing: a call takes milliseconds."""

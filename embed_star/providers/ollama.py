@@ -18,6 +18,7 @@ from embed_star.errors import (
     ProviderUnavailable,
 )
 from embed_star.providers.base import Embeddings
+from embed_star.providers.catalogue import prefixes
 from embed_star.providers.dialect import Dialect, Sign, Unusable
 from embed_star.providers.error_responses import Endpoint
 from embed_star.providers.http.client import Answer, JsonClient, Refused
@@ -25,6 +26,7 @@ from embed_star.providers.http.deadline import Limits
 from embed_star.providers.http.error_bodies import Refusal
 from embed_star.providers.http.length_errors import is_too_long
 from embed_star.providers.responses import WrongLength, answered_model, count_of, vectors_of
+from embed_star.providers.roles import Role
 
 if TYPE_CHECKING:
     from embed_star.settings import Settings
@@ -64,16 +66,18 @@ class Ollama:
         self.model = endpoint.model
         self.dimensions = dimensions
         self._endpoint = endpoint
+        self._before = prefixes(endpoint.model)
         self._dialect = Dialect(endpoint.model, dimensions, "float")
         self._client = JsonClient(endpoint, limits, pool_size, self._explain)
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role = Role.DOCUMENT) -> Embeddings:
         """See `Provider.embed`. Vectors come in the order of the texts, without an index."""
         deadline, dialogue = self._client.deadline(), self._dialect.begin()
+        inputs = [self._before[role] + text for text in texts]
         while True:
             payload = {
                 "model": self.model,
-                "input": list(texts),
+                "input": inputs,
                 "truncate": True,
                 **dialogue.options,
             }

@@ -22,6 +22,7 @@ from embed_star.errors import (
     ProviderProtocolError,
 )
 from embed_star.providers.base import Embeddings
+from embed_star.providers.catalogue import prefixes
 from embed_star.providers.dialect import Dialect, Sign, Unusable
 from embed_star.providers.error_responses import Endpoint
 from embed_star.providers.http.client import Answer, JsonClient, Refused
@@ -35,6 +36,7 @@ from embed_star.providers.responses import (
     in_order,
     vectors_of,
 )
+from embed_star.providers.roles import Role
 
 if TYPE_CHECKING:
     from embed_star.settings import Settings
@@ -93,14 +95,16 @@ class OpenAICompatible:
         self.model = endpoint.model
         self.dimensions = dimensions
         self._endpoint = endpoint
+        self._before = prefixes(endpoint.model)
         self._dialect = Dialect(endpoint.model, dimensions, encoding)
         self._client = JsonClient(endpoint, limits, pool_size, self._explain)
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role = Role.DOCUMENT) -> Embeddings:
         """See `Provider.embed`."""
         deadline, dialogue = self._client.deadline(), self._dialect.begin()
+        inputs = [self._before[role] + text for text in texts]
         while True:
-            payload = {"model": self.model, "input": list(texts), **dialogue.options}
+            payload = {"model": self.model, "input": inputs, **dialogue.options}
             try:
                 answer = self._client.post("embeddings", payload, deadline)
                 found = self._read(answer, len(texts))

@@ -35,6 +35,16 @@ class Repository:
     failure: str = ""
     """Why it has no vector, as in `embed-star failures`; empty: it did not fail."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """What `embed-star get --json` prints, with the row's own values."""
+        embedding = {
+            "state": "embedded" if self.embedded_at else "failed" if self.failure else "pending",
+            "embedded_at": self.embedded_at,
+            "cut": self.cut,
+            "failure": self.failure or None,
+        }
+        return {"embedding": embedding, "repo": self.repo}
+
 
 class FindsFailures(Protocol):
     """`store.tables.failures.Failures`, or in memory."""

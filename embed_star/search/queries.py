@@ -11,6 +11,7 @@ from embed_star.embed import text
 from embed_star.errors import ConfigError, InputRejected, RedisUnavailable
 from embed_star.providers.base import Embeddings
 from embed_star.providers.base import Vectors as Matrix
+from embed_star.providers.roles import Role
 
 log = structlog.get_logger(__name__)
 
@@ -25,12 +26,15 @@ class QueryEmbedder:
         cache: VectorCache,
         validator: Validator,
         max_tokens: int,
+        before_query: str = "",
     ) -> None:
+        """`before_query` is what the provider puts before a query."""
         self._gateway = gateway
         self._cache = cache
         self._validator = validator
         self._canary = gateway.canary
         self._max_tokens = max_tokens
+        self._before_query = before_query
 
     def embed(self, query: str) -> Vector:
         """The vector of a query that is not empty, shape (dimensions,).
@@ -39,7 +43,7 @@ class QueryEmbedder:
         query or has no usable vector for it.
         """
         query = text.cut(query, self._max_tokens)
-        query_hash = text.text_hash(query)
+        query_hash = text.query_hash(query, self._before_query)
         try:
             cached = self._cache.get_many([query_hash])
         except RedisUnavailable as error:
@@ -69,7 +73,7 @@ class QueryEmbedder:
         return usable
 
     def _ask_canary(self) -> Embeddings:
-        return self._gateway.search(PROBE_TEXT)
+        return self._gateway.search(PROBE_TEXT, Role.DOCUMENT)
 
     def _keep(self, query_hash: str, vector: Vector) -> None:
         try:

@@ -27,6 +27,12 @@ class Hit:
         """Why it is there, for people."""
         return f"{self.name.value}; meaning" if self.name else "meaning"
 
+    def to_dict(self) -> dict[str, Any]:
+        """What `--explain --json` prints of it, with the row's own values."""
+        score = round(self.score, 6)
+        why = {"name": self.name.name.lower() if self.name else None, "cosine": score}
+        return {"score": score, "why": why, "repo": self.repo}
+
 
 def check_count(k: int) -> None:
     """Raise ConfigError unless `k` answers may be asked for."""

@@ -16,6 +16,8 @@ class Searching(Calling):
 
     @cached_property
     def search(self) -> Search:
+        from embed_star.providers.catalogue import prefixes
+        from embed_star.providers.roles import Role
         from embed_star.search import Search
         from embed_star.search.queries import QueryEmbedder
 
@@ -24,6 +26,7 @@ class Searching(Calling):
             cache=self.cache,
             validator=self.validator,
             max_tokens=self.settings.text_tokens,
+            before_query=prefixes(self.settings.model)[Role.QUERY],
         )
         return Search(self.store.retrieval, queries)
 

@@ -7,6 +7,8 @@ from functools import cached_property
 
 from embed_star.embed import text
 from embed_star.models import Space
+from embed_star.providers.catalogue import prefixes
+from embed_star.providers.roles import Role
 from embed_star.settings import Settings
 from embed_star.store.client.connection import Target
 from embed_star.store.client.pool import Database
@@ -29,7 +31,9 @@ def space_of(settings: Settings) -> Space:
         provider=settings.embedding_provider,
         model=settings.model,
         dimensions=settings.dimensions,
-        text_version=text.text_version(settings.text_fields, settings.text_tokens),
+        text_version=text.text_version(
+            settings.text_fields, settings.text_tokens, prefixes(settings.model)[Role.DOCUMENT]
+        ),
     )
 
 

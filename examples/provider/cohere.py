@@ -17,6 +17,7 @@ from embed_star.providers.http.client import JsonClient, Refused
 from embed_star.providers.http.deadline import Limits
 from embed_star.providers.http.error_bodies import Refusal
 from embed_star.providers.responses import WrongLength, count_of, vectors_of
+from embed_star.providers.roles import Role
 
 if TYPE_CHECKING:
     from embed_star.settings import Settings
@@ -48,16 +49,18 @@ class Cohere:
         self.dimensions = dimensions
         self._endpoint = endpoint
         self._client = JsonClient(endpoint, limits, pool_size, self._explain)
-        self._options: dict[str, Any] = {
-            "input_type": "search_document",
-            "embedding_types": ["float"],
-        }
+        self._options: dict[str, Any] = {"embedding_types": ["float"]}
         if shortened_from(endpoint.model) not in (None, dimensions):
             self._options["output_dimension"] = dimensions
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role = Role.DOCUMENT) -> Embeddings:
         """See `Provider.embed`. Vectors come in the order of the texts, without an index."""
-        payload = {"model": self.model, "texts": list(texts), **self._options}
+        payload = {
+            "model": self.model,
+            "texts": list(texts),
+            "input_type": f"search_{role}",
+            **self._options,
+        }
         answered = self._client.post("v2/embed", payload)
         if isinstance(answered, Refused):
             raise answered.error

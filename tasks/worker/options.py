@@ -56,6 +56,9 @@ def connect(app: Celery) -> None:
 def _begin(sender: Any, **_: Any) -> None:
     if _TYPED_PREFORK.search("\0".join(sys.argv)):
         sender.pool_cls = ProcessPool
+    # Asks all other workers for revoked tasks, of which there are none, and waits for a second,
+    # also after each loss of the connection.
+    sender.options["without_mingle"] = True
     try:
         _check(sender)
     except ConfigError as error:

@@ -24,8 +24,9 @@ CRASH_S = 0.0
 """No grace period: SIGKILL."""
 ORDERLY_S = 10.0
 RECOVERED_S = 60.0
-SOON_S = 30.0
-"""Less than locks of the usual length last, with the broker's own pauses between tries."""
+LONG_LOCK_S = 180
+SOON_S = 90.0
+"""Half of what long locks last, for the broker's own pauses between tries."""
 PREFORK = ("-P", "processes", "-c", "3")
 USUAL = {
     "PROVIDER_TOTAL_TIMEOUT_S": "30",
@@ -130,7 +131,8 @@ def test_redis_restarts_empty_and_all_times_are_as_by_default(forgetful: Fleet) 
 def test_what_is_put_off_meanwhile_does_not_wait_for_its_locks(fleet: Fleet) -> None:
     fleet.provider.reset()
     fleet.provider.script(latency_ms=500, fail_next=-1, status=503)
-    tenant = fleet.tenant(BATCH_SIZE="5", CHORD_BATCHES="2", BREAKER_FAILURES="100", **USUAL)
+    env = {**USUAL, "LOCK_TTL_S": str(LONG_LOCK_S), "BREAKER_FAILURES": "100"}
+    tenant = fleet.tenant(BATCH_SIZE="5", CHORD_BATCHES="2", **env)
     worker = tenant.worker()
     tenant.lab.insert(10)
     tenant.dispatch()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,22 +20,18 @@ import pytest
 
 from embed_star.devstack.processes import Child
 from embed_star.devstack.servers import free_port
+from tests.support.command_line import CELERY, EMBED_STAR
 from tests.support.fleet import START_S, Fleet, Tenant
+from tests.support.impatient import LIVENESS_S
 from tests.support.metrics_page import Scrape, documented_for, exposed, get
 from tests.support.servers import eventually
 
 ROWS = 20
 POOLS = {"threads": (), "processes": ("-P", "processes", "-c", "3")}
-LIVENESS_S = 2.0
-_PATCH = f"from embed_star import timings; timings.LIVENESS_TIMEOUT_S = {LIVENESS_S}; "
-IMPATIENT = (
-    sys.executable,
-    "-c",
-    f"{_PATCH}from celery.__main__ import main; main()",
-    *("-A", "embed_star"),
-)
-IMPATIENT_PRODUCER = (sys.executable, "-c", f"{_PATCH}from embed_star.cli.main import main; main()")
-"""Celery with our app, and the command line, with loops that are stuck after `LIVENESS_S`."""
+_IMPATIENT = (sys.executable, "-m", "tests.support.impatient")
+IMPATIENT_CELERY = (*_IMPATIENT, *CELERY[2:])
+IMPATIENT_EMBED_STAR = (*_IMPATIENT, *EMBED_STAR[2:])
+PROCESSES = ("worker", "producer", "beat")
 POISON = "deadly"
 
 
@@ -62,16 +58,18 @@ class Side:
         eventually(answers, f"{process}'s {path} answers {status} {words}", START_S)
 
 
-def start(fleet: Fleet, pool: str, *options: str, **env: str) -> Side:
+def start(
+    fleet: Fleet, pool: str, *options: str, processes: tuple[str, ...] = PROCESSES, **env: str
+) -> Side:
     own = {"BATCH_SIZE": "5", "SWEEP_INTERVAL_S": "1", **env}
     tenant = fleet.tenant(**own)
-    ports = {name: free_port() for name in ("worker", "producer", "beat")}
-    at = {name: {"MONITORING_PORT": str(port)} for name, port in ports.items()}
-    children = {
-        "worker": tenant.worker(*POOLS[pool], *options, celery=IMPATIENT, **at["worker"]),
-        "producer": tenant.producer(embed_star=IMPATIENT_PRODUCER, **at["producer"]),
-        "beat": tenant.beat(celery=IMPATIENT, **at["beat"]),
+    begin: dict[str, Callable[..., Child]] = {
+        "worker": lambda **at: tenant.worker(*POOLS[pool], *options, celery=IMPATIENT_CELERY, **at),
+        "producer": lambda **at: tenant.producer(embed_star=IMPATIENT_EMBED_STAR, **at),
+        "beat": lambda **at: tenant.beat(celery=IMPATIENT_CELERY, **at),
     }
+    ports = {name: free_port() for name in processes}
+    children = {name: begin[name](MONITORING_PORT=str(port)) for name, port in ports.items()}
     side = Side(pool, tenant, children, ports)
     for name in ports:
         eventually(lambda name=name: _answers(side, name), f"{name} is ready", START_S)
@@ -124,7 +122,7 @@ def calls(fleet: Fleet, side: Side) -> list[dict[str, Any]]:
     return [one for one in fleet.provider.ledger() if one["model"] == model]
 
 
-@pytest.mark.parametrize("process", ["worker", "producer", "beat"])
+@pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.usefixtures("calls")
 def test_a_process_exposes_what_the_page_says_and_no_more(side: Side, process: str) -> None:
     # The parts that are read in the background are there a moment later.
@@ -132,7 +130,7 @@ def test_a_process_exposes_what_the_page_says_and_no_more(side: Side, process: s
     eventually(lambda: exposed(side.scrape(process).families) == wanted, "all is exposed")
 
 
-@pytest.mark.parametrize("process", ["worker", "producer", "beat"])
+@pytest.mark.parametrize("process", PROCESSES)
 def test_promtool_finds_no_fault(side: Side, process: str) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
@@ -345,7 +343,7 @@ def test_a_child_that_is_stopped_shows(fleet: Fleet, side: Side) -> None:
 
 
 def test_a_loop_that_is_blocked_shows(fleet: Fleet) -> None:
-    side = start(fleet, "threads", "-I", "tests.support.blocking")
+    side = start(fleet, "threads", "-I", "tests.support.blocking", processes=("worker",))
     with side.tenant.app() as app:
         app.control.broadcast("block_loop", arguments={"seconds": 3 * LIVENESS_S})
     side.await_probe("worker", "/livez", 503, "consumer")
@@ -355,7 +353,7 @@ def test_a_loop_that_is_blocked_shows(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_task_that_does_not_end_shows(fleet: Fleet, pool: str) -> None:
-    side = start(fleet, pool, "-I", "tests.support.blocking")
+    side = start(fleet, pool, "-I", "tests.support.blocking", processes=("worker",))
     longest_s = side.tenant.settings.visibility_timeout_s
     with side.tenant.app() as app:
         app.send_task("tests.block_task", args=[longest_s + 3])
@@ -369,7 +367,7 @@ def test_a_port_that_is_taken_ends_a_process_with_one_line(fleet: Fleet, side: S
     for child in (
         side.tenant.producer(MONITORING_PORT=str(port)),
         side.tenant.beat(MONITORING_PORT=str(port)),
-        side.tenant.start("worker-late", *_worker(), MONITORING_PORT=str(port)),
+        side.tenant.start("late", *CELERY, "worker", "-n", "late@%h", MONITORING_PORT=str(port)),
     ):
         assert child.ended.wait(START_S)
         lines = [line for line in child.output().splitlines() if line.startswith("embed-star: ")]
@@ -377,12 +375,6 @@ def test_a_port_that_is_taken_ends_a_process_with_one_line(fleet: Fleet, side: S
         assert f"MONITORING_PORT: port {port} is taken; give each process" in lines[0]
         assert "Traceback" not in child.output()
         assert child.returncode
-
-
-def _worker() -> tuple[str, ...]:
-    from tests.support.command_line import CELERY
-
-    return (*CELERY, "worker", "-n", "late@%h")
 
 
 def test_the_files_of_the_children_go_with_the_worker(side: Side) -> None:

@@ -10,7 +10,7 @@ from embed_star.claims.redis_locks import RedisLocks
 from embed_star.coordination import client as connection
 from embed_star.devstack.servers import free_port
 from embed_star.errors import RedisUnavailable
-from tests.support.command_line import CELERY, EMBED_STAR, run
+from tests.support.command_line import CELERY, EMBED_STAR, run_warm
 from tests.support.fleet import Fleet
 from tests.support.redis_with import redis_with
 
@@ -36,13 +36,13 @@ def test_each_process_says_so_and_ends(fleet: Fleet, cluster: str, variable: str
         (*CELERY, "beat", "--pidfile="),
         (*EMBED_STAR, "watch"),
     ):
-        done = run(*argv, env=env)
+        done = run_warm(*argv, env=env)
         assert done.code in (1, 2), done.out + done.err
         last = done.err.strip().splitlines()[-1]
         assert last.startswith("embed-star: Redis at 127.0.0.1:"), done.err
         assert "is a Redis Cluster" in last
         assert "Traceback" not in done.err
-    doctor = run(*EMBED_STAR, "doctor", env=env)
+    doctor = run_warm(*EMBED_STAR, "doctor", env=env)
     assert doctor.code == 1
     (line,) = [one for one in doctor.out.splitlines() if one.split()[1] == "redis"]
     assert line.startswith("FAIL")

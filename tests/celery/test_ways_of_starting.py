@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from embed_star.devstack.processes import Child
 from embed_star.devstack.servers import free_port
 from tests.support.command_line import CELERY, Finished, celery
 from tests.support.fleet import STOP_S, Fleet, Tenant, log_lines
@@ -74,6 +76,7 @@ def test_a_way_that_works(tenant: Tenant, options: tuple[str, ...]) -> None:
     assert worker.ended.wait(STOP_S)
     assert worker.returncode == 0, f"{worker.describe_end()}\n{worker.output()[-3000:]}"
     assert [one for one in log_lines(worker) if "Traceback" in str(one)] == []
+    assert "mingle" not in worker.output(), "it asks all other workers, and waits"
 
 
 @pytest.mark.parametrize(("options", "word"), list(REFUSED.values()), ids=list(REFUSED))
@@ -98,12 +101,17 @@ CONTROL = {
 }
 
 
+def to(worker: Child) -> tuple[str, ...]:
+    """Of `celery control`: to this one, whose answer is then not followed by a wait for others'."""
+    return ("--timeout=5", f"--destination={worker.name}@{socket.gethostname()}")
+
+
 def test_what_would_break_a_worker_from_afar_is_refused(tenant: Tenant) -> None:
     worker = tenant.worker("-c", "2")
     for command, (word, *arguments) in CONTROL.items():
-        done = celery("control", "--timeout=5", command, *arguments, env=tenant.env)
+        done = celery("control", *to(worker), command, *arguments, env=tenant.env)
         assert word in done.out + done.err, f"{command}: {done.out}{done.err}"
-    celery("control", "rate_limit", "embed_star.embed_batch", "100/s", env=tenant.env)
+    celery("control", *to(worker), "rate_limit", "embed_star.embed_batch", "100/s", env=tenant.env)
     tenant.lab.insert(ROWS)
     tenant.dispatch()
     tenant.lab.await_quiet()
@@ -116,7 +124,7 @@ def test_what_would_break_a_worker_from_afar_is_refused(tenant: Tenant) -> None:
 def test_processes_grow_and_shrink_from_afar(tenant: Tenant) -> None:
     worker = tenant.worker("-P", "processes", "-c", "2")
     for command, number in (("pool_grow", "1"), ("pool_shrink", "2")):
-        celery("control", "--timeout=5", command, number, env=tenant.env)
+        celery("control", *to(worker), command, number, env=tenant.env)
     tenant.lab.insert(ROWS)
     tenant.dispatch()
     tenant.lab.await_quiet()

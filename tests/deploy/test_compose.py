@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from embed_star.settings import RootSettings, Settings, load_settings
 from tests.deploy.compose import APP, make_secrets, project, settings_of
 from tests.deploy.tools import CHECKOUT, check, run
 from tests.support.command_line import celery, embed_star
+from tests.support.command_line import run as run_program
 
 SETTINGS = {name.upper() for name in (*Settings.model_fields, *RootSettings.model_fields)}
 ONE_SHOT = {"migrate", "volumes", "ollama-model"}
@@ -133,14 +136,43 @@ def test_what_stays_is_watched_and_started_in_order(services: dict[str, Service]
     assert services["migrate"]["depends_on"]["surrealdb"]["condition"] == "service_healthy"
 
 
+def test_the_image_is_built_once(services: dict[str, Service]) -> None:
+    """Builds of one name at the same time fail now and then."""
+    ours = {name for name, one in services.items() if one["image"] == "embed-star:local"}
+    assert ours == set(APP)
+    assert {name for name in services if "build" in services[name]} == {"migrate"}
+    assert {services[name]["pull_policy"] for name in ours - {"migrate"}} == {"never"}
+    assert services["migrate"]["pull_policy"] == "missing"
+
+
+def test_what_compose_reads_of_env_makes_nothing_anew(services: dict[str, Service]) -> None:
+    """`.env` is the application's, too: a line of it for this file would change every process."""
+    text = (CHECKOUT / "docker-compose.yml").read_text()
+    for name in set(re.findall(r"\$\{(\w+)", text)) - {
+        name.upper() for name in Settings.model_fields
+    }:
+        for service in set(APP) - {"flower"}:
+            assert services[service]["environment"][name] == "", (service, name)
+
+
+def test_images_leave_no_volumes_behind(services: dict[str, Service]) -> None:
+    """What an image declares as a volume is given one, or a tmpfs: else each start leaves one."""
+    declared = {"surrealdb": {"/data", "/logs"}, "redis": {"/data"}}
+    for name, one in services.items():
+        image = one["image"].rpartition("/")[2].partition(":")[0]
+        given = {volume["target"] for volume in one.get("volumes", ())}
+        given |= {mount.partition(":")[0] for mount in one.get("tmpfs", ())}
+        assert declared.get(image, set()) <= given, name
+
+
 @pytest.mark.parametrize("name", APP)
 def test_environments_are_settings(services: dict[str, Service], name: str) -> None:
     environment = services[name]["environment"]
     flower = {variable for variable in environment if variable.startswith("FLOWER_")}
-    assert set(environment) - flower <= SETTINGS
+    assert set(environment) - flower - {"WORKERS"} <= SETTINGS
     options = {option.replace("-", "_") for option in default_options._options}
     assert {variable.removeprefix("FLOWER_").lower() for variable in flower} <= options
-    assert bool(flower) == (name == "flower")
+    assert bool(flower - {"FLOWER_ENABLE_EVENTS"}) == (name == "flower")
 
 
 @pytest.mark.usefixtures("clean_environment")
@@ -294,6 +326,25 @@ class TestSecrets:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         # Containers read them as users of their own; the directory keeps this machine's out.
         assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o644}
+
+    def test_what_containers_mount_is_readable_for_them(
+        self, tmp_path: Path, services: dict[str, Service]
+    ) -> None:
+        """Whatever the umask was when the checkout was made."""
+        shutil.copytree(CHECKOUT / "deploy", tmp_path / "deploy")
+        for path in (tmp_path / "deploy").rglob("*"):
+            path.chmod(0o700 if path.is_dir() else 0o600)
+        run_program(sys.executable, str(tmp_path / "deploy/make_secrets.py")).assert_worked()
+        folders = {
+            Path(volume["source"]).parts[Path(volume["source"]).parts.index("deploy") + 1]
+            for one in services.values()
+            for volume in one.get("volumes", ())
+            if volume["type"] == "bind"
+        }
+        for folder in folders:
+            for path in (tmp_path / "deploy" / folder, *(tmp_path / "deploy" / folder).rglob("*")):
+                wanted = 0o555 if path.is_dir() else 0o444
+                assert path.stat().st_mode & wanted == wanted, path
 
     def test_are_not_for_git(self) -> None:
         assert "deploy/secrets/" in (CHECKOUT / ".gitignore").read_text().splitlines()

@@ -76,9 +76,10 @@ class TestSearch:
             topics=("x", "y"),
             reason="meaning",
             embedded_at=filled.vectors()['"a/one"']["embedded_at"],
-            repo=one.repo,
+            _json=one.to_dict(),
         )
-        assert best.to_dict() == {"score": best.score, "repo": best.repo}
+        why = {"name": None, "cosine": best.score}
+        assert best.to_dict() == {"score": best.score, "why": why, "repo": best.repo}
         assert best.repo["id"] == f"repo:`{best.full_name}`"
 
     def test_filters(self, client: Client) -> None:
@@ -139,7 +140,7 @@ class TestGet:
         found = client.get("A/ONE")
         assert (found.full_name, found.stars, found.topics) == ("a/one", 1, ("x", "y"))
         assert found.embedded_at == filled.vectors()['"a/one"']["embedded_at"]
-        assert (found.cut, found.failure) == (False, "")
+        assert (found.state, found.cut, found.failure) == ("embedded", False, "")
         assert found.to_dict()["repo"]["description"] == "a/one in words"
         assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
 
@@ -148,7 +149,7 @@ class TestGet:
         filled.provider.rejects = lambda text: "bad/one" in text
         filled.settle()
         found = client.get("bad/one")
-        assert (found.embedded_at, found.failure) == (None, "rejected")
+        assert (found.state, found.embedded_at, found.failure) == ("failed", None, "rejected")
 
     @pytest.mark.parametrize("name", ["", "no slash", "x/y", "x" * 10_000, "a\0/one\n"])
     def test_a_name_that_no_row_has(self, client: Client, name: str) -> None:

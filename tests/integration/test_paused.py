@@ -105,7 +105,7 @@ class TestWhenItOpens:
     def test_at_once_for_vectors_of_a_wrong_length(self, world: World) -> None:
         world.write_many(2)
         embed = world.provider.embed
-        world.provider.embed = lambda texts: Embeddings(embed(texts).vectors[:, :5])  # type: ignore[method-assign]
+        world.provider.embed = lambda *asked: Embeddings(embed(*asked).vectors[:, :5])  # type: ignore[method-assign]
         assert world.carry_out(world.claim()) == {Status.DEFERRED: 2}
         assert world.services.breaker.state().phase is Phase.OPEN
 

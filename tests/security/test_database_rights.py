@@ -15,7 +15,7 @@ from embed_star.services.store import target_of
 from embed_star.settings import load_settings
 from embed_star.store.client.connection import Connection
 from tests.conftest import MakeSettings, fresh_database, root_target
-from tests.support.command_line import CELERY, EMBED_STAR, embed_star, run
+from tests.support.command_line import CELERY, EMBED_STAR, embed_star, run_warm
 
 BEYOND = """\
 USE NS other
@@ -194,7 +194,7 @@ class TestAUserThatMayOnlyRead:
     @pytest.mark.parametrize("process", [[*EMBED_STAR, "watch"], [*CELERY, "worker"]], ids=len)
     def test_ends_a_process_that_starts(self, env: dict[str, str], process: list[str]) -> None:
         given = {name.upper(): value for name, value in env.items()}
-        done = run(*process, env={**given, "MONITORING_PORT": "0"})
+        done = run_warm(*process, env={**given, "MONITORING_PORT": "0"})
         assert done.code == 1
         assert done.err.splitlines()[-1].startswith("embed-star: the database user has no right")
         assert "Traceback" not in done.out + done.err

@@ -15,7 +15,7 @@ import redis
 from celery import Celery
 
 from embed_star.devstack.servers import free_port
-from tests.support.command_line import CELERY, EMBED_STAR, run
+from tests.support.command_line import CELERY, EMBED_STAR, run_warm
 from tests.support.fleet import Fleet, Tenant
 from tests.support.flower import Site, flower
 from tests.support.servers import eventually
@@ -72,7 +72,7 @@ def canaries(fleet: Fleet) -> dict[str, str]:
     return {
         **KEYS,
         **WRONG,
-        "DB_PASS": servers.environment["DB_PASS"],
+        "DB_PASS": fleet.environment()["DB_PASS"],
         "ROOT_DB_PASS": servers.root_environment["ROOT_DB_PASS"],
         "Redis' password": password,
     }
@@ -142,7 +142,7 @@ def commands(tenant: Tenant, heap: Heap) -> None:
         },
     }
     for why, env in wrong.items():
-        done = run(*EMBED_STAR, "doctor", "--json", env={**tenant.env, **env})
+        done = run_warm(*EMBED_STAR, "doctor", "--json", env={**tenant.env, **env})
         assert (done.code == 0) == (not env), (why, done)
         heap.add(f"doctor with {why}", done.out + done.err)
     for argv in (
@@ -152,7 +152,7 @@ def commands(tenant: Tenant, heap: Heap) -> None:
         (*CELERY, "report"),
         (*CELERY, "inspect", "conf"),
     ):
-        done = run(*argv, env=tenant.env)
+        done = run_warm(*argv, env=tenant.env)
         assert done.code == 0, (argv, done.err)
         heap.add(" ".join(argv[-2:]), done.out + done.err)
     with tenant.app() as app:

@@ -22,7 +22,7 @@ from embed_star.search import Hit
 from embed_star.status import Report
 from embed_star.values import RecordID
 from tests.conftest import MakeSettings
-from tests.support.command_line import EMBED_STAR, run
+from tests.support.command_line import EMBED_STAR, run_warm
 from tests.support.world import World
 
 HOSTILE = (
@@ -116,9 +116,9 @@ def test_commands_over_hostile_rows(
     bad.write_text("".join(json.dumps({"full_name": words}) + "\n" for words in HOSTILE))
     key = shown(hostile[0])
     for argv in (("failures",), ("failures", "show", key), ("status",)):
-        done = run(*EMBED_STAR, *argv, env=env)
+        done = run_warm(*EMBED_STAR, *argv, env=env)
         assert_harmless(done.out + done.err)
-    done = run(*EMBED_STAR, "import", "--dry-run", str(bad), env=env)
+    done = run_warm(*EMBED_STAR, "import", "--dry-run", str(bad), env=env)
     assert_harmless(done.out + done.err)
 
 

@@ -41,10 +41,13 @@ def assert_shows_everything(printed: str) -> None:
     assert re.search(r"rows +350", printed)
     assert re.search(r"rows/s +[\d,.]+", printed)
     assert re.search(r"failures +0", printed)
-    assert printed.count("embed-star search") == 4
+    assert printed.count("embed-star search") == 5
     answers = printed.split("embed-star search")[1:]
     assert "celery/celery" in answers[0]
-    assert answers[3].splitlines()[2].split()[1] == "pallets/flask"  # the edited one
+    mistyped = answers[3].splitlines()[2]
+    assert "celery/celery" in mistyped
+    assert "typing error" in mistyped
+    assert answers[4].splitlines()[2].split()[1] == "pallets/flask"  # the edited one
 
 
 def test_on_a_server(tmp_path: Path) -> None:

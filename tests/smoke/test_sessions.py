@@ -18,17 +18,16 @@ from mcp import Client as McpClient
 from mcp import StdioServerParameters
 
 from embed_star import Client
-from embed_star.cli.demo import await_embedded, import_examples
+from embed_star.cli.demonstration import await_embedded, import_examples
 from embed_star.devstack.servers import ServerOptions
 from embed_star.devstack.stack import LocalStack
-from embed_star.providers.local import MODEL, NATIVE_DIMENSIONS
 from embed_star.services import Services
 from tests.support.command_line import EMBED_STAR, embed_star
 from tests.support.isolation import CHECKOUT
 from tests.support.mcp_server import McpServer, http_client
 from tests.support.servers import eventually, find_surreal
 
-pytest.importorskip("wordllama", reason="needs the local model: pip install 'embed-star[local]'")
+pytest.importorskip("onnxruntime", reason="needs the local model: pip install 'embed-star[local]'")
 
 BLOCK = re.compile(r"^```(python|json)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -43,8 +42,6 @@ def directory(isolation: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
         servers=ServerOptions(memory=True),
         env={
             "EMBEDDING_PROVIDER": "local",
-            "EMBEDDING_MODEL": MODEL,
-            "EMBEDDING_DIMENSIONS": str(NATIVE_DIMENSIONS),
             "LOG_LEVEL": "WARNING",
         },
     )
@@ -97,8 +94,13 @@ def test_a_session_is_as_the_page_shows_it(page: str, capfd: pytest.CaptureFixtu
 
 def test_what_a_client_finds_is_what_the_command_prints() -> None:
     query, k = "draw charts from a data frame", 4
-    printed = embed_star("search", query, "-k", str(k), "--json").assert_worked()
+    printed = embed_star("search", query, "-k", str(k), "--explain", "--json").assert_worked()
+    similar = embed_star("similar", "rq/rq", "--json").assert_worked()
+    known = embed_star("get", "rq/rq", "--json").assert_worked()
     with Client() as client:
+        assert client.get("rq/rq").to_dict() == json.loads(known)
+        found = [{**one.to_dict(), "why": None} for one in client.similar("rq/rq")]
+        assert found == [{**one, "why": None} for one in json.loads(similar)]
         assert [found.to_dict() for found in client.search(query, k)] == json.loads(printed)
         status = client.status().to_dict()
     printed_status = json.loads(embed_star("status", "--json").assert_worked())

@@ -27,6 +27,7 @@ from embed_star.store.client.connection import Connection, Target
 from tasks.app import create_app
 from tasks.dispatch import CeleryDispatcher
 from tests.support.command_line import CELERY, EMBED_STAR
+from tests.support.databases import PASSWORD, cheapen
 from tests.support.lab import Lab
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.servers import local_servers
@@ -136,9 +137,10 @@ class Tenant:
         self.lab.services.close()
 
     def _make_schema(self) -> None:
-        bootstrap(
-            self.root_target(), self.settings.db_user, self.settings.db_pass.get_secret_value()
-        )
+        password = self.settings.db_pass.get_secret_value()
+        bootstrap(self.root_target(), self.settings.db_user, password)
+        if password == PASSWORD:
+            cheapen(self.root_target(), self.settings.db_user)
         services = self.lab.services
         services.store.migrator.apply()
         services.store.spaces.ensure(services.space, self.settings.text_fields)
@@ -178,6 +180,7 @@ class Fleet:
         assert not env.keys() & RETIRED.keys()  # they would have no effect
         return {
             **self.servers.environment,
+            "DB_PASS": PASSWORD,
             **provider_environment(self.provider),
             **PROMPT_RECOVERY,
             "LOG_FORMAT": "json",

@@ -10,6 +10,7 @@ import numpy as np
 from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.errors import InputRejected
 from embed_star.providers.base import Embeddings
+from embed_star.providers.roles import Role
 from tests.support.scripted_answers import vector_for
 
 
@@ -22,6 +23,8 @@ class InProcessProvider:
         self.dimensions = dimensions
         self.calls: list[tuple[str, ...]] = []
         """The texts of each call, refused ones too."""
+        self.roles: list[Role] = []
+        """The role of each call."""
         self.paid: Counter[str] = Counter()
         """Texts that vectors were computed for, and how often; without our own."""
         self.rejects: Callable[[str], bool] = lambda _: False
@@ -43,10 +46,11 @@ class InProcessProvider:
         """As `calls`, without those for our own text."""
         return [call for call in self.calls if call != (PROBE_TEXT,)]
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role = Role.DOCUMENT) -> Embeddings:
         assert texts
         assert all(texts), "an empty text is never sent"
         self.calls.append(tuple(texts))
+        self.roles.append(role)
         self.during(texts)
         if self.down is not None:
             raise self.down

@@ -152,11 +152,11 @@ class Connection(asyncio.Protocol):
             self._later(0.001, self._flood)
 
 
-async def serve(server: Server, port: int, until_stdin_closes: bool) -> None:
+async def serve(server: Server, host: str, port: int, until_stdin_closes: bool) -> None:
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: Connection(server), "127.0.0.1", port, backlog=512)
+    listener = await loop.create_server(lambda: Connection(server), host, port, backlog=512)
     port = listener.sockets[0].getsockname()[1]
-    sys.stdout.write(f"listening on http://127.0.0.1:{port}\n")
+    sys.stdout.write(f"listening on http://{host}:{port}\n")
     sys.stdout.flush()
     if not until_stdin_closes:
         await listener.serve_forever()
@@ -167,6 +167,7 @@ async def serve(server: Server, port: int, until_stdin_closes: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--dimensions", type=int, default=768)
     parser.add_argument("--latency-ms", type=float, default=0.0)
@@ -183,7 +184,7 @@ def main() -> None:
     # A line at a time: what was served is on disk even if this process is killed.
     ledger = given.ledger.open("a", buffering=1) if given.ledger else None
     server = Server(script, given.instant, ledger)
-    asyncio.run(serve(server, given.port, given.until_stdin_closes))
+    asyncio.run(serve(server, given.host, given.port, given.until_stdin_closes))
 
 
 class ScriptedProvider:

@@ -31,7 +31,12 @@ SETTINGS_PAGE = CHECKOUT / "docs" / "settings.md"
 """It names the settings of earlier versions, too."""
 OTHER_VARIABLES = dict.fromkeys(
     ("SURREAL_BIN", "SURREAL_USER", "SURREAL_PASS"), "embed_star/devstack/database.py"
-) | {"FLOWER_ENABLE_EVENTS": "docker-compose.yml", "FIRST_SEED": "Makefile"}
+) | {
+    "FLOWER_ENABLE_EVENTS": "docker-compose.yml",
+    "FIRST_SEED": "Makefile",
+    "ENGINES_DIR": "tests/engines/docker.py",
+    "KUBERNETES_BIN": "tests/engines/conftest.py",
+}
 """What is no setting, and the file that reads it."""
 LIBRARIES_VARIABLES = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}
 """What OpenSSL and requests read."""

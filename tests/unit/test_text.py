@@ -15,6 +15,7 @@ from embed_star.embed.text import (
     BYTES_PER_TOKEN,
     cut,
     estimate_tokens,
+    query_hash,
     render,
     text_hash,
     text_version,
@@ -143,9 +144,21 @@ class TestHash:
             text_version(["b", "a"], 100),
             text_version(["a,b"], 100),
             text_version(["a", "b"], 101),
+            text_version(["a", "b"], 100, "passage: "),
+            text_version(["a", "b"], 100, "other: "),
         }
-        assert len(versions) == 4
+        assert len(versions) == 6
         assert text_version(("a", "b"), 100) == text_version(["a", "b"], 100)
+        # Of a model that wants nothing before a text, it is what it was before there were prefixes.
+        assert text_version(["a", "b"], 100) == "3d8205f784619623"
+
+    @given(st.text(), st.text())
+    def test_of_a_query_is_that_of_no_text_and_depends_on_its_prefix(
+        self, one: str, other: str
+    ) -> None:
+        assert query_hash(one) != text_hash(one)
+        assert query_hash(one, "query: ") not in (query_hash(one), text_hash(f"query: {one}"))
+        assert (query_hash(one) == query_hash(other)) == (one == other)
 
 
 @given(st.text(min_size=1))

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Space, key_text
@@ -18,6 +15,10 @@ from embed_star.store.tables.keyset import records_after
 from embed_star.store.tables.names import flat_name
 from embed_star.store.tables.vectors import INDEX
 from embed_star.values import RecordID
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _EF = 100
 """Candidates that a search of the index keeps; more is slower and finds more."""
@@ -279,6 +280,8 @@ def _where(conditions: Sequence[str]) -> str:
 
 
 def _stored(row: Mapping[str, Any]) -> StoredVector:
+    import numpy as np  # here, as most processes load no vector
+
     at = row.get("embedded_at")
     return StoredVector(
         row["id"].id,

@@ -16,6 +16,7 @@ from embed_star.errors import ProviderConfigError
 from embed_star.providers import PROVIDERS as REGISTRY
 from embed_star.providers import catalogue, create_provider
 from embed_star.providers.base import Provider
+from embed_star.providers.roles import Role
 from embed_star.settings import Settings
 from embed_star.settings.fields import Key, setting
 from tests.contract.providers import test_conformance as conformance
@@ -114,3 +115,9 @@ def test_a_missing_model_names_the_setting(make: Make, server: ScriptedProvider)
     server.script(fail_next=1, status=404, error={"message": "model 'nomic' not found"})
     with pytest.raises(ProviderConfigError, match=re.escape("set EMBEDDING_MODEL")):
         make("cohere").embed(["x"])
+
+
+@pytest.mark.parametrize("role", Role)
+def test_the_role_is_a_parameter(role: Role, make: Make, server: ScriptedProvider) -> None:
+    make("cohere").embed(["x"], role)
+    assert server.ledger()[-1]["options"]["input_type"] == f"search_{role}"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from embed_star.errors import ConfigError, InputRejected, ProviderAuthError, ProviderProtocolError
+from embed_star.providers.roles import Role
 from tests.contract.providers.conftest import DIMENSIONS, KEY, OPENAI_LIKE, Make
 from tests.support.scripted_provider import ScriptedProvider, vector_for
 
@@ -144,3 +145,24 @@ def test_a_netrc_does_not_replace_the_key(
     monkeypatch.setenv("NETRC", str(netrc))
     server.script(auth=KEY)
     assert make("openai").embed(["x"]).vectors.shape == (1, DIMENSIONS)
+
+
+@pytest.mark.parametrize(
+    ("model", "role", "before"),
+    [
+        ("nomic-embed-text", Role.DOCUMENT, "search_document: "),
+        ("nomic-embed-text", Role.QUERY, "search_query: "),
+        ("intfloat/e5-base-v2", Role.DOCUMENT, "passage: "),
+        ("intfloat/e5-base-v2", Role.QUERY, "query: "),
+        ("bge-base-en", Role.DOCUMENT, ""),
+        ("bge-base-en", Role.QUERY, "Represent this sentence for searching relevant passages: "),
+        ("test-model", Role.QUERY, ""),
+    ],
+)
+def test_what_the_model_wants_stands_before_each_text(
+    name: str, model: str, role: Role, before: str, make: Make, server: ScriptedProvider
+) -> None:
+    texts = ["one", "two"]
+    found = make(name, embedding_model=model).embed(texts, role).vectors
+    expected = [vector_for(before + text, DIMENSIONS) for text in texts]
+    np.testing.assert_array_equal(found, np.array(expected))

@@ -24,7 +24,7 @@ def two_installations(scene: Scene) -> Steps:
             for name, value in servers.environment.items()
             if name.startswith("DB_") and name != "DB_DATABASE"
         }
-        neighbour = Tenant(servers, scene.provider, {**scene.tenant.env, **database})
+        neighbour = Tenant(servers, scene.provider, {**scene.tenant.env, **database}, cold=True)
         try:
             assert neighbour.lab.services.installation != scene.lab.services.installation
             worker = neighbour.start("neighbour-worker", *CELERY, "worker", "-n", "neighbour@%h")

@@ -10,6 +10,7 @@ import pytest
 
 from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.errors import ConfigError, InputRejected
+from embed_star.providers.roles import Role
 from embed_star.search import Search
 from embed_star.search.queries import QueryEmbedder
 from tests.support.memory_world import MemoryWorld
@@ -63,3 +64,19 @@ def test_a_refusal_of_our_own_text_is_not_called_one_of_the_query(world: MemoryW
     with pytest.raises(Exception, match="refuses our own text as well") as caught:
         search_of(world).find("query", 1)
     assert not isinstance(caught.value, ConfigError | InputRejected)
+
+
+def test_a_query_is_asked_as_a_query_and_our_own_text_as_a_row(world: MemoryWorld) -> None:
+    world.provider.answers_as = world.services.space.model  # so that our own text is asked for
+    search_of(world).find("query", 1)
+    asked = dict(zip(world.provider.calls, world.provider.roles, strict=True))
+    assert asked == {("query",): Role.QUERY, (PROBE_TEXT,): Role.DOCUMENT}
+
+
+def test_a_row_s_vector_is_never_a_query_s(world: MemoryWorld) -> None:
+    search, text = search_of(world), "the same text"
+    world.services.call(text)
+    search.find(text, 1)
+    search.find(text, 1)  # from the cache
+    asked = zip(world.provider.calls, world.provider.roles, strict=True)
+    assert [role for texts, role in asked if texts == (text,)] == [Role.DOCUMENT, Role.QUERY]

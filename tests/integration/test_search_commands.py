@@ -1,0 +1,85 @@
+"""`embed-star get`, `similar` and `duplicates` as people run them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.command_line import embed_star
+from tests.support.world import World
+
+ROWS = {
+    "celery/celery": ("Distributed task queue", "Python", 25_000),
+    "fork/celery": ("Distributed task queue", "Python", 3),
+    "rq/rq": ("Simple job queues", "Python", 10_000),
+    "redis/redis": ("In-memory data store", "C", 66_000),
+}
+
+
+@pytest.fixture
+def filled(world: World) -> World:
+    for name, (description, language, stars) in ROWS.items():
+        world.write(
+            name,
+            full_name=name,
+            description=description,
+            language=language,
+            stargazers_count=stars,
+            topics=["queue"],
+        )
+    world.settle()
+    return world
+
+
+def test_get_shows_the_row_and_its_embedding(filled: World) -> None:
+    filled.write("new/thing", full_name="new/thing")
+    env = filled.environment
+    shown = embed_star("get", "Celery/Celery", env=env).assert_worked()
+    for words in ("celery/celery", "Distributed task queue", "25,000", "queue", " UTC"):
+        assert words in shown
+    assert "pending" in embed_star("get", "new/thing", env=env).assert_worked()
+    found = json.loads(embed_star("get", "celery/celery", "--json", env=env).assert_worked())
+    assert found["embedding"]["state"] == "embedded"
+    assert found["embedding"]["embedded_at"]
+    assert found["repo"]["full_name"] == "celery/celery"
+
+
+def test_similar_compares_the_stored_vectors(filled: World) -> None:
+    env = filled.environment
+    asked = ("similar", "celery/celery")
+    shown = embed_star(*asked, env=env).assert_worked()
+    assert "fork/celery" in shown
+    assert "celery/celery" not in shown.replace("fork/celery", "")
+    found = json.loads(embed_star(*asked, "--json", "-k", "2", env=env).assert_worked())
+    assert len(found) == 2
+    assert found[0]["score"] >= found[1]["score"]
+    chosen = embed_star(*asked, "--json", "--language", "c", env=env).assert_worked()
+    assert [one["repo"]["full_name"] for one in json.loads(chosen)] == ["redis/redis"]
+    nothing = embed_star(*asked, "--language", "cobol", env=env).assert_worked()
+    assert nothing == "no repository fits: try without the filters\n"
+
+
+def test_duplicates_are_pairs_with_a_reason(filled: World) -> None:
+    env = filled.environment
+    filled.write("a/one", full_name="same", description="words")
+    filled.write("a/two", full_name="same", description="words")
+    filled.settle()
+    asked = ("duplicates", "--min-score", "0.9999")
+    shown = embed_star(*asked, env=env).assert_worked()
+    assert "1.000" in shown
+    assert "the same text" in shown
+    (pair,) = json.loads(embed_star(*asked, "--json", env=env).assert_worked())
+    assert pair["why"] == "same_text"
+    assert {repo["id"] for repo in pair["repos"]} == {"repo:⟨a/one⟩", "repo:⟨a/two⟩"}
+    none = embed_star(*asked, "--language", "C", env=env).assert_worked()
+    assert none == "no two repositories are as similar as 0.9999: try a lower --min-score\n"
+
+
+@pytest.mark.parametrize("command", ["get", "similar"])
+def test_an_unknown_name_is_one_sentence_with_near_names(filled: World, command: str) -> None:
+    env = filled.environment
+    done = embed_star(command, "celery/celry", env=env)
+    done.assert_one_sentence("'celery/celry'", "did you mean celery/celery or fork/celery?")
+    embed_star(command, "x/\x1b[31mred", env=env).assert_one_sentence("there is no repository")
+    embed_star(command, "celery", env=env).assert_one_sentence("owner/name is", "celery/celery")
