@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,13 +36,18 @@ class Turn:
         self._sure_s = sure_s
         self._clock = clock
         self._by = uuid4().hex
-        self._known = clock()
+        self._known = math.inf
 
     def begin(self, rows: int, keep_s: float, *, again: bool) -> bool:
-        """Note that the message, with `rows` rows, is begun; see `InFlightLedger.start`."""
-        self._known = self._clock()
-        started = self._ledger.start
-        return started(self._run_id, rows, self._message, keep_s, by=self._by, again=again)
+        """Note that the message, with `rows` rows, is begun; see `InFlightLedger.start`.
+
+        When it raises RedisUnavailable, there is no note, and nothing is checked later.
+        """
+        now = self._clock()
+        note = self._ledger.start
+        begun = note(self._run_id, rows, self._message, keep_s, by=self._by, again=again)
+        self._known = now
+        return begun
 
     def check(self) -> None:
         """Raise TakenOver if another worker has the message. Raises RedisUnavailable.

@@ -12,6 +12,7 @@ from embed_star.errors import (
     ProviderAuthError,
     ProviderThrottled,
     ProviderUnavailable,
+    RedisUnavailable,
     TakenOver,
 )
 from embed_star.models import Lane, Outcome, Status
@@ -368,6 +369,23 @@ def test_what_is_paid_for_when_another_worker_takes_over_is_in_the_cache(
     world.provider.during = lambda _: None
     assert world.carry_out(batch) == {Status.CACHED: 3}
     assert max(world.provider.paid.values()) == 1
+
+
+def test_a_turn_that_could_not_be_noted_is_not_looked_for(
+    world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.write_many(3)
+    batch = world.claim()
+
+    def away(*_: object, **__: object) -> bool:
+        raise RedisUnavailable("it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.services.ledger, "start", away)
+        turn = world.services.embedder.started(batch, "a")
+    world.clock.pass_s(TURN_S)
+    outcomes = world.services.embedder.embed(batch, turn=turn)
+    assert {one.status for one in outcomes} == {Status.EMBEDDED}
 
 
 def test_a_worker_that_goes_on_in_time_keeps_its_message(world: MemoryWorld) -> None:
