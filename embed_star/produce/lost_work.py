@@ -121,6 +121,7 @@ class LostWork:
             if now - since >= self._patience.dead_after_s:
                 del self._beats[worker]
                 log.warning("worker_given_up", messages=self._workers.requeue(worker))
+                self._missing.clear()  # their runs may go on with these messages
 
     def _note(self, fates: Sequence[Fate], busy: set[str], now: float, *, idle: bool) -> None:
         for run_id, fate in zip(list(self._runs), fates, strict=True):

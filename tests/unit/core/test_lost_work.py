@@ -166,6 +166,19 @@ class TestLostRuns:
         watched.pass_s(1)
         assert watched.world.locks() == {}
 
+    def test_a_run_goes_on_with_the_messages_of_a_dead_worker(self, watched: Watched) -> None:
+        """The worker died before it said that it is at the run."""
+        batch = watched.run()
+        watched.pass_s(1)
+        watched.fleet.idle = True
+        watched.fleet.stopped.add("one")
+        watched.pass_s(8)
+        assert watched.fleet.requeued == ["one"]
+        watched.pass_s(2)
+        watched.fleet.beats["two"] = Beat(50, frozenset({batch.run_id}))
+        watched.pass_s(10)
+        assert watched.world.locks()
+
     def test_rows_of_a_run_that_waits_in_a_queue_stay_its(self, watched: Watched) -> None:
         watched.run()
         watched.fleet.idle = True
