@@ -7,8 +7,10 @@ the first process, whatever became of it. The way out is slirp4netns, which need
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +18,9 @@ from pathlib import Path
 
 CGROUP = "embed-star-engines"
 """Containers' control groups: those are the one thing that namespaces do not remove."""
+
+KUBELET = "kubepods"
+"""What a kubelet calls its own."""
 
 _NAMESPACES = ("--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 PROGRAMS = {
@@ -52,7 +57,8 @@ def why_not() -> str:
 
 def run(argv: Sequence[str]) -> int:
     """Run a command as the only one on such a machine, to its end; its exit code."""
-    before = _groups()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    before = _groups(KUBELET)  # of a kubelet of this machine's own
     entered, enter = os.pipe()
     connected, connect = os.pipe()
     inside = [sys.executable, "-m", "tests.engines.first", str(enter), str(connected), *argv]
@@ -68,14 +74,15 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return child.wait()
     finally:
-        child.terminate()
+        # Nothing is left to end but after an error or a signal; then all of it ends with this one.
+        child.kill()
         child.wait()
         if network:
             network.kill()
             network.wait()
         os.close(entered)
         os.close(connect)
-        _forget(_groups() - before)
+        _forget(_groups(CGROUP) | _groups(KUBELET) - before)
 
 
 def _connect(pid: int) -> subprocess.Popen[bytes]:
@@ -98,17 +105,18 @@ def _connect(pid: int) -> subprocess.Popen[bytes]:
     return network
 
 
-def _groups() -> set[Path]:
-    """The control groups of our containers, and of a kubelet."""
-    root = Path("/sys/fs/cgroup")
-    return {path for name in (CGROUP, "kubepods") for path in root.glob(f"**/{name}")}
+def _groups(name: str) -> set[Path]:
+    """The control groups of this name, of each controller."""
+    return set(Path("/sys/fs/cgroup").glob(f"**/{name}"))
 
 
 def _forget(groups: set[Path]) -> None:
     """Remove control groups of containers that are gone, the innermost first."""
     for root in groups:
         for group, _, _ in os.walk(root, topdown=False):
-            Path(group).rmdir()
+            # Busy for a moment yet after a kill; the next run removes it.
+            with contextlib.suppress(OSError):
+                Path(group).rmdir()
 
 
 def _found(program: str) -> str:

@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pytest
+
 from tests.deploy.tools import CHECKOUT
 from tests.support.command_line import Finished
 from tests.support.runbook import Step, steps_of
@@ -78,7 +80,9 @@ class Project:
     def type(self, command: str, stdin: str = "", cwd: Path | None = None) -> str:
         """Type a command that must work; what it printed."""
         done = self.ask(command, stdin, cwd)
-        assert done.code == 0, f"$ {command}\n{done.out[-4000:]}\n{done.err[-4000:]}"
+        if done.code:
+            more = self.ask("docker compose logs --tail 5").out if "compose up" in command else ""
+            pytest.fail(f"$ {command}\n{done.out[-2000:]}\n{done.err[-2000:]}\n{more}")
         return done.out
 
     def configure(self, **lines: str | None) -> None:
