@@ -18,6 +18,7 @@ from bench.quality import command as quality
 from bench.scraping import scraped
 from bench.soak import soak
 from bench.stack import Bench, Shape, quantile, running
+from bench.starting import starts
 from embed_star.errors import EmbedStarError
 from embed_star.store.client.codec import record
 
@@ -179,6 +180,7 @@ BENCHES = {
     "soak": soak,
     "limit": blame.limit,
     "poison": blame.poison,
+    "start": starts,
 }
 USUAL = ("instant", "slow", "freshness", "cached")
 """The soak takes minutes, and what metrics cost matters when they change."""

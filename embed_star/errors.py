@@ -24,6 +24,7 @@
     │   ├── FenceLost            a lock of this run is no longer this run's
     │   └── SpaceRetired         another space is the active one
     ├── AnotherSpace             a message for workers with other settings
+    ├── TakenOver                another worker has this one's message
     └── ProviderError            the provider answered, and trying again is no help
         ├── ProviderAuthError    401, 403: the key
         ├── ProviderConfigError  404, another model, other dimensions, every text refused
@@ -146,6 +147,10 @@ class FenceLost(StoreError):
 
 class SpaceRetired(StoreError):
     """A write into a space that is no longer the active one."""
+
+
+class TakenOver(EmbedStarError):
+    """This worker seemed dead, or Redis lost its data: the message is no longer this worker's."""
 
 
 class AnotherSpace(EmbedStarError):

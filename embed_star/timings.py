@@ -42,6 +42,22 @@ dry while the producer reads; with more, fresh rows wait behind old ones."""
 POLL_INTERVAL_S = 1.0
 """The outbox is read at least this often, since notifications may be lost."""
 
+BEAT_S = 1.5
+"""A worker says this often that it lives."""
+
+DEAD_AFTER_S = 8.0
+"""A worker that was not heard for this long is given up, and its messages are requeued. One that
+merely stood still finds that out before its next call."""
+
+TURN_S = 3.0
+"""A worker that had its message this long ago still has it: it beat since, or is not given up."""
+
+LOST_RUN_S = 4.0
+"""A run that Redis has forgotten is released after this, unless a worker says that it is at it."""
+
+LOOK_S = 1.0
+"""A producer looks for dead workers and lost runs this often."""
+
 LIVENESS_TIMEOUT_S = 30.0
 """A loop without a heartbeat for this long is stuck: ten times what a slow machine takes."""
 

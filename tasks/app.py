@@ -14,7 +14,7 @@ from embed_star.settings import Settings
 from tasks import embed, maintenance, queue_names, store, tracing, transport
 from tasks.base import SHOWN_CHARS, ServiceTask, attach_state
 from tasks.workarounds import chord_results, lost_child, thread_slots
-from tasks.worker import lifecycle, logs, monitoring, options, shutdown, stand_by
+from tasks.worker import lifecycle, logs, monitoring, options, presence, shutdown, stand_by
 
 SPARE_THREADS = 2
 """Threads beyond PARALLEL_WORKERS: they load and write rows while others call the provider."""
@@ -46,6 +46,7 @@ def _connect(app: Celery, settings: Settings) -> None:
     """Connect to the signals of workers and beat. Receivers run in this order."""
     logs.connect(app, settings)
     options.connect(app)
+    presence.connect(app)  # its end comes before the services are closed
     lifecycle.connect(app, settings)
     stand_by.connect(app, (EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE))
     monitoring.connect(app, settings)

@@ -8,7 +8,7 @@ import structlog
 from celery import Celery
 from celery.exceptions import Ignore
 
-from embed_star.errors import AnotherSpace, TransientError
+from embed_star.errors import AnotherSpace, TakenOver, TransientError
 from embed_star.models import Batch, Outcome, has_version
 from embed_star.settings import Settings
 from tasks.base import ServiceTask, state_of
@@ -17,6 +17,7 @@ from tasks.worker.retry import attempts, retry_later
 
 if TYPE_CHECKING:
     from embed_star.embed.embedder import Embedder
+    from embed_star.embed.turns import Turn
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,9 @@ def register(app: Celery, settings: Settings) -> None:
         except AnotherSpace as error:
             task.services.embedder.waits(batch)
             return _requeue(task, error)
+        except TakenOver as error:  # that worker brings the chord its part
+            log.warning("batch_taken_over", reason=str(error), rows=len(batch.rows))
+            raise Ignore from error
         except TransientError as error:
             task.services.embedder.waits(batch)
             raise retry_later(task, error) from error
@@ -63,31 +67,32 @@ def register(app: Celery, settings: Settings) -> None:
 def _embed(task: ServiceTask, batch: Batch) -> list[Outcome]:
     """The outcomes; none after a bug of ours, so that the chord goes on.
 
-    Raises AnotherSpace, TransientError, and Ignore for a copy of a message.
+    Raises AnotherSpace, TakenOver, TransientError, and Ignore for a copy of a message.
     """
     embedder = task.services.embedder  # a new process asks the database for it
-    if _is_copy(task, embedder, batch):
+    turn = _turn(task, embedder, batch)
+    if turn is None:
         log.warning("copy_ignored", rows=len(batch.rows))
         raise Ignore
     final = attempts(task) >= state_of(task.app).settings.retry_max
     try:
-        return embedder.embed(batch, final=final)
-    except (AnotherSpace, TransientError):
+        return embedder.embed(batch, final=final, turn=turn)
+    except (AnotherSpace, TakenOver, TransientError):
         raise
     except Exception:
         log.exception("batch_failed", rows=len(batch.rows))
         return []
 
 
-def _is_copy(task: ServiceTask, embedder: Embedder, batch: Batch) -> bool:
-    """Whether another worker has begun this very message and still has it.
+def _turn(task: ServiceTask, embedder: Embedder, batch: Batch) -> Turn | None:
+    """This worker's turn; None if another worker has begun this very message and still has it.
 
     Redis has a message twice when its reply to the publisher was lost. A message that is
     delivered again because a worker died is marked, and is no copy.
     """
     request = task.request
-    begun = embedder.started(batch, f"{request.id}:{request.retries}")
-    return not begun and not (request.delivery_info or {}).get("redelivered")
+    again = bool((request.delivery_info or {}).get("redelivered"))
+    return embedder.started(batch, f"{request.id}:{request.retries}", again=again)
 
 
 def _unreadable(task: ServiceTask, message: Any, error: ValueError) -> dict[str, Any]:

@@ -16,7 +16,11 @@ DOCUMENT = CHECKOUT / "docs" / "quality.md"
 PICTURE = CHECKOUT / "docs" / "quality.png"
 BEGIN = "<!-- figures: python -m bench quality --write -->"
 END = "<!-- end of figures -->"
-_COLOURS = ("#2b6cb0", "#dd6b20", "#2f855a", "#805ad5", "#c53030")
+_COLOURS = (
+    *("#2b6cb0", "#90cdf4", "#dd6b20", "#fbd38d"),
+    *("#2f855a", "#9ae6b4", "#805ad5", "#d6bcfa"),
+)
+"""Of a model's two ways, the second one is paler."""
 
 
 def table(results: Sequence[Measured]) -> Table:

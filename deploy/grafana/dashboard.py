@@ -360,7 +360,7 @@ PROCESSES = [
     ),
     Panel(
         "Memory",
-        "Resident. A worker takes 100 to 140 MB, the local model included.",
+        "Resident. A worker takes 100 to 140 MB, with the local model up to 420.",
         "bytes",
         {
             "{{job}} {{instance}}": 'process_resident_memory_bytes{job=~"embed-star-.+"}',

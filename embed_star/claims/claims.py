@@ -96,6 +96,12 @@ class Claims:
             log.warning("locks_not_extended", reason=str(error))
         return held
 
+    def end_soon(self, keys: Sequence[Key], run_id: str, left_s: float) -> None:
+        """Let the run's locks end in `left_s`. Raises RedisUnavailable and StoreUnavailable."""
+        if keys:
+            self._records.extend(keys, run_id, left_s)
+            self._redis.extend(keys, run_id, left_s)
+
     def held(self, keys: Sequence[Key], run_id: str) -> list[bool]:
         """For each key: whether the run holds it in SurrealDB. Raises StoreUnavailable."""
         return self._records.held(keys, run_id)
@@ -161,14 +167,17 @@ class Claim:
     keys: Sequence[Key]
     until: float
     """When the first of the locks ends, by the clock of `claims`."""
+    check: Callable[[], None] = lambda: None
+    """Raises an error when the rows are this process' no longer, for another reason."""
 
     def renew(self) -> None:
         """Make sure that no lock ends within `Claims.renew_before_s`.
 
-        Does nothing while the locks last longer than that. Raises FenceLost when another run
-        has one of the rows: this process stood still for longer than locks last, and the other
-        run pays for the row. Raises StoreUnavailable.
+        Does nothing but `check` while the locks last longer than that. Raises FenceLost when
+        another run has one of the rows: this process stood still for longer than locks last,
+        and the other run pays for the row. Raises StoreUnavailable.
         """
+        self.check()
         now = self.claims.clock()
         if self.until - now > self.claims.renew_before_s:
             return

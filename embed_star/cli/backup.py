@@ -51,8 +51,8 @@ def command(directory: Path, no_vectors: bool, as_json: bool) -> None:
     DIRECTORY must be new or empty. The fleet may go on meanwhile.
     """
     from embed_star.backup.manifest import FAILURES
+    from embed_star.cli.starting import load_settings
     from embed_star.services import Services
-    from embed_star.settings import load_settings
 
     vectors = not no_vectors
     with Services(load_settings()) as services, bar() as progress:

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.calling.validation import lengths
+from embed_star.cli.starting import load_settings
 from embed_star.coordination.client import (
     EVICTS,
     check_writes,
@@ -26,7 +27,7 @@ from embed_star.errors import (
 )
 from embed_star.providers.responses import same_model
 from embed_star.services import Services
-from embed_star.settings import load_settings, misspelt, retired_names
+from embed_star.settings import misspelt, retired_names
 
 
 def results() -> dict[str, tuple[bool, str]]:

@@ -33,9 +33,9 @@ def command(
 
     Compares the stored vectors of all repos that pass the filters, each with each.
     """
+    from embed_star.cli.starting import load_settings
     from embed_star.search import Filters
     from embed_star.services import Services
-    from embed_star.settings import load_settings
 
     settings = load_settings()
     with Services(settings) as services:

@@ -56,8 +56,8 @@ def _list(as_json: bool, limit: int, reason: str | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from embed_star.cli.starting import load_settings
     from embed_star.services import open_store
-    from embed_star.settings import load_settings
 
     _check_reason(reason)
     with open_store(load_settings(), to_write=False) as store:
@@ -85,9 +85,9 @@ def show(key: str, as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from embed_star.cli.starting import load_settings
     from embed_star.embed.failure_reasons import reason_of
     from embed_star.services import open_store
-    from embed_star.settings import load_settings
 
     with open_store(load_settings(), to_write=False) as store:
         failure = _find(store.failures, key)
@@ -123,8 +123,8 @@ def retry(keys: tuple[str, ...], every: bool, reason: str | None, as_json: bool)
 
     Name them by KEY, by --reason, or take --all. A row that fails again comes back here.
     """
+    from embed_star.cli.starting import load_settings
     from embed_star.services import open_store
-    from embed_star.settings import load_settings
 
     if sum((bool(keys), every, reason is not None)) != 1:
         raise click.UsageError("name rows by KEY, or give one of --all and --reason")

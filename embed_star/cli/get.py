@@ -22,8 +22,8 @@ _FIRST = ("full_name", "description", "language", "topics", "stargazers_count", 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all fields of the row.")
 def command(full_name: str, as_json: bool) -> None:
     """Show the row of OWNER/NAME, and how far its embedding is."""
+    from embed_star.cli.starting import load_settings
     from embed_star.services import Services
-    from embed_star.settings import load_settings
 
     settings = load_settings()
     with Services(settings) as services:

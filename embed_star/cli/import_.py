@@ -94,7 +94,7 @@ def command(
     database refuses, are left out and listed; the exit code is then 1.
     """
     from embed_star.cli.import_pages import Summary, write_rows
-    from embed_star.settings import load_settings
+    from embed_star.cli.starting import load_settings
 
     if (file is None) == (starred is None):
         raise click.UsageError("give either FILE (- is standard input) or --starred USER")

@@ -41,8 +41,8 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
     """
     if wait_s is not None and dry_run:
         raise click.UsageError("--wait and --dry-run do not go together")
+    from embed_star.cli.starting import load_settings
     from embed_star.services import Services
-    from embed_star.settings import load_settings
 
     settings = load_settings()
     if wait_s is not None and not with_bootstrap:
@@ -125,6 +125,8 @@ def _dry_run(services: Services) -> None:
         click.echo(f"would make {store.space.name} active: every repo is embedded in it")
         if not pending:
             click.echo(cost.of_all(services))
+    elif not store.spaces.has_names(store.space):
+        click.echo("would give the vectors names, and an index of them")
     else:
         click.echo("nothing to do: the database is up to date")
 

@@ -72,8 +72,14 @@ def _producer(
     services: Services, dispatcher: CeleryDispatcher, heartbeat: Heartbeat, owner: str
 ) -> Producer:
     settings = services.settings
+    lost_work = services.lost_work
+
+    def on_tick() -> None:
+        heartbeat.beat()
+        lost_work.look()
+
     return Producer(
-        backlog=services.backlog(dispatcher),
+        backlog=services.backlog(dispatcher, lost_work.began),
         leadership=Leadership(services.leases, owner, settings.leader_lease_s),
         notifier=Notifier(
             services.ledger,
@@ -83,7 +89,7 @@ def _producer(
         ),
         timings=_timings(settings),
         on_lead=dispatcher.reconcile,
-        on_tick=heartbeat.beat,
+        on_tick=on_tick,
         emit=services.emit,
     )
 

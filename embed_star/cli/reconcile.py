@@ -16,8 +16,8 @@ def command() -> None:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from embed_star.cli.starting import load_settings
     from embed_star.services import Services
-    from embed_star.settings import load_settings
     from embed_star.store.tables.checkpoints import Phase
 
     settings = load_settings()

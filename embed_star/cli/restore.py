@@ -28,8 +28,8 @@ def command(directory: Path, dry_run: bool, as_json: bool) -> None:
     from embed_star.backup.manifest import FAILURES
     from embed_star.backup.restoring import Restored, open_backup, verify_files
     from embed_star.cli.backup import bar
+    from embed_star.cli.starting import load_settings
     from embed_star.services import Services
-    from embed_star.settings import load_settings
 
     with Services(load_settings()) as services, bar() as progress:
         store = services.store

@@ -30,9 +30,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Find the repositories that QUERY names or describes."""
+    from embed_star.cli.starting import load_settings
     from embed_star.search import Filters, Mode
     from embed_star.services import Services
-    from embed_star.settings import load_settings
 
     settings = load_settings()
     with Services(settings) as services:

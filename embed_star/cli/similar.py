@@ -19,9 +19,9 @@ def command(
 
     The score is the cosine similarity of both vectors: 1 is the same text.
     """
+    from embed_star.cli.starting import load_settings
     from embed_star.search import Filters
     from embed_star.services import Services
-    from embed_star.settings import load_settings
 
     settings = load_settings()
     with Services(settings) as services:

@@ -67,8 +67,8 @@ def drop(name: str, yes: bool) -> None:
 @contextmanager
 def _spaces(*, to_write: bool = False) -> Iterator[Spaces]:
     """The spaces, without a check of the settings' own: those may precede or follow a change."""
+    from embed_star.cli.starting import load_settings
     from embed_star.services import Services
-    from embed_star.settings import load_settings
 
     with Services(load_settings()) as services:
         store = services.store

@@ -29,8 +29,8 @@ _SLOWEST_ROWS_S = 0.05
 @click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
 def command(as_json: bool, watch: bool) -> None:
     """Say how far the embedding of all repos is."""
+    from embed_star.cli.starting import load_settings
     from embed_star.services import Services
-    from embed_star.settings import load_settings
 
     settings = load_settings()
     with Services(settings) as services:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol, cast
 from uuid import uuid4
 
@@ -29,6 +30,15 @@ class RunCounts:
     """Age of the oldest run in flight; None if there is none."""
 
 
+class Fate(StrEnum):
+    """What the ledger knows of a run."""
+
+    IN_FLIGHT = "in flight"
+    OVER = "over"
+    """It ended within the last minute."""
+    UNKNOWN = "unknown"
+
+
 class InFlightLedger(Protocol):
     """Bookkeeping of runs. Every method raises RedisUnavailable.
 
@@ -38,12 +48,28 @@ class InFlightLedger(Protocol):
     def begin(self, run_id: str, rows: int, give_up_s: float) -> None:
         """Count a new run of `rows` rows. It counts for `give_up_s` at most."""
 
-    def start(self, run_id: str, rows: int, message: str, keep_s: float) -> bool:
-        """Note that a worker has begun `message`, with `rows` rows of the run.
+    def start(
+        self,
+        run_id: str,
+        rows: int,
+        message: str,
+        keep_s: float,
+        *,
+        by: str = "",
+        again: bool = False,
+    ) -> bool:
+        """Note that the worker `by` has begun `message`, with `rows` rows of the run.
 
         Returns False, and counts nothing, if the message was begun before. That is known until
-        the run ends, and for `keep_s` at most.
+        the run ends, and for `keep_s` at most. `again` is for a message that Redis has handed
+        out again, and takes it over from whoever began it.
         """
+
+    def is_begun_by(self, run_id: str, message: str, by: str) -> bool:
+        """Whether `by` was the last one to begin `message`. False if that is not known."""
+
+    def fates(self, run_ids: Sequence[str]) -> list[Fate]:
+        """What is known of each run."""
 
     def put_back(self, run_id: str, rows: int) -> None:
         """Count `rows` begun rows of the run as queued: their task waits, and begins again."""
@@ -72,7 +98,7 @@ class InFlightLedger(Protocol):
 
 
 # KEYS: ends (zset run → ms when it is given up), rows, queued (hashes run → rows), totals,
-# begins (zset run → ms); for one run: started (hash message that was begun → by whom).
+# begins (zset run → ms); for one run: started (hash message that was begun → by whom), over.
 # Numbers come as text and go on as text: of its own, Lua would make "-0" and "1e+15".
 _BEGIN = """
 local t = redis.call('TIME')
@@ -84,6 +110,7 @@ redis.call('ZADD', KEYS[5], string.format('%.0f', now), ARGV[1])
 """
 _START = """
 if redis.call('HSETNX', KEYS[6], ARGV[3], ARGV[4]) == 0 then
+  if ARGV[6] == '1' then redis.call('HSET', KEYS[6], ARGV[3], ARGV[4]) end
   return redis.call('HGET', KEYS[6], ARGV[3]) == ARGV[4] and 1 or 0
 end
 redis.call('PEXPIRE', KEYS[6], ARGV[5])
@@ -103,6 +130,7 @@ redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('DEL', KEYS[6])
+redis.call('SET', KEYS[7], '1', 'PX', 60000)
 for i = 4, #ARGV, 2 do redis.call('HINCRBY', KEYS[4], ARGV[i], ARGV[i + 1]) end
 redis.call('PUBLISH', ARGV[2], ARGV[3])
 """
@@ -164,18 +192,45 @@ class RedisInFlightLedger:
     def begin(self, run_id: str, rows: int, give_up_s: float) -> None:
         self._call(self._begin, run_id, rows, round(give_up_s * 1000))
 
-    def start(self, run_id: str, rows: int, message: str, keep_s: float) -> bool:
-        caller = uuid4().hex  # whose call may be sent again when its answer is lost
-        keep_ms = round(keep_s * 1000)
-        own = self._started(run_id)
-        return bool(self._call(self._start, run_id, -rows, message, caller, keep_ms, own=own))
+    def start(
+        self,
+        run_id: str,
+        rows: int,
+        message: str,
+        keep_s: float,
+        *,
+        by: str = "",
+        again: bool = False,
+    ) -> bool:
+        by = by or uuid4().hex  # whose call may be sent again when its answer is lost
+        asked = (run_id, -rows, message, by, round(keep_s * 1000), int(again))
+        return bool(self._call(self._start, *asked, own=self._own(run_id)))
+
+    def is_begun_by(self, run_id: str, message: str, by: str) -> bool:
+        with redis_errors("look who works on a message"):
+            return self._client.hget(self._own(run_id)[0], message) == by.encode()
+
+    def fates(self, run_ids: Sequence[str]) -> list[Fate]:
+        if not run_ids:
+            return []
+        with redis_errors("look for runs"):
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hmget(self._keys[1], list(run_ids))
+            for run_id in run_ids:
+                pipe.exists(self._own(run_id)[1])
+            rows, *over = pipe.execute()
+        known = zip(rows, over, strict=True)
+        return [
+            Fate.IN_FLIGHT if row is not None else Fate.OVER if ended else Fate.UNKNOWN
+            for row, ended in known
+        ]
 
     def put_back(self, run_id: str, rows: int) -> None:
         self._call(self._put_back, run_id, rows)
 
     def finish(self, run_id: str, totals: Mapping[str, int]) -> None:
         flat = [part for item in totals.items() for part in item]
-        self._call(self._finish, run_id, self.channel, run_id, *flat, own=self._started(run_id))
+        self._call(self._finish, run_id, self.channel, run_id, *flat, own=self._own(run_id))
 
     def give_back(self, run_id: str, rows: int) -> None:
         self._call(self._give_back, run_id, -rows, self.channel, _GIVEN_BACK)
@@ -209,5 +264,5 @@ class RedisInFlightLedger:
         with redis_errors("keep count of runs"):
             return script(keys=[*self._keys, *own], args=list(arguments))
 
-    def _started(self, run_id: str) -> list[str]:
-        return [f"{self._prefix}started:{run_id}"]
+    def _own(self, run_id: str) -> list[str]:
+        return [f"{self._prefix}{kind}:{run_id}" for kind in ("started", "over")]

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from embed_star.coordination.in_flight import RunCounts
+from embed_star.coordination.in_flight import Fate, RunCounts
 
 _LOOK_S = 0.02
 """How often a listener checks whether it must stop."""
@@ -61,7 +61,8 @@ class _Started:
     """The messages of one run that workers have begun."""
 
     until: float = 0.0
-    messages: set[str] = field(default_factory=set)
+    messages: dict[str, str] = field(default_factory=dict)
+    """Each with who began it last."""
 
 
 class MemoryInFlightLedger:
@@ -72,6 +73,7 @@ class MemoryInFlightLedger:
         self._one_at_a_time = threading.Lock()
         self._runs: dict[str, _Run] = {}
         self._started: dict[str, _Started] = {}
+        self._over: set[str] = set()
         self._totals: Counter[str] = Counter()
         self._listeners: list[queue.SimpleQueue[bool]] = []
 
@@ -80,19 +82,52 @@ class MemoryInFlightLedger:
             now = self._clock()
             self._runs[run_id] = _Run(rows, rows, now, now + give_up_s)
 
-    def start(self, run_id: str, rows: int, message: str, keep_s: float) -> bool:
+    def start(
+        self,
+        run_id: str,
+        rows: int,
+        message: str,
+        keep_s: float,
+        *,
+        by: str = "",
+        again: bool = False,
+    ) -> bool:
         with self._one_at_a_time:
             now = self._clock()
             started = self._started.get(run_id)
             if started is None or started.until <= now:
                 started = self._started[run_id] = _Started()
             if message in started.messages:
-                return False
-            started.messages.add(message)
+                if again:
+                    started.messages[message] = by
+                return again
+            started.messages[message] = by
             started.until = now + keep_s
             if run_id in self._runs:
                 self._runs[run_id].queued -= rows
             return True
+
+    def is_begun_by(self, run_id: str, message: str, by: str) -> bool:
+        with self._one_at_a_time:
+            started = self._started.get(run_id)
+            return started is not None and started.messages.get(message) == by
+
+    def fates(self, run_ids: Sequence[str]) -> list[Fate]:
+        with self._one_at_a_time:
+            return [
+                Fate.IN_FLIGHT
+                if run_id in self._runs
+                else Fate.OVER
+                if run_id in self._over
+                else Fate.UNKNOWN
+                for run_id in run_ids
+            ]
+
+    def forget_all(self) -> None:
+        """What a Redis does that is flushed."""
+        with self._one_at_a_time:
+            self._runs, self._started, self._over = {}, {}, set()
+            self._totals.clear()
 
     def put_back(self, run_id: str, rows: int) -> None:
         with self._one_at_a_time:
@@ -103,6 +138,7 @@ class MemoryInFlightLedger:
         with self._one_at_a_time:
             self._runs.pop(run_id, None)
             self._started.pop(run_id, None)
+            self._over.add(run_id)
             self._totals.update(totals)
         self._publish(given_back=False)
 

@@ -63,10 +63,12 @@ class Queues:
         return states, int(unacked)
 
     def _lists(self, name: str) -> Sequence[str]:
-        return [
-            f"{self._prefix}{name}" + (f"{_SEPARATOR}{step}" if step else "")
-            for step in PRIORITY_STEPS
-        ]
+        return [self._prefix + queue_key(name, step) for step in PRIORITY_STEPS]
+
+
+def queue_key(name: str, priority: int) -> str:
+    """The list of the queue `name` with messages of `priority`, without the prefix."""
+    return name + (f"{_SEPARATOR}{priority}" if priority else "")
 
 
 def _enqueued_at(raw: Any) -> float | None:

@@ -12,6 +12,7 @@ from embed_star.claims.claims import Claim, Claims
 from embed_star.coordination.cache import VectorCache
 from embed_star.coordination.in_flight import InFlightLedger
 from embed_star.embed.bisection import BisectionResult, Bisector
+from embed_star.embed.turns import Turn
 from embed_star.embed.work import Work, outcomes, sort
 from embed_star.errors import (
     EmbedStarError,
@@ -40,6 +41,8 @@ class Limits:
     """Longest pause after which a throttled batch is tried again."""
     redelivered_s: float
     """How long a message may be unacknowledged before Redis hands it out again."""
+    turn_s: float
+    """How long a worker surely has its message after it asked; see `embed.turns.Turn`."""
 
 
 class Embedder:
@@ -64,8 +67,11 @@ class Embedder:
         self._space_watch = space_watch
         self._limits = limits
 
-    def embed(self, batch: Batch, *, final: bool = True) -> list[Outcome]:
+    def embed(self, batch: Batch, *, final: bool = True, turn: Turn | None = None) -> list[Outcome]:
         """The outcome of each row of `batch`, in its order.
+
+        Raises TakenOver before the next call, or at the end, when another worker has the
+        message of `turn`; vectors that were paid for are in the cache by then.
 
         Rows that the run no longer holds are LOST and not paid for, so a message that comes
         twice costs nothing. Rows that a provider's fault keeps from being embedded are
@@ -82,7 +88,7 @@ class Embedder:
             if self._space_watch.is_over(batch.space):
                 return self._let_go(batch)
             while True:
-                claim, items = self._load(batch)
+                claim, items = self._load(batch, turn)
                 work = [one for one in items if isinstance(one, Work)]
                 cached = self._cache.get_shared(one.hash for one in work) if work else {}
                 missing = {one.hash: one.text for one in work if one.hash not in cached}
@@ -95,24 +101,30 @@ class Embedder:
                     continue
                 why = _why_waiting(result.stopped, len(claim.keys), final)
                 found = outcomes(items, cached, result, why_waiting=why, source=self._cache.source)
+                if turn is not None:
+                    turn.check_at_end()
                 self._release_waiting(batch.run_id, found, result.stopped)
                 return found
         except TransientError as error:
+            if turn is not None:  # else the message would be there twice
+                turn.check_at_end()
             return self._defer(batch, error, final)
 
-    def started(self, batch: Batch, message: str) -> bool:
+    def started(self, batch: Batch, message: str, *, again: bool = False) -> Turn | None:
         """Note that `message`, with the rows of `batch`, has left the queue.
 
-        Returns False if it was noted before: this is a copy, and another worker has the first
-        one. Returns True without Redis, where copies cannot be told.
+        Returns None if it was noted before: this is a copy, and another worker has the first
+        one. `again` says that Redis hands the message out again because that worker is dead.
+        Returns a turn without Redis, where copies cannot be told.
         """
+        clock, sure_s = self._claims.clock, self._limits.turn_s
+        turn = Turn(self._ledger, batch.run_id, message, sure_s=sure_s, clock=clock)
         try:
-            return self._ledger.start(
-                batch.run_id, len(batch.rows), message, self._limits.redelivered_s
-            )
+            begun = turn.begin(len(batch.rows), self._limits.redelivered_s, again=again)
         except RedisUnavailable as error:
             log.warning("run_not_counted", reason=str(error))
-            return True
+            return turn
+        return turn if begun else None
 
     def waits(self, batch: Batch) -> None:
         """Note that the message is to be tried again: its rows are queued until then.
@@ -143,7 +155,7 @@ class Embedder:
         log.warning("batch_deferred", reason=str(error), rows=len(batch.rows))
         return _all(batch.rows, Status.DEFERRED, type(error).__name__)
 
-    def _load(self, batch: Batch) -> tuple[Claim, list[Work | Outcome]]:
+    def _load(self, batch: Batch, turn: Turn | None) -> tuple[Claim, list[Work | Outcome]]:
         """Load and sort the rows. The claim covers those that need a vector."""
         asked = self._claims.clock()
         states = self._repos.load([row.key for row in batch.rows], batch.run_id)
@@ -151,7 +163,10 @@ class Embedder:
         work = [one for one in items if isinstance(one, Work)]
         left_s = min((one.state.lock_left_s or 0.0 for one in work), default=0.0)
         keys = [one.row.key for one in work]
-        return Claim(self._claims, batch.run_id, keys, until=asked + left_s), items
+        claim = Claim(self._claims, batch.run_id, keys, until=asked + left_s)
+        if turn is not None:
+            claim.check = turn.check
+        return claim, items
 
     def _release_waiting(
         self, run_id: str, found: Sequence[Outcome], stopped: EmbedStarError | None

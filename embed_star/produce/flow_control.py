@@ -13,6 +13,10 @@ from embed_star.coordination.in_flight import InFlightLedger, RunCounts
 from embed_star.models import Lane
 from embed_star.produce.throughput import Throughput
 
+LIMITED_RUN_S = 1.0
+"""Batches that the rate limit puts off take their turns in no order, and what is embedded holds
+its locks until the last batch of its run. So a run is short where turns are rare."""
+
 
 @dataclass(frozen=True, slots=True)
 class FlowLimits:
@@ -31,12 +35,8 @@ class FlowLimits:
 
     @property
     def run_rows(self) -> int:
-        """Rows of a full run.
-
-        A rate limit lets through two of them at least in the window: while one waits for its
-        last batch, the next one is at work, and neither waits as long as its locks last.
-        """
-        batches = min(self.chord_batches, self.limit_rows_s * self.window_s / 2 // self.batch_rows)
+        """Rows of a full run: no more than the rate limit lets through in LIMITED_RUN_S."""
+        batches = min(self.chord_batches, self.limit_rows_s * LIMITED_RUN_S // self.batch_rows)
         return self.batch_rows * max(1, int(batches))
 
     def room(self, counts: RunCounts, rate_rows_s: float, lane: Lane) -> int:

@@ -119,7 +119,7 @@ class Producer:
             return self._timings.poll_s
         if not self._leadership.hold():
             self._stand_by()
-            return self._timings.lease_s / 3
+            return min(self._timings.poll_s, self._timings.lease_s / 3)
         self._lead()
         self._rewind_if_due()
         tick = self._backlog.dispatch()

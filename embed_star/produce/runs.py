@@ -16,7 +16,7 @@ from embed_star.embed import text
 from embed_star.embed.batching import batches
 from embed_star.errors import RedisUnavailable
 from embed_star.events import Emit, RunDispatched, ignore_event
-from embed_star.models import Batch, Lane, Pending, Space
+from embed_star.models import Batch, Key, Lane, Pending, Space
 from embed_star.produce.flow_control import FlowLimits
 from embed_star.store.tables.outbox import ulid_ms
 
@@ -44,6 +44,7 @@ class RunStarter:
         dispatcher: Dispatcher,
         space: Space,
         limits: FlowLimits,
+        on_started: Callable[[str, Sequence[Key]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         emit: Emit = ignore_event,
     ) -> None:
@@ -52,6 +53,7 @@ class RunStarter:
         self._dispatcher = dispatcher
         self._space = space
         self._limits = limits
+        self._on_started = on_started
         self._clock = clock
         self._emit = emit
 
@@ -81,6 +83,8 @@ class RunStarter:
         except BaseException:
             self._release(won, run_id)
             raise
+        if self._on_started is not None:
+            self._on_started(run_id, [row.key for row in won])
         log.debug("run_dispatched", run_id=run_id, lane=lane.name, rows=len(won))
         dispatch_s = self._clock() - claimed
         oldest_ms = ulid_ms(min(ulid for row in won for _, ulid in row.outbox))

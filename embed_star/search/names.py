@@ -57,7 +57,8 @@ class NameQuery:
     names: tuple[str, ...]
     """Flat names, without owners, which a matching repo may have."""
     prefixes: tuple[str, ...]
-    """Beginnings of such names. Every match has one of `names` or of these."""
+    """Beginnings of such names. Every match has one of `names` or begins with one of these, but
+    for a typing error in a letter that is not among a to z and 0 to 9."""
     is_short: bool
 
     def match(self, full_name: str) -> NameMatch | None:
@@ -96,8 +97,11 @@ def read_name(query: str) -> NameQuery | None:
         return NameQuery(whole, tuple(filter(None, names)), (), is_short=False)
     names += [affix + whole for affix in _BEFORE] + [whole + affix for affix in _AFTER]
     prefixes = [whole] if len(whole) >= _PREFIX_CHARS else []
-    if _typing_errors(whole):
+    if _typing_errors(whole) == 1:
+        names += _one_error_before(whole, len(whole) + 1)
+    elif _typing_errors(whole) > 1:
         # An error in the first half gives one of these names, one in the second this beginning.
+        # (That of a shorter name is too short: a hundredth of all names would be read.)
         half = len(whole) // 2
         names += _one_error_before(whole, half + 1)
         prefixes.append(whole[:half])

@@ -7,7 +7,7 @@ Each module builds on the one before: store, backends, calling, searching, and h
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import chain, repeat
@@ -18,7 +18,7 @@ import structlog
 from embed_star.errors import RedisUnavailable, TransientError
 from embed_star.services.searching import Searching
 from embed_star.settings import Settings
-from embed_star.timings import IN_FLIGHT_WINDOW_S
+from embed_star.timings import DEAD_AFTER_S, IN_FLIGHT_WINDOW_S, LOOK_S, LOST_RUN_S, TURN_S
 
 if TYPE_CHECKING:
     from embed_star.backup.restoring import Restorer
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from embed_star.embed.bisection import Bisector
     from embed_star.embed.embedder import Embedder
     from embed_star.embed.poison import RedisPoisonCounter
+    from embed_star.models import Key
     from embed_star.produce.backlog import Backlog
     from embed_star.produce.flow_control import FlowLimits
+    from embed_star.produce.lost_work import LostWork
     from embed_star.produce.reconcile import Reconciler
     from embed_star.produce.runs import Dispatcher
     from embed_star.services.store import Store
@@ -78,6 +80,7 @@ class Services(Searching):
                 text_max_tokens=settings.text_tokens,
                 defer_max_s=settings.timings.defer_max_s,
                 redelivered_s=settings.visibility_timeout_s,
+                turn_s=TURN_S,
             ),
         )
 
@@ -121,8 +124,21 @@ class Services(Searching):
             emit=self.emit,
         )
 
-    def backlog(self, dispatcher: Dispatcher) -> Backlog:
-        """A backlog that hands its runs to `dispatcher`."""
+    @cached_property
+    def lost_work(self) -> LostWork:
+        from embed_star.produce.lost_work import LostWork, Patience
+
+        return LostWork(
+            workers=self.workers,
+            ledger=self.ledger,
+            claims=self.claims,
+            patience=Patience(LOOK_S, dead_after_s=DEAD_AFTER_S, lost_run_s=LOST_RUN_S),
+        )
+
+    def backlog(
+        self, dispatcher: Dispatcher, on_started: Callable[[str, Sequence[Key]], None] | None = None
+    ) -> Backlog:
+        """A backlog that hands its runs to `dispatcher`, and tells each to `on_started`."""
         from embed_star.produce.backlog import Backlog
         from embed_star.produce.flow_control import FlowControl
         from embed_star.produce.lanes import Lanes
@@ -143,6 +159,7 @@ class Services(Searching):
                 dispatcher=dispatcher,
                 space=self.space,
                 limits=limits,
+                on_started=on_started,
                 emit=self.emit,
             ),
             space_watch=self.store.space_watch,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from embed_star.coordination.dead_letters import DeadLetters
     from embed_star.coordination.in_flight import RedisInFlightLedger
     from embed_star.coordination.queues import Queues
+    from embed_star.coordination.workers import Workers
 
 CONFLICT_RETRIES = 8
 """Retries of a write that met another one: a bulk load beside the workers needs up to five."""
@@ -109,6 +110,12 @@ class Backends:
         from embed_star.coordination.queues import Queues
 
         return Queues(self.redis, celery_prefix_of(self.redis_prefix))
+
+    @cached_property
+    def workers(self) -> Workers:
+        from embed_star.coordination.workers import Workers
+
+        return Workers(self.redis, self.redis_prefix, celery_prefix_of(self.redis_prefix))
 
     @cached_property
     def dead_letters(self) -> DeadLetters:

@@ -107,9 +107,9 @@ MODELS = """\
 
 What embed_star knows of providers and models, from `embed_star/providers/catalogue.toml`. Other
 models work as well, and need `EMBEDDING_DIMENSIONS`; so does one that stands under another
-provider. A model that several providers have stands
-under one of them; it is taken to read as much at the others. A text is cut where the model reads
-no more. Prices are list prices, for estimates.
+provider. A model that several providers have stands under one of them; it is taken to read as much
+at the others, and to want the same before its texts. A text is cut where the model reads no more.
+Prices are list prices, for estimates.
 """
 
 GONE = """\

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from embed_star.timings import (
+    BEAT_S,
     CACHE_LOCAL_TTL_S,
     CONNECT_MAX_S,
+    DEAD_AFTER_S,
     LOCK_MARGIN_S,
+    LOST_RUN_S,
     RATE_LIMIT_WAIT_MAX_S,
     RETRY_BACKOFF_MAX_S,
     RETRY_BACKOFF_S,
@@ -96,6 +99,18 @@ DERIVED = (
         "a quarter of `LOCK_TTL_S`",
         lambda t: t.rewind_s,
         "rows whose lock has ended are found soon",
+    ),
+    Derived(
+        "a worker without a sign of life is given up",
+        f"{DEAD_AFTER_S:g}; each gives one every {BEAT_S:g}",
+        lambda _: DEAD_AFTER_S,
+        "its messages go to others long before Redis hands them out again",
+    ),
+    Derived(
+        "a run that Redis has forgotten is released",
+        f"{LOST_RUN_S:g}",
+        lambda _: LOST_RUN_S,
+        "each worker has said by then which runs it works on",
     ),
     Derived(
         "a vector's life in a process",

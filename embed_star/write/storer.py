@@ -17,7 +17,13 @@ import structlog
 from embed_star.claims.claims import Claims
 from embed_star.coordination.cache import Vector, VectorCache
 from embed_star.coordination.in_flight import InFlightLedger
-from embed_star.errors import AlreadyExists, FenceLost, RedisUnavailable, SpaceRetired
+from embed_star.errors import (
+    AlreadyExists,
+    FenceLost,
+    RedisUnavailable,
+    SpaceRetired,
+    TransientError,
+)
 from embed_star.events import Emit, RowsLeft, RowsWritten, ignore_event
 from embed_star.models import Outcome, Space, Status
 from embed_star.store.tables.space_watch import SpaceWatch
@@ -28,6 +34,10 @@ log = structlog.get_logger(__name__)
 STORE_ROWS = 200
 """Rows one transaction writes. 100 to 500 cost the same for each row on 3.3.5; more
 cost more, and keep their neighbours' writes waiting."""
+
+GONE_S = 2.0
+"""A row whose vector is gone from the cache is claimed anew after this. Not at once: it is paid for
+again, and a cache that keeps nothing must not make that a tight loop."""
 
 _FENCE_ROUNDS = 3
 
@@ -93,7 +103,12 @@ class Storer:
         found: dict[str, Vector] = {}
         for source, hashes in wanted.items():
             found |= self._cache.get_from(source, hashes)
-        # Evicted between the two tasks: the row stays pending.
+        # Gone between the two tasks, with all of Redis or by eviction: the row stays pending.
+        gone = [
+            one for one in outcomes if one.status in _WITH_VECTOR and one.text_hash not in found
+        ]
+        with suppress(TransientError):
+            self._claims.end_soon([one.row.key for one in gone], run_id, GONE_S)
         ready = [
             one for one in outcomes if one.status not in _WITH_VECTOR or one.text_hash in found
         ]

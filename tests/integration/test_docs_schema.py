@@ -119,7 +119,7 @@ def test_the_page_has_queries_and_tables() -> None:
 def test_every_query_of_the_page_works(engine: LocalServers, docs_world: World, sql: str) -> None:
     if "<|" in sql:
         docs_world.store.vectors.build_index()
-        eventually(docs_world.store.vectors.has_index, "the index is built")
+        eventually(docs_world.store.retrieval.has_index, "the index is built")
     if "DEFINE USER" in sql and engine.engine == "server":
         with as_root(engine, docs_world) as root:
             root.query(sql)

@@ -9,6 +9,7 @@ from embed_star.embed.text import text_hash
 from embed_star.errors import SchemaError
 from embed_star.store.tables.retrieval import Filters, Neighbour
 from tests.conftest import DIMENSIONS
+from tests.support.command_line import embed_star
 from tests.support.scripted_answers import vector_for
 from tests.support.servers import eventually
 from tests.support.world import World
@@ -67,6 +68,8 @@ class TestNames:
     def test_an_older_table_is_migrated_and_a_reconcile_gives_the_names(self, older: World) -> None:
         with pytest.raises(SchemaError, match="no index of names: run `embed-star migrate`"):
             older.store.check()
+        dry_run = embed_star("migrate", "--dry-run", env=older.environment)
+        assert dry_run.assert_worked() == "would give the vectors names, and an index of them\n"
         assert older.store.spaces.ensure(older.space, older.settings.text_fields) is True
         older.store.check()
         assert older.store.spaces.ensure(older.space, older.settings.text_fields) is False

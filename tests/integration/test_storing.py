@@ -104,7 +104,7 @@ class TestACopyOfAMessage:
         started, runs = world.services.embedder.started, world.services.ledger
         parts = [replace(batch, rows=(row,)) for row in batch.rows]
         found = [
-            started(parts[part], one)
+            started(parts[part], one) is not None
             for part, one in ((0, "a"), (1, "b"), (0, "a"), (1, "b"), (2, "c"))
         ]
         assert found == [True, True, False, False, True]

@@ -12,11 +12,12 @@ import pytest
 from bench.quality import corpus, needs, ways
 from embed_star.cli.demonstration import await_embedded, import_examples
 from embed_star.devstack import examples
-from embed_star.devstack.servers import ServerOptions
+from embed_star.devstack.servers import ServerOptions, free_port
 from embed_star.devstack.stack import LocalStack
 from embed_star.providers.local import Local
 from embed_star.search import Filters, Mode
 from embed_star.services import Services
+from tests.support.command_line import embed_star
 
 pytest.importorskip("onnxruntime", reason="needs the local model: pip install 'embed-star[local]'")
 
@@ -78,6 +79,44 @@ def test_filters(services: Services) -> None:
     for hit in found:
         assert hit.repo["language"] == "Go"
         assert hit.repo["stargazers_count"] >= 20_000
+
+
+def environment(services: Services) -> dict[str, str]:
+    settings = services.settings
+    names = ("db_url", "db_user", "db_namespace", "db_database", "redis_url", "embedding_provider")
+    env = {name.upper(): str(getattr(settings, name)) for name in names}
+    return env | {"DB_PASS": settings.db_pass.get_secret_value()}
+
+
+def test_what_is_printed_as_json_is_nothing_else_without_redis(services: Services) -> None:
+    env = environment(services) | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    done = embed_star("search", "celery", "-k", "1", "--json", env=env)
+    assert done.code == 0, done.err
+    (hit,) = json.loads(done.out)
+    assert hit["repo"]["full_name"] == "celery/celery"
+    assert done.err.count('"level": "warning"') == 1
+
+
+def test_the_command_says_why_each_is_there(services: Services) -> None:
+    env = environment(services)
+
+    def search(*options: str) -> list[dict[str, Any]]:
+        done = embed_star("search", "celry", "-k", "5", "--json", *options, env=env)
+        return list(json.loads(done.assert_worked()))
+
+    first, second, *_ = search("--explain")
+    assert first["repo"]["full_name"] == "celery/celery"
+    assert first["why"] == {"name": "typo", "cosine": first["score"]}
+    assert second["why"] == {"name": None, "cosine": second["score"]}
+    assert all("why" not in hit for hit in search())
+    by_meaning = search("--mode", "vector", "--explain")
+    assert {hit["why"]["name"] for hit in by_meaning} == {None}
+    assert by_meaning == sorted(by_meaning, key=lambda hit: -hit["score"])
+    assert "typing error" in embed_star("search", "celry", "--explain", env=env).assert_worked()
+    for query in ("", " "):
+        embed_star("search", query, env=env).assert_one_sentence("the query is empty")
+    assert embed_star("search", "x", "-k", "0", env=env).code == 2
+    assert embed_star("search", "x", "-k", "10000", env=env).code == 2
 
 
 def test_the_facts_are_in_githubs_field_names() -> None:

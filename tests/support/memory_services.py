@@ -43,6 +43,7 @@ from tests.support.in_process_provider import InProcessProvider
 
 LOCK_TTL_S = 60.0
 CALL_S = 20.0
+TURN_S = 3.0
 TIMINGS = ProducerTimings(poll_s=3600.0, lease_s=3600.0, rewind_s=3600.0, quiet_rows=1000)
 THRESHOLDS = Thresholds(
     failures=20,
@@ -261,6 +262,7 @@ class MemoryServices:
                 text_max_tokens=settings.text_tokens,
                 defer_max_s=settings.defer_max_s,
                 redelivered_s=settings.visibility_timeout_s,
+                turn_s=TURN_S,
             ),
         )
 

@@ -27,6 +27,10 @@ IMPORTED = (
     *("celery.concurrency.thread", "celery.concurrency.prefork", "celery.app.control"),
     *("kombu.transport.redis", "celery.backends.redis", "celery.worker.worker", "tasks.app"),
 )
+NOT_IMPORTED = (
+    *("embed_star.celery", "embed_star.cli.main"),  # each command's own
+    *("embed_star.mcp", "embed_star.cli.mcp"),  # an extra, and much; its tests start it themselves
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,10 @@ class Job:
 
 
 def import_all(folder: Path) -> None:
-    """All that commands import; `embed_star.celery` makes an app, which is each command's own."""
+    """All that commands import, but for `NOT_IMPORTED`."""
     for path in sorted(folder.glob("embed_star/**/*.py")):
         name = ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
-        if path.name != "__main__.py" and name not in ("embed_star.celery", "embed_star.cli.main"):
+        if path.name != "__main__.py" and not name.startswith(NOT_IMPORTED):
             importlib.import_module(name)
     for name in IMPORTED:
         importlib.import_module(name)

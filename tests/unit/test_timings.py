@@ -9,7 +9,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from embed_star.timings import LOCK_MARGIN_S, RULES, Timings, faults
+from embed_star.timings import (
+    BEAT_S,
+    DEAD_AFTER_S,
+    LOCK_MARGIN_S,
+    LOOK_S,
+    LOST_RUN_S,
+    RULES,
+    TURN_S,
+    Timings,
+    faults,
+)
 
 DEFAULTS = Timings()
 PROMPT = Timings(call_s=2, lock_ttl_s=12, visibility_timeout_s=10, leader_lease_s=2)
@@ -70,6 +80,13 @@ def test_all_broken_rules_are_named() -> None:
         "must be at least PROVIDER_TOTAL_TIMEOUT_S + 10 = 110, "
         "or a lock could end under a running call"
     )
+
+
+def test_nobody_is_given_up_too_early() -> None:
+    """Two beats may be late or lost, and a worker that is surely at work is not given up."""
+    assert DEAD_AFTER_S >= 3 * BEAT_S + LOOK_S
+    assert TURN_S + BEAT_S + LOOK_S < DEAD_AFTER_S
+    assert LOST_RUN_S >= 2 * BEAT_S + LOOK_S
 
 
 seconds = st.floats(0.1, 24 * 3600)

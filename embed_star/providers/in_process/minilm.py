@@ -1,6 +1,6 @@
 """all-MiniLM-L6-v2, its weights in 8 bits, over ONNX Runtime: a small transformer.
 
-Some 90 texts of 30 tokens a second on one core, 140 MB of memory, loaded in half a second.
+Some 80 texts of 30 tokens a second on one core, 140 MB of memory, loaded in half a second.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """wordllama: averages of token vectors, so words count and their order does not.
 
-About 7,000 texts a second on one core, 50 MB of memory.
+About 6,000 texts a second on one core, 50 MB of memory.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Spaces:
         """
         fields = list(text_fields)
         self.check_server(fields)
-        if self.is_active(space) and self._has_event() and self._has_names(space):
+        if self.is_active(space) and self._has_event() and self.has_names(space):
             return False
         self._database.query(
             "BEGIN;"
@@ -232,10 +232,15 @@ class Spaces:
                 "the event on the table repo is gone, so changes are not announced: run "
                 "`embed-star migrate`"
             )
-        if not self._has_names(space):
+        if not self.has_names(space):
             raise SchemaError(
                 "the table of vectors has no index of names: run `embed-star migrate`"
             )
+
+    def has_names(self, space: Space) -> bool:
+        """Whether the vectors of `space`, which has a table, have names with an index."""
+        (info,) = self._database.query(f"INFO FOR TABLE {space.table}")
+        return names.INDEX in info["indexes"] and names.FIELD in info["fields"]
 
     def _tables(self) -> Mapping[str, Any]:
         (info,) = self._database.query("INFO FOR DB")
@@ -245,10 +250,6 @@ class Spaces:
     def _has_event(self) -> bool:
         (info,) = self._database.query("INFO FOR TABLE repo")
         return EVENT in info["events"]
-
-    def _has_names(self, space: Space) -> bool:
-        (info,) = self._database.query(f"INFO FOR TABLE {space.table}")
-        return names.INDEX in info["indexes"] and names.FIELD in info["fields"]
 
     def _active(self) -> KnownSpace | None:
         (rows,) = self._database.query("SELECT * FROM embedding_space WHERE state = 'active'")

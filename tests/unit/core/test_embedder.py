@@ -12,9 +12,11 @@ from embed_star.errors import (
     ProviderAuthError,
     ProviderThrottled,
     ProviderUnavailable,
+    RedisUnavailable,
+    TakenOver,
 )
 from embed_star.models import Lane, Outcome, Status
-from tests.support.memory_services import CALL_S, LOCK_TTL_S
+from tests.support.memory_services import CALL_S, LOCK_TTL_S, TURN_S
 from tests.support.memory_world import MemoryWorld
 from tests.unit.core.conftest import MakeMemoryWorld
 
@@ -316,7 +318,7 @@ def test_copy_of_a_message_is_known(world: MemoryWorld) -> None:
     started, ledger = world.services.embedder.started, world.services.ledger
     one, two = (replace(batch, rows=batch.rows[part]) for part in (slice(0, 2), slice(2, 3)))
     found = [started(one, "a"), started(two, "b"), started(one, "a"), started(two, "b")]
-    assert found == [True, True, False, False]
+    assert [turn is not None for turn in found] == [True, True, False, False]
     assert ledger.counts().queued == 0
     world.carry_out(batch)
     assert started(batch, "a")
@@ -331,3 +333,65 @@ def test_a_batch_that_waits_counts_as_queued_until_it_begins_again(world: Memory
     assert ledger.counts().queued == 3
     assert embedder.started(batch, "a:1")
     assert ledger.counts().queued == 0
+
+
+def test_a_message_that_another_worker_has_by_now_is_not_paid_for(world: MemoryWorld) -> None:
+    """This one stood still for so long that it was taken for dead."""
+    world.write_many(3)
+    batch = world.claim()
+    started, embed = world.services.embedder.started, world.services.embedder.embed
+    slow = started(batch, "a")
+    assert started(batch, "a") is None  # a copy is no reason to give the first one up
+    assert started(batch, "a", again=True) is not None
+    world.clock.pass_s(TURN_S)
+    with pytest.raises(TakenOver):
+        embed(batch, turn=slow)
+    assert world.provider.calls == []
+    world.carry_out(batch)
+    world.assert_current()
+
+
+def test_what_is_paid_for_when_another_worker_takes_over_is_in_the_cache(
+    world: MemoryWorld,
+) -> None:
+    world.write_many(3)
+    batch = world.claim()
+    services = world.services
+    slow = services.embedder.started(batch, "a")
+
+    def stand_still(_: object) -> None:
+        world.clock.pass_s(TURN_S)
+        services.embedder.started(batch, "a", again=True)
+
+    world.provider.during = stand_still
+    with pytest.raises(TakenOver):
+        services.embedder.embed(batch, turn=slow)
+    world.provider.during = lambda _: None
+    assert world.carry_out(batch) == {Status.CACHED: 3}
+    assert max(world.provider.paid.values()) == 1
+
+
+def test_a_turn_that_could_not_be_noted_is_not_looked_for(
+    world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.write_many(3)
+    batch = world.claim()
+
+    def away(*_: object, **__: object) -> bool:
+        raise RedisUnavailable("it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.services.ledger, "start", away)
+        turn = world.services.embedder.started(batch, "a")
+    world.clock.pass_s(TURN_S)
+    outcomes = world.services.embedder.embed(batch, turn=turn)
+    assert {one.status for one in outcomes} == {Status.EMBEDDED}
+
+
+def test_a_worker_that_goes_on_in_time_keeps_its_message(world: MemoryWorld) -> None:
+    world.write_many(3)
+    batch = world.claim()
+    turn = world.services.embedder.started(batch, "a")
+    world.clock.pass_s(TURN_S)
+    outcomes = world.services.embedder.embed(batch, turn=turn)
+    assert {one.status for one in outcomes} == {Status.EMBEDDED}

@@ -9,6 +9,7 @@ import pytest
 from embed_star.embed.text import text_hash
 from embed_star.errors import AnotherSpace
 from embed_star.models import Lane, Outcome, Status
+from embed_star.write.storer import GONE_S
 from tests.support.memory_world import MemoryWorld
 from tests.unit.core.conftest import MakeMemoryWorld
 
@@ -118,9 +119,12 @@ class TestTwiceOrLate:
         outcomes = world.embed(batch)
         world.backends.vectors.clear()
         assert world.save(batch, outcomes) == {DEFERRED: 3}
+        left_s = [state.lock_left_s for state in world.store.repos.load([0, 1, 2], batch.run_id)]
+        assert left_s == pytest.approx([GONE_S] * 3)
+        assert world.store.locks.live([0, 1, 2]) == [True] * 3
         assert world.vectors() == {}
         assert len(world.outbox()) == 3
-        world.lose(batch)  # as they would end by themselves
+        world.clock.pass_s(GONE_S + 0.1)
         world.settle()
         world.assert_current()
 
