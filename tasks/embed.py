@@ -52,14 +52,10 @@ def register(app: Celery, settings: Settings) -> None:
             return _unreadable(task, message, error)
         try:
             outcomes = _embed(task, batch)
-        except AnotherSpace as error:
+        except (AnotherSpace, TransientError) as error:
             task.services.embedder.waits(batch)
-            return _requeue(task, error)
-        except TakenOver as error:  # that worker brings the chord its part
-            log.warning("batch_taken_over", reason=str(error), rows=len(batch.rows))
-            raise Ignore from error
-        except TransientError as error:
-            task.services.embedder.waits(batch)
+            if isinstance(error, AnotherSpace):
+                return _requeue(task, error)
             raise retry_later(task, error) from error
         return {"outcomes": [outcome.to_json() for outcome in outcomes]}
 
@@ -67,7 +63,8 @@ def register(app: Celery, settings: Settings) -> None:
 def _embed(task: ServiceTask, batch: Batch) -> list[Outcome]:
     """The outcomes; none after a bug of ours, so that the chord goes on.
 
-    Raises AnotherSpace, TakenOver, TransientError, and Ignore for a copy of a message.
+    Raises AnotherSpace, TransientError, and Ignore for a copy of a message, and for one that
+    another worker has taken over: that worker brings the chord its part.
     """
     embedder = task.services.embedder  # a new process asks the database for it
     turn = _turn(task, embedder, batch)
@@ -77,8 +74,11 @@ def _embed(task: ServiceTask, batch: Batch) -> list[Outcome]:
     final = attempts(task) >= state_of(task.app).settings.retry_max
     try:
         return embedder.embed(batch, final=final, turn=turn)
-    except (AnotherSpace, TakenOver, TransientError):
+    except (AnotherSpace, TransientError):
         raise
+    except TakenOver as error:
+        log.warning("batch_taken_over", reason=str(error), rows=len(batch.rows))
+        raise Ignore from error
     except Exception:
         log.exception("batch_failed", rows=len(batch.rows))
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -152,7 +152,8 @@ class Restorer:
         if not missing:
             self._locks.release(locked, token)
             return 0
-        rows = [{**one, "id": record(table, one["id"].id)} for one in missing]
+        # Neither id nor link is taken from the backup but for the key: it may be anybody's.
+        rows = [_linked(one, table, one["id"].id) for one in missing]
         try:
             self._records.add(table, rows, locked, token)
         except (FenceLost, AlreadyExists):
@@ -160,6 +161,11 @@ class Restorer:
             self._locks.release(locked, token)
             return 0
         return len(missing)
+
+
+def _linked(one: Mapping[str, Any], table: str, key: Key) -> dict[str, Any]:
+    link = {"repo": record("repo", key)} if "repo" in one else {}
+    return {**one, **link, "id": record(table, key)}
 
 
 def _pages(

@@ -44,8 +44,8 @@ def test_an_outage_costs_a_probe_in_each_period(
     provider.script(fail_next=-1, status=status)
     workers = [tenant.worker() for _ in range(2)]
     lab.insert(ROWS)
-    producer = tenant.producer()
     began = time.monotonic()
+    producer = tenant.producer()
 
     def probes() -> list[list[str]]:
         return [entry["texts"] for entry in provider.ledger() if entry["texts"] == [PROBE_TEXT]]

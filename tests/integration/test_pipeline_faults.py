@@ -157,7 +157,7 @@ def make_embedder(
             clock=clock,
         ),
         space_watch=services.store.space_watch,
-        limits=Limits(1000, defer_max_s=30.0, redelivered_s=600.0),
+        limits=Limits(1000, defer_max_s=30.0, redelivered_s=600.0, turn_s=3.0),
     )
 
 
