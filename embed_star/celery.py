@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 from embed_star.errors import ConfigError
-from embed_star.start import uncollected
+from embed_star.start import heed_sigterm, uncollected
 
+heed_sigterm()
 try:
     with uncollected():
         from embed_star.settings import load_settings

@@ -15,6 +15,7 @@ import click
 from embed_star import __version__
 from embed_star.errors import ConfigError, EmbedStarError
 from embed_star.observe.terminal import shown
+from embed_star.start import heed_sigterm
 
 COMMANDS = {
     "up": "run Redis, SurrealDB, producer, worker and beat on this machine",
@@ -64,6 +65,7 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line; never returns."""
+    heed_sigterm()
     try:
         cli.main(args=argv, prog_name="embed-star", standalone_mode=True)
     except ConfigError as error:
