@@ -125,9 +125,11 @@ def calls(fleet: Fleet, side: Side) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.usefixtures("calls")
 def test_a_process_exposes_what_the_page_says_and_no_more(side: Side, process: str) -> None:
-    # The parts that are read in the background are there a moment later.
+    # The parts that are read in the background are there a moment later. The first reconcile met
+    # claimed rows; it ends with beat's next slice.
+    within_s = START_S + 15.0
     wanted = {one.name: (one.type, one.labels) for one in documented_for(process)}
-    eventually(lambda: exposed(side.scrape(process).families) == wanted, "all is exposed")
+    eventually(lambda: exposed(side.scrape(process).families) == wanted, "all is exposed", within_s)
 
 
 @pytest.mark.parametrize("process", PROCESSES)
