@@ -76,6 +76,7 @@ def env(redis_port: int, surreal_port: int, certificates: Certificates) -> dict[
     }
 
 
+@pytest.mark.alone  # a worker, a producer and a model at once, bounded by a minute
 def test_the_whole_way(
     env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

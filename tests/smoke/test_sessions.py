@@ -27,7 +27,7 @@ from tests.support.isolation import CHECKOUT
 from tests.support.mcp_server import McpServer, http_client
 from tests.support.servers import eventually, find_surreal
 
-pytest.importorskip("onnxruntime", reason="needs the local model: pip install 'embed-star[local]'")
+pytest.importorskip("tokenizers", reason="needs the local model: pip install 'embed-star[local]'")
 
 BLOCK = re.compile(r"^```(python|json)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

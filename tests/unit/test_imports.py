@@ -59,6 +59,7 @@ LAUNCHERS = {"embed_star/celery.py", "embed_star/cli/producer.py", "embed_star/c
 ENVIRONMENT = {
     "embed_star/devstack/embedded/gateway.py": "its one password, which must not be an argument",
     "embed_star/observe/multiprocess.py": "sets what prometheus_client reads: its directory",
+    "embed_star/providers/in_process/minilm.py": "sets what onnxruntime reads: no telemetry",
     "embed_star/devstack/environment.py": "what child processes inherit, and PATH",
 }
 

@@ -160,7 +160,7 @@ def test_filters_are_those_of_the_product(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small() -> Corpus:
-    pytest.importorskip("onnxruntime", reason="needs the local model")
+    pytest.importorskip("tokenizers", reason="needs the local model")
     asked = [
         Need("crawl web sites and extract data", "described", {"scrapy/scrapy": 2}),
         Need("web framework", "filtered", {"gin-gonic/gin": 2}, Filters("go", 20_000)),
@@ -244,7 +244,7 @@ def test_a_kind_with_few_needs_is_not_checked(
 def test_the_command_measures_what_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnxruntime", reason="needs the local model")
+    pytest.importorskip("tokenizers", reason="needs the local model")
     command.main(["--check", "--corpus", str(tmp_path / "none.jsonl")])
     told = capsys.readouterr().out
     assert "none.jsonl is not there: only the examples are measured" in told
@@ -252,7 +252,7 @@ def test_the_command_measures_what_is_there(
 
 
 def test_a_worse_search_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnxruntime", reason="needs the local model")
+    pytest.importorskip("tokenizers", reason="needs the local model")
 
     def nearest_last(where: Corpus, provider: Local) -> list[list[str]]:
         return [found[::-1] for found in ways.search(where, provider, Mode.VECTOR)]

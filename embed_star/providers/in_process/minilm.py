@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -49,6 +50,9 @@ def load(dimensions: int) -> Encode:
     """
     assert dimensions  # noqa: S101 - the same signature for every model
     paths = [_checked(*one) for one in (_MODEL, _TOKENIZER)]
+    # Read when the library is loaded. Without it, it keeps a device's id in the home directory, has
+    # threads of its own, and reports to its maker.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         import onnxruntime
         from tokenizers import Tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -155,6 +156,17 @@ def test_a_transformer_reads_256_tokens_and_no_more(transformer: Provider) -> No
     one, other, earlier = transformer.embed([same, same + end, "word " * 253 + end]).vectors
     np.testing.assert_array_equal(one, other)
     assert not np.array_equal(one, earlier)
+
+
+@needs_local
+@pytest.mark.parametrize("model", LOCAL_MODELS)
+def test_local_writes_nothing_into_the_home_directory(model: str, tmp_path: Path) -> None:
+    """A library that reports to its maker keeps an id there."""
+    program = f"from embed_star.providers.local import Local; Local({model!r}).embed(['text'])"
+    env = {**os.environ, "HOME": str(tmp_path)}
+    env.pop("XDG_CACHE_HOME", None)
+    subprocess.run([sys.executable, "-c", program], capture_output=True, env=env, check=True)
+    assert list(tmp_path.rglob("*")) == []
 
 
 @needs_local
