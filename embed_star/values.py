@@ -1,4 +1,7 @@
-"""Values of SurrealDB that Python has no type for, and values printed as SurrealDB does."""
+"""Values of SurrealDB that Python has no type for, and values printed as SurrealDB does.
+
+It is over 300 lines since each type comes with how it is printed.
+"""
 
 from __future__ import annotations
 

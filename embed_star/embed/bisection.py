@@ -5,6 +5,8 @@ asked, and their halves, until the bad text stands alone; by then all others are
 Nor does it show that a text is at fault at all: a provider without credit refuses every
 text, and a broken one answers NaN to all. So no text is blamed before the provider has
 answered another text after it, if necessary the canary.
+
+It is over 300 lines since it is one algorithm, whose steps are read together.
 """
 
 from __future__ import annotations
