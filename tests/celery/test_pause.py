@@ -34,7 +34,7 @@ def tenant(fleet: Fleet) -> Iterator[Tenant]:
 
 
 @pytest.mark.parametrize(
-    ("status", "most", "asked"), [(503, FAILURES + CALLS, CALLS), (401, CALLS, 0)]
+    ("status", "most", "asked"), [(503, FAILURES + CALLS, CALLS), (401, CALLS, CALLS)]
 )
 def test_an_outage_costs_a_probe_in_each_period(
     tenant: Tenant, status: int, most: int, asked: int

@@ -94,7 +94,7 @@ def test_parts_that_cannot_be_counted_cost_no_slot(fleet: Fleet, fault: str, poo
     tenant.lab.await_quiet()
     # What was being paid for while Redis took nothing is known to one process only.
     tenant.lab.report().assert_kept(paid_again=SLOTS * BATCH_ROWS, hits=SLOTS)
-    eventually(lambda: get(port, "/readyz")[0] == 200, "the worker is ready")
+    eventually(lambda: get(port, "/readyz")[0] == 200, "the worker is ready", RECOVERY_S)
     assert not worker.ended.is_set(), f"{worker.describe_end()}\n{worker.output()[-3000:]}"
     logged = [one["event"] for one in log_lines(worker) if "Traceback" in str(one)]
     assert [event for event in logged if not any(one in event for one in NOT_OURS)] == []
