@@ -54,7 +54,8 @@ def run(data_dir: Path, *, keep: bool) -> None:
     if data_dir.exists() and any(data_dir.iterdir()) and not (data_dir / ".gitignore").exists():
         raise EmbedStarError(f"{data_dir} holds other files: name another --data-dir")
     shutil.rmtree(data_dir, ignore_errors=True)
-    (model, *_) = PROVIDERS["local"].models.values()
+    local = PROVIDERS["local"]
+    model = local.models[local.default_model]
     stack = LocalStack(
         data_dir,
         env={
