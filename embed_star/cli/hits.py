@@ -54,7 +54,7 @@ def print_json(value: Any) -> None:
 
 
 def table(hits: Sequence[Hit], *, explain: bool = False) -> Table:
-    """The hits as a table for people; with `explain`, why each is there."""
+    """The hits as a table for people; with `explain`, the reasons in place of descriptions."""
     from rich.table import Table
     from rich.text import Text
 
@@ -63,10 +63,9 @@ def table(hits: Sequence[Hit], *, explain: bool = False) -> Table:
     rows.add_column("repository", style="bold", no_wrap=True, max_width=40)
     rows.add_column("stars", justify="right")
     rows.add_column("language", no_wrap=True, max_width=16)
-    if explain:
-        rows.add_column("why", no_wrap=True)
-    # This column shrinks on a narrow terminal.
-    rows.add_column("description", overflow="ellipsis", no_wrap=True, ratio=1)
+    # This column shrinks on a narrow terminal. There is no room for both.
+    last = "why" if explain else "description"
+    rows.add_column(last, overflow="ellipsis", no_wrap=not explain, ratio=1)
     for hit in hits:
         rows.add_row(*map(Text, _cells(hit, explain)))
     return rows
@@ -75,13 +74,13 @@ def table(hits: Sequence[Hit], *, explain: bool = False) -> Table:
 def _cells(hit: Hit, explain: bool) -> tuple[str, ...]:
     repo = hit.repo
     stars = repo.get("stargazers_count")
+    why = hit.name.value if hit.name else "meaning"
     return (
         f"{hit.score:.3f}",
         name_of(repo),
         f"{stars:,}" if isinstance(stars, int) else "",
         plain(repo.get("language")),
-        *((hit.name.value if hit.name else "meaning",) if explain else ()),
-        plain(repo.get("description")),
+        why if explain else plain(repo.get("description")),
     )
 
 
