@@ -21,9 +21,6 @@ from tasks.workarounds.unreadable_messages import CheckedChannel
 class QoS(acknowledging.QoS):
     """Notes who holds a message, in the same round trip as the message."""
 
-    holder = ""
-    """The name of this worker; empty in processes that are none."""
-
     def append(self, message: Any, delivery_tag: str) -> None:
         """What Kombu does, and the holder's name."""
         info = message.delivery_info
@@ -31,7 +28,7 @@ class QoS(acknowledging.QoS):
         with self.pipe_or_acquire() as pipe:
             pipe.zadd(self.unacked_index_key, {delivery_tag: time()})
             pipe.hset(self.unacked_key, delivery_tag, kept)
-            pipe.hset(HOLDERS, delivery_tag, self.holder)
+            pipe.hset(HOLDERS, delivery_tag, self.channel.holder)
             pipe.execute()
         virtual.QoS.append(self, message, delivery_tag)
 
@@ -43,6 +40,9 @@ class Channel(ClosingChannel, CheckedChannel):
     """A channel with our workarounds, which asks for the prefix of its keys when it connects."""
 
     QoS = QoS
+    holder = ""
+    """The transport option of this name: who takes the messages. Empty in what is no worker."""
+    from_transport_options = (*ClosingChannel.from_transport_options, "holder")
 
     def _get_client(self) -> Any:
         self.global_keyprefix = queue_names.known(self.global_keyprefix)

@@ -71,7 +71,7 @@ def _look(services: Services) -> Report:
     from tasks.worker.ping import answering_workers
 
     try:
-        return report(services, answering_workers(app))
+        return report(services, answering_workers(app, services.workers.count()))
     except RedisUnavailable:
         return report(services)
 

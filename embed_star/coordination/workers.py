@@ -74,6 +74,11 @@ class Workers:
         with redis_errors("say that this worker ends"):
             self._client.hdel(self._beats, worker)
 
+    def count(self) -> int:
+        """How many workers have begun and not left. One may be dead for a few seconds."""
+        with redis_errors("count the workers"):
+            return cast("int", self._client.hlen(self._beats))
+
     def look(self) -> Look:
         """Look once. Raises RedisUnavailable also when Redis takes no writes: nobody can beat."""
         check_writes(self._client)

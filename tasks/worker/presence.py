@@ -16,7 +16,6 @@ from embed_star.events import ignore_event
 from embed_star.produce import unexpected_errors
 from embed_star.timings import BEAT_S
 from tasks.base import state_of
-from tasks.transport import QoS
 from tasks.worker.signals import on
 
 log = structlog.get_logger(__name__)
@@ -31,7 +30,8 @@ def connect(app: Celery) -> None:
     name = uuid4().hex
 
     def hold(**_: Any) -> None:
-        QoS.holder = name  # before the first message
+        options = app.conf.broker_transport_options
+        app.conf.broker_transport_options = {**options, "holder": name}  # before it connects
 
     def begin(**_: Any) -> None:
         thread = threading.Thread(target=_beat, args=(app, name, stopped), daemon=True)

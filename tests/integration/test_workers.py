@@ -41,13 +41,16 @@ def queued(client: redis.Redis, name: str) -> list[dict[str, Any]]:
 
 def test_the_last_beat_of_each_is_known(workers: Workers) -> None:
     assert workers.look() == Look({}, idle=True)
+    assert workers.count() == 0
     workers.beat("one", 1, ["a", "b"])
     workers.beat("two", 1, [])
     workers.beat("one", 2, ["b"])
     assert workers.look().beats == {"one": Beat(2, frozenset({"b"})), "two": Beat(1, frozenset())}
+    assert workers.count() == 2
     workers.leave("one")
     workers.leave("one")
     assert set(workers.look().beats) == {"two"}
+    assert workers.count() == 1
 
 
 def test_messages_of_one_worker_are_requeued_and_those_of_others_stay(
