@@ -249,11 +249,15 @@ class Outcome:
     """Whether the text was cut before it was embedded."""
     source: str = ""
     """The server that made the vector, another part of its cache key."""
+    name: str = ""
+    """The repo's flat name, kept beside the vector."""
 
     def to_json(self) -> list[Any]:
         flags = int(self.replaces) + 2 * int(self.heals) + 4 * int(self.cut)
         said = [self.status.value, self.text_hash, flags, self.reason]
-        return [*self.row.to_json(), *said, *filter(None, [self.source])]
+        if self.source or self.name:
+            said += [self.source, self.name]
+        return [*self.row.to_json(), *said]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Outcome:
@@ -268,7 +272,7 @@ class Outcome:
                 bool(flags & 2),
                 str(reason),
                 bool(flags & 4),
-                str(rest[0]) if rest else "",
+                *map(str, rest[:2]),
             )
         except (TypeError, OverflowError) as error:
             raise ValueError(f"not an outcome: {error}") from error

@@ -42,7 +42,7 @@ class Channel(ClosingChannel, CheckedChannel):
     QoS = QoS
     holder = ""
     """The transport option of this name: who takes the messages. Empty in what is no worker."""
-    from_transport_options = (*ClosingChannel.from_transport_options, "holder")
+    from_transport_options: Any = (*ClosingChannel.from_transport_options, "holder")
 
     def _get_client(self) -> Any:
         self.global_keyprefix = queue_names.known(self.global_keyprefix)

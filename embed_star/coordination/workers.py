@@ -77,7 +77,7 @@ class Workers:
     def count(self) -> int:
         """How many workers have begun and not left. One may be dead for a few seconds."""
         with redis_errors("count the workers"):
-            return cast("int", self._client.hlen(self._beats))
+            return self._client.hlen(self._beats)
 
     def look(self) -> Look:
         """Look once. Raises RedisUnavailable also when Redis takes no writes: nobody can beat."""

@@ -31,6 +31,7 @@ class Work:
             heals=self.state.recorded,
             reason=reason,
             cut=self.cut,
+            name=self.state.name,
         )
 
 

@@ -161,7 +161,9 @@ def _bulk_write(run_id: str, outcomes: Sequence[Outcome], found: Mapping[str, Ve
     return BulkWrite(
         run_id=run_id,
         vectors=[
-            VectorWrite(one.row.key, np.asarray(found[one.text_hash]), one.text_hash, one.cut)
+            VectorWrite(
+                one.row.key, np.asarray(found[one.text_hash]), one.text_hash, one.name, one.cut
+            )
             for one in renewed
         ],
         stale=[one.row.key for one in (*renewed, *failed) if one.replaces]

@@ -26,7 +26,11 @@ NAMES = {
 
 
 def embed(world: World, *keys: Key) -> None:
-    rows = [VectorWrite(key, vector_for(key_text(key), DIMENSIONS), "h") for key in keys]
+    states = world.store.repos.load(list(keys), "")
+    rows = [
+        VectorWrite(one.key, vector_for(key_text(one.key), DIMENSIONS), "h", one.name)
+        for one in states
+    ]
     assert all(world.store.locks.acquire(list(keys), "run", 60.0))
     world.store.vectors.apply(BulkWrite("run", vectors=rows, locks=list(keys)))
 
@@ -105,7 +109,7 @@ class TestNamed:
 
     def test_a_repo_that_is_embedded_again_has_its_new_name(self, filled: World) -> None:
         filled.write("someone/celery", full_name="someone/parsley")
-        rows = [VectorWrite("someone/celery", vector_for("x", DIMENSIONS), "h2")]
+        rows = [VectorWrite("someone/celery", vector_for("x", DIMENSIONS), "h2", "parsley")]
         assert all(filled.store.locks.acquire(["someone/celery"], "run", 60.0))
         write = BulkWrite("run", vectors=rows, stale=["someone/celery"], locks=["someone/celery"])
         filled.store.vectors.apply(write)

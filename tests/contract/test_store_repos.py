@@ -26,9 +26,9 @@ class TestLoad:
         world.write("b", full_name="b", topics=["x"])
         states = world.store.repos.load(["b", "missing", "a"], "token")
         assert states == [
-            RepoState("b", ("b", None, None, ["x"])),
+            RepoState("b", ("b", None, None, ["x"]), name="b"),
             RepoState("missing", None),
-            RepoState("a", ("a", None, "C", None)),
+            RepoState("a", ("a", None, "C", None), name="a"),
         ]
 
     def test_says_what_is_stored_failed_and_locked(self, world: World) -> None:

@@ -60,10 +60,19 @@ class TestNames:
     def older(self, filled: World) -> World:
         """Its vectors were written before vectors had names."""
         table = filled.table
-        filled.query(f"REMOVE INDEX embedding_name ON {table}; REMOVE FIELD name ON {table}")
+        filled.query(f"REMOVE INDEX embedding_name ON {table}")
         filled.query(f"UPDATE {table} UNSET name RETURN NONE")
         assert all("name" not in row for row in filled.vectors().values())
         return filled
+
+    def test_a_name_that_the_database_computes_is_removed(self, filled: World) -> None:
+        filled.query(f"DEFINE FIELD name ON {filled.table} VALUE repo.full_name")
+        with pytest.raises(SchemaError, match="run `embed-star migrate`"):
+            filled.store.check()
+        assert filled.store.spaces.ensure(filled.space, filled.settings.text_fields) is True
+        filled.store.check()
+        (info,) = filled.store.database.query(f"INFO FOR TABLE {filled.table}")
+        assert info["fields"] == {}
 
     def test_an_older_table_is_migrated_and_a_reconcile_gives_the_names(self, older: World) -> None:
         with pytest.raises(SchemaError, match="no index of names: run `embed-star migrate`"):

@@ -225,10 +225,8 @@ INTERPOLATED = {
     "span": "a literal with the number of a parameter, in named",
     "number": "a number",
     "NAMED_ROWS": "a constant",
-    "NAME": "a constant",
     "_VECTOR": "a constant",
     "_vectors_sql(space)": "a space's table, and literals",
-    "names.field_sql(space.table)": "the same",
     "names.index_sql(space.table)": "the same",
 }
 """Every expression that a query's text is built with, and why it is no data."""

@@ -24,7 +24,6 @@ _TRIALS: Mapping[str, str] = {
     "record::tb": "record::tb(embedding_space:none)",
     "string::len": "string::len('')",
     "string::lowercase": "string::lowercase('')",
-    "string::replace": "string::replace('', /a/, '')",
     "time::now": "time::now()",
     "type::is::record": "type::is::record(1, 'repo')",
     "type::record": "type::record('embedding_space', 1)",

@@ -8,6 +8,7 @@ from typing import Any
 from embed_star.models import Key, Space, is_usable
 from embed_star.store.memory.database import MemoryDatabase
 from embed_star.store.memory.event import RepoEvent
+from embed_star.store.tables.names import flat_name
 from embed_star.store.tables.repos import RepoPage, RepoState
 
 
@@ -54,6 +55,7 @@ class MemoryRepos:
             stored_hash=stored.text_hash if stored else None,
             failed_hash=failure.text_hash if failure and here else None,
             recorded=failure is not None,
+            name="" if repo is None else flat_name(repo.get("full_name")),
         )
 
     def _is_noted(self, key: Key) -> bool:

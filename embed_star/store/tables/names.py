@@ -1,23 +1,15 @@
 """Names in a vector table: each vector has its repo's name, flat, in an indexed field.
 
-The database computes the field whenever a vector is written, whoever writes it.
+Who writes a vector computes it. In the database, as a field's VALUE, it costs as much as the
+rest of a bulk write.
 """
 
 from __future__ import annotations
 
-FIELD = "name"
 INDEX = "embedding_name"
 
-NAME = (
-    "string::replace(string::lowercase(<string>(repo.full_name ?? '')), "
-    r"/^.*\/|[^\p{L}\p{N}]+/, '')"
-)
-"""`flat_name` in SurrealQL. It must never fail, since it would fail the write of a vector."""
-
-
-def field_sql(table: str) -> str:
-    """Defines the field. An older vector has no name until `Vectors.refresh_names`."""
-    return f"DEFINE FIELD IF NOT EXISTS name ON {table} VALUE {NAME}"
+MAX_LENGTH = 200
+"""Characters of a flat name that are kept. GitHub's have at most 100."""
 
 
 def index_sql(table: str) -> str:
@@ -32,4 +24,4 @@ def flat(text: str) -> str:
 
 def flat_name(full_name: object) -> str:
     """The flat name of a repo, without its owner, as the field has it."""
-    return flat(str(full_name or "").rpartition("/")[2])
+    return flat(str(full_name or "").rpartition("/")[2])[:MAX_LENGTH]

@@ -14,6 +14,7 @@ from embed_star.store.client.codec import encode_key, record
 from embed_star.store.client.pool import Database
 from embed_star.store.client.quoting import quoted_path
 from embed_star.store.tables.keyset import record_alone, records_after
+from embed_star.store.tables.names import flat_name
 from embed_star.values import printed
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,8 @@ class RepoState:
     """Whether the row has a failure, of any text and space."""
     unreadable: bool = False
     """The database holds the row but cannot return it."""
+    name: str = ""
+    """The flat name; see `names.flat_name`."""
 
     @property
     def settled_hash(self) -> str | None:
@@ -117,7 +120,7 @@ class SurrealRepos:
         locks, vectors, failures, repos = self._database.query(
             f"{_LOCKS}; {_VECTORS}; {_FAILURES};"
             # Last: a change of text between the reads is then seen, not missed.
-            f"SELECT id, {self._values} AS f FROM $repos",
+            f"SELECT id, full_name AS n, {self._values} AS f FROM $repos",
             repos=[record("repo", key) for key in keys],
             **self._around(keys, token),
         )
@@ -254,12 +257,19 @@ def _join(
     lock_left_s: Mapping[str, float],
 ) -> list[RepoState]:
     values = {key_text(one["id"].id): tuple(one["f"]) for one in repos}
+    names = {key_text(one["id"].id): flat_name(one.get("n")) for one in repos}
     stored = {key_text(one["id"].id): one["text_hash"] for one in vectors}
     failed = {key_text(one["id"].id): one["text_hash"] for one in failures if one["here"]}
     recorded = {key_text(one["id"].id) for one in failures}
     return [
         RepoState(
-            key, values.get(k), lock_left_s.get(k), stored.get(k), failed.get(k), k in recorded
+            key,
+            values.get(k),
+            lock_left_s.get(k),
+            stored.get(k),
+            failed.get(k),
+            k in recorded,
+            name=names.get(k, ""),
         )
         for key, k in ((key, key_text(key)) for key in keys)
     ]

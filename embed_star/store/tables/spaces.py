@@ -240,7 +240,7 @@ class Spaces:
     def has_names(self, space: Space) -> bool:
         """Whether the vectors of `space`, which has a table, have names with an index."""
         (info,) = self._database.query(f"INFO FOR TABLE {space.table}")
-        return names.INDEX in info["indexes"] and names.FIELD in info["fields"]
+        return names.INDEX in info["indexes"] and not info["fields"]
 
     def _tables(self) -> Mapping[str, Any]:
         (info,) = self._database.query("INFO FOR DB")
@@ -260,7 +260,7 @@ def _vectors_sql(space: Space) -> str:
     """Makes the vector table of a space, unless it is there."""
     return (
         f"DEFINE TABLE IF NOT EXISTS {space.table} SCHEMALESS PERMISSIONS NONE;"
-        f"{names.field_sql(space.table)}"
+        f"REMOVE FIELD IF EXISTS name ON {space.table}"  # computed by the database before
     )
 
 

@@ -12,7 +12,7 @@ from embed_star.store.client.codec import VectorBytes, encode_key, record
 from embed_star.store.client.connection import FENCE, RETIRED
 from embed_star.store.client.pool import Database
 from embed_star.store.tables.keyset import records_after
-from embed_star.store.tables.names import NAME
+from embed_star.store.tables.names import flat_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,8 @@ class VectorWrite:
     key: Key
     vector: NDArray[np.float32]
     text_hash: str
+    name: str = ""
+    """The flat name of the repo; see `names.flat_name`."""
     cut: bool = False
     """Whether only the beginning of the text was embedded."""
 
@@ -132,12 +134,19 @@ class SurrealVectors:
         return [key for key in keys if encode_key(key) not in there]
 
     def refresh_names(self, keys: Sequence[Key]) -> int:
-        (old,) = self._database.query(
-            f"SELECT VALUE id FROM $vectors WHERE name != {NAME}",
+        (found,) = self._database.query(
+            "SELECT id, name, repo.full_name AS full_name FROM $vectors WHERE repo.id != NONE",
             vectors=[record(self._table, key) for key in keys],
         )
+        old = [
+            {"id": one["id"], "name": name}
+            for one in found
+            if one.get("name") != (name := flat_name(one.get("full_name")))
+        ]
         if old:
-            self._database.query("UPDATE $old SET name = '' RETURN NONE", old=old)
+            self._database.query(
+                "FOR $one IN $old { UPDATE $one.id SET name = $one.name RETURN NONE }", old=old
+            )
         return len(old)
 
     def build_index(self) -> bool:
@@ -176,6 +185,7 @@ class SurrealVectors:
                     "repo": record("repo", one.key),
                     "vector": VectorBytes(one.vector),
                     "text_hash": one.text_hash,
+                    "name": one.name,
                     "run": write.run_id,
                     "embedded_at": now,
                     **({"cut": True} if one.cut else {}),
