@@ -67,7 +67,8 @@ class ProviderFacts:
     name: str
     models: Mapping[str, Model]
     address: str = ""
-    """Where it is; empty for a model in the process."""
+    """Where it is, without a slash at its end: the module's path is appended. Empty for a model in
+    the process."""
     default_model: str = ""
     """The model if the settings name none; empty: they must name one."""
     requests_per_minute: int = 0

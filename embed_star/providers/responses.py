@@ -22,7 +22,11 @@ _VERSION = re.compile(r"(-v\d+|-\d{4}-\d{2}-\d{2}|-\d{8}|@[a-z0-9.-]+)")
 
 
 class WrongLength(ProviderConfigError):
-    """The vectors have another length than the settings say."""
+    """The vectors have another length than the settings say.
+
+    For the provider's module: it asks in another way, or raises this as a plain
+    ProviderConfigError.
+    """
 
 
 def in_order(data: Any, count: int, endpoint: Endpoint) -> list[Any]:

@@ -118,8 +118,12 @@ class Declared(FromEnvironment):
         -1,
         "rate limit of the fleet; 0: none; -1: the usual",
         "requests a minute",
-        f"{catalogue.PROVIDERS['openai'].requests_per_minute} for OpenAI itself, "
-        f"{catalogue.PROVIDERS['together'].requests_per_minute} for together, else none",
+        ", ".join(
+            f"{facts.requests_per_minute} for {name}"
+            for name, facts in catalogue.PROVIDERS.items()
+            if facts.requests_per_minute
+        )
+        + " at its own address, else none",
         ge=-1,
         le=10_000_000,
     )
@@ -134,7 +138,7 @@ class Declared(FromEnvironment):
         -1.0,
         "what tokens cost; -1: the usual",
         "US dollars",
-        "OpenAI's list prices for its own models, else 0",
+        "the list prices of known models, else 0",
         ge=-1,
         le=1_000_000,
     )

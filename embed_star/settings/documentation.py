@@ -77,7 +77,7 @@ They are read from, the first wins:
 4. the files of `SECRETS_DIR`, each named as its setting (`DB_PASS` or `db_pass`): how containers
    are given passwords and keys.
 
-An empty value counts as not set. `DB_PASS` has no default; OpenAI and Together AI need their
+An empty value counts as not set. `DB_PASS` has no default; a hosted provider needs its
 key as well. Give all processes of one database the same settings.
 
 What names the model (`EMBEDDING_PROVIDER`, `EMBEDDING_MODEL`, `EMBEDDING_DIMENSIONS`) and what

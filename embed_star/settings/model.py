@@ -27,6 +27,10 @@ _TIMES = {
 """Setting → field of `Timings`."""
 
 
+KEYS = tuple(name for name in Declared.model_fields if name.endswith("_api_key"))
+"""The settings that are keys, each named for its provider."""
+
+
 class Settings(Declared):
     """All settings, validated. Use `load_settings`, which words the faults for people."""
 
@@ -47,14 +51,15 @@ class Settings(Declared):
             raise ValueError(f"is needed with EMBEDDING_PROVIDER={provider}")
         return value
 
-    @field_validator("together_api_key", "openai_api_key")
+    @field_validator(*KEYS)
     @classmethod
     def _needed_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         provider = info.data.get("embedding_provider")
-        hosted = provider == "together" or (
-            provider == "openai" and "api.openai.com" in info.data.get("openai_base_url", "")
-        )
-        if hosted and info.field_name == f"{provider}_api_key" and not value.get_secret_value():
+        # Other servers of OpenAI's protocol may need none.
+        elsewhere = "api.openai.com" not in info.data.get("openai_base_url", "")
+        optional = provider == "openai" and elsewhere
+        asked = info.field_name == f"{provider}_api_key" and not optional
+        if asked and not value.get_secret_value():
             raise ValueError(f"is needed with EMBEDDING_PROVIDER={provider}")
         return value
 

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from embed_star.settings import RootSettings, Settings, load_settings
 from embed_star.settings.documentation import env_example, page
+from embed_star.settings.model import KEYS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FIELDS: dict[str, FieldInfo] = {
@@ -22,8 +23,8 @@ FIELDS: dict[str, FieldInfo] = {
 MUST_BE_SET = {"DB_PASS"}
 README = CHECKOUT / "README.md"
 PAGE = CHECKOUT / "docs" / "settings.md"
-MOST = 50
-"""Settings: more than these nobody finds their way through."""
+MOST = 48
+"""Settings beside the providers' keys: more than these nobody finds their way through."""
 
 
 class Documented(NamedTuple):
@@ -59,7 +60,7 @@ def documented(request: pytest.FixtureRequest) -> list[Documented]:
 
 
 def test_there_are_not_too_many() -> None:
-    assert len(FIELDS) <= MOST
+    assert len(set(FIELDS) - {key.upper() for key in KEYS}) <= MOST
 
 
 @pytest.mark.parametrize(

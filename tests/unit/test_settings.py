@@ -25,6 +25,7 @@ from embed_star.settings import (
     misspelt,
     retired_names,
 )
+from embed_star.settings.model import KEYS
 from embed_star.timings import LOCK_MARGIN_S
 
 CANARY = "sk-canary-41d7"
@@ -168,7 +169,7 @@ class TestRules:
         assert "SHUTDOWN_GRACE_S" in refusal(monkeypatch, SHUTDOWN_GRACE_S="-0.5")
 
     @pytest.mark.parametrize(
-        ("provider", "key"), [("openai", "OPENAI_API_KEY"), ("together", "TOGETHER_API_KEY")]
+        ("provider", "key"), [(key.removesuffix("_api_key"), key.upper()) for key in KEYS]
     )
     def test_hosted_providers_need_a_key(
         self, monkeypatch: pytest.MonkeyPatch, provider: str, key: str
@@ -200,7 +201,7 @@ class TestRules:
     def test_each_provider_has_a_model_or_needs_one(
         self, monkeypatch: pytest.MonkeyPatch, provider: str
     ) -> None:
-        chosen = {"EMBEDDING_PROVIDER": provider, "OPENAI_API_KEY": "k", "TOGETHER_API_KEY": "k"}
+        chosen = {"EMBEDDING_PROVIDER": provider, **{key.upper(): "k" for key in KEYS}}
         facts = PROVIDERS[provider]
         if facts.default_model:
             made = settings(monkeypatch, **chosen)

@@ -13,17 +13,21 @@ from embed_star.providers import create_provider
 from embed_star.providers.base import Provider
 from embed_star.providers.catalogue import PROVIDERS
 from embed_star.settings import Settings, load_settings
+from embed_star.settings.model import KEYS
 from tests.support.scripted_provider import ScriptedProvider
 
 KEY = "sk-canary-6c1f"
 DIMENSIONS = 8
 HTTP_PROVIDERS = ("openai", "together", "ollama")
 OPENAI_LIKE = ("openai", "together")
+SHORTENING = ("openai", "together", "ollama")
+"""Those whose requests can name the length of the vectors."""
 URL_SETTINGS = {
     "openai": "OPENAI_BASE_URL",
     "together": "Together AI's address",
     "ollama": "OLLAMA_URL",
 }
+"""What a sentence names if the server cannot be reached."""
 
 Make = Callable[..., Provider]
 
@@ -63,8 +67,7 @@ def settings_for(name: str, url: str, **changes: Any) -> Settings:
         "embedding_provider": name,
         "embedding_model": "test-model",
         "embedding_dimensions": DIMENSIONS,
-        "openai_api_key": KEY,
-        "together_api_key": KEY,
+        **dict.fromkeys(KEYS, KEY),
         "parallel_workers": 4,
         **({URL_SETTINGS[name].lower(): base} if name in ("openai", "ollama") else {}),
     }
@@ -78,11 +81,13 @@ def make(server: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """Make providers of a name, with small answers; they are closed afterwards."""
     made: list[Provider] = []
     monkeypatch.setattr("embed_star.providers.http.deadline.RESPONSE_BYTES", 1024 * 1024)
-    together = PROVIDERS["together"]
 
     def create(name: str, url: str = "", **changes: Any) -> Provider:
-        at = replace(together, address=f"{url or server.url}/v1")
-        monkeypatch.setitem(PROVIDERS, "together", at)
+        facts = PROVIDERS[name]
+        path = "/v1" if facts.address.endswith("/v1") else ""
+        at = replace(facts, address=f"{url or server.url}{path}")
+        if name not in ("openai", "ollama"):  # which a setting says
+            monkeypatch.setitem(PROVIDERS, name, at)
         made.append(create_provider(settings_for(name, url or server.url, **changes)))
         return made[-1]
 

@@ -14,7 +14,7 @@ from embed_star.errors import (
     ProviderConfigError,
     ProviderUnavailable,
 )
-from tests.contract.providers.conftest import DIMENSIONS, Make
+from tests.contract.providers.conftest import DIMENSIONS, SHORTENING, Make
 from tests.support.scripted_provider import ScriptedProvider, vector_for
 
 TEXTS = ["a", "b", "c"]
@@ -151,6 +151,7 @@ def dimensions(server: ScriptedProvider) -> list[int | None]:
     return [entry["options"].get("dimensions") for entry in server.ledger()]
 
 
+@pytest.mark.parametrize("name", SHORTENING)
 def test_shorter_vectors_are_asked_for_under_any_name(
     name: str, make: Make, server: ScriptedProvider
 ) -> None:
@@ -170,6 +171,7 @@ def test_a_server_of_neither_dialect_is_understood(make: Make, server: ScriptedP
     assert dimensions(server) == [None, None, DIMENSIONS, DIMENSIONS]
 
 
+@pytest.mark.parametrize("name", SHORTENING)
 def test_a_model_that_is_not_shortened_is_asked_once(
     name: str, make: Make, server: ScriptedProvider
 ) -> None:
