@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import backup, blame, load
+from bench import backup, blame, load, scaling
 from bench.quality import command as quality
 from bench.scraping import scraped
 from bench.soak import soak
@@ -27,7 +27,12 @@ _TURNS = 7
 Line = tuple[str, ...]
 
 
-WITH_OPTIONS = {"backup": backup.main, "load": load.main, "quality": quality.main}
+WITH_OPTIONS = {
+    "backup": backup.main,
+    "load": load.main,
+    "quality": quality.main,
+    "scaling": scaling.main,
+}
 """What takes arguments of its own, and is run only when it is named."""
 
 

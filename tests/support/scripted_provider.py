@@ -201,6 +201,12 @@ class ScriptedProvider:
         """The base URL for OpenAI's API."""
         return f"{self.url}/v1"
 
+    @property
+    def pid(self) -> int:
+        """The process that answers."""
+        assert self._process is not None
+        return self._process.pid
+
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__, "--until-stdin-closes", *self._arguments],
