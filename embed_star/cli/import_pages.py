@@ -17,6 +17,9 @@ PAGE_BYTES = 8 * 1024 * 1024
 """The most bytes of a page's encoded rows: one page is one message to SurrealDB."""
 SHOWN_BAD_LINES = 20
 SHOWN_LINES = 5
+LEFT_OUT_REASONS = 100
+"""The most reasons that are told apart: the keys of objects in a file may be anything."""
+OTHERS = "other fields that cannot be read"
 
 Rows = Iterable[Row | BadLine]
 
@@ -83,13 +86,19 @@ class Summary:
 
     def count_left_out(self, line: int, reasons: Iterable[str]) -> None:
         for reason in reasons:
-            known = next((one for one in self.left_out if one.reason == reason), None)
-            if known is None:
-                known = LeftOut(reason)
-                self.left_out.append(known)
+            known = self._left_out_for(reason)
             known.rows += 1
             if len(known.lines) < SHOWN_LINES:
                 known.lines.append(line)
+
+    def _left_out_for(self, reason: str) -> LeftOut:
+        for one in self.left_out:
+            if one.reason == reason:
+                return one
+        if len(self.left_out) >= LEFT_OUT_REASONS and reason != OTHERS:
+            return self._left_out_for(OTHERS)
+        self.left_out.append(LeftOut(reason))
+        return self.left_out[-1]
 
 
 class _Written(NamedTuple):

@@ -15,7 +15,7 @@ _NO_NAME = re.compile(r"[^a-z0-9.]+")
 
 _ALIASES = {
     "full_name": "name_with_owner fullname repo_full_name repository_full_name full_repo_name "
-    "owner/name owner/repo user/repo",
+    "owner/name owner/repo user/repo repo_path github_repo github_repository",
     "stargazers_count": "stars star_count stars_count stargazers stargazer_count num_stars",
     "forks_count": "forks fork_count num_forks",
     "watchers_count": "watchers watcher_count",
@@ -24,7 +24,8 @@ _ALIASES = {
     "topics": "topic tags tag repository_topics",
     "description": "desc repo_description repository_description",
     "license": "license_info",
-    "html_url": "url link repo_url repository_url github_url web_url",
+    "html_url": "url link repo_url repository_url github_url web_url project_url github "
+    "repo_link repository_link github_link github_page",
     "homepage": "homepage_url website",
     "created_at": "created",
     "updated_at": "updated last_updated",
@@ -49,7 +50,10 @@ _PLAIN = (
 )
 WHOLE_NAMES = ("repo", "repository", "repo_name", "repository_name", "name", "slug", "project")
 """Fields that hold `owner/name` or an address in some files, and only the name in others."""
-OWNER_NAMES = ("owner.login", "owner", "username", "user_name", "user", "org", "organization")
+OWNER_NAMES = (
+    *("owner.login", "owner", "owner_name", "repo_owner", "repository_owner"),
+    *("username", "user_name", "user", "org", "organization"),
+)
 ADDRESSES = ("html_url", "clone_url", "ssh_url", "git_url", "url")
 
 _CANONICAL = {alias: field for field, aliases in _ALIASES.items() for alias in aliases.split()}
@@ -64,7 +68,7 @@ def canonical(name: str) -> str:
     """The REST API's name of the field `name`; `name` itself when the API has none."""
     if len(name) > 64:
         return name
-    plain = _NO_NAME.sub("_", _HUMP.sub("_", name).lower()).strip("_")
+    plain = _NO_NAME.sub("_", _HUMP.sub("_", name).lower()).strip("_").replace("git_hub", "github")
     return _CANONICAL.get(plain) or _CANONICAL.get(name.lower(), name)
 
 

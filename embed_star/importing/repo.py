@@ -1,6 +1,6 @@
 """Makes a repository of one row, or refuses the row.
 
-It refuses values that SurrealDB cannot hold, since they would fail or change silently when
+It leaves out values that SurrealDB cannot hold, since they would fail or change silently when
 written (server 3.3.5 and engine 2.3.10): integers beyond signed 64 bits wrap around, lone
 surrogates have no UTF-8, and with about 100 levels of nesting the server never answers.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -55,11 +55,22 @@ class BadLine:
 
 
 def to_row(line: int, value: object, maps: Maps = NO_MAPS) -> Row | BadLine:
-    """The row that `normalise` makes, or a BadLine with its reason to refuse it."""
+    """The row that `normalise` makes, or a BadLine with its reason to refuse it.
+
+    A field that SurrealDB cannot hold is left out, and its row kept without it.
+    """
+    left_out: list[str] = []
     try:
-        return Row(line, normalise(value, maps))
+        if not isinstance(value, dict) or not _fault(value, 1):
+            return Row(line, _repo(value, maps, None))
+        return Row(line, _repo(value, maps, left_out), tuple(left_out))
     except ValueError as error:
-        return BadLine(line, str(error))
+        return BadLine(line, with_left_out(str(error), left_out))
+
+
+def with_left_out(reason: str, left_out: Sequence[str]) -> str:
+    """Why a row is refused after fields were left out, one of which might have named it."""
+    return f"{reason.partition(',')[0]}, and {left_out[0]}" if left_out else reason
 
 
 def normalise(value: object, maps: Maps = NO_MAPS) -> Repo:
@@ -71,12 +82,24 @@ def normalise(value: object, maps: Maps = NO_MAPS) -> Repo:
     `id`, which is SurrealDB's own: it becomes `github_id`, or `node_id` when it is text.
     Does not change `value`. Raises ValueError with the reason for any other value.
     """
-    if not isinstance(value, dict):
-        raise ValueError(f"a row must be a JSON object, not {_kind(value)}")
-    if fault := _fault(value, 1):
+    if isinstance(value, dict) and (fault := _fault(value, 1)):
         path, why = fault
         raise ValueError(f"{'.'.join(path)[:200]} {why}")
-    fields = described(value, maps)
+    return _repo(value, maps, None)
+
+
+def _repo(value: object, maps: Maps, left_out: list[str] | None) -> Repo:
+    """`normalise`, where the caller has looked for faults.
+
+    With a list, fields that SurrealDB cannot hold are left out, and the reasons appended.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"a row must be a JSON object, not {_kind(value)}")
+    if left_out is None:
+        fields = described(value, maps)
+    else:
+        named = {name: part for name, part in value.items() if isinstance(name, str)}
+        fields = dict(_without_faults(described(named, maps), left_out))
     fields["full_name"] = full_name = _full_name(fields, value)
     if "id" in fields:
         # A row that was exported from here brings both, and its `id` is a record's.
@@ -114,6 +137,16 @@ def found_names(names: Iterable[str], kind: str = "key") -> str:
         f"its {kind}s are {', '.join(some[:_SHOWN_NAMES])}{more}; if one of them holds owner/name, "
         f"say so with --map full_name={kind.upper()}"
     )
+
+
+def _without_faults(fields: dict[str, Any], left_out: list[str]) -> Iterator[tuple[str, Any]]:
+    for name, part in fields.items():
+        if fault := _fault({name: part}, 1):
+            path, why = fault
+            # No path: each of them would be a reason of its own in the summary.
+            left_out.append(f"{path[0]} {why}" if len(path) == 1 else f"a part of {path[0]} {why}")
+        else:
+            yield name, part
 
 
 def _fault(value: object, depth: int) -> _Fault | None:

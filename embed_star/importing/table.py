@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from embed_star.errors import InputFileError
@@ -31,12 +32,15 @@ from embed_star.importing.repo import (
     text_fault,
     to_row,
     unnamed,
+    with_left_out,
 )
 from embed_star.importing.window import MAX_ROW_CHARS
 
 _DELIMITERS = ",;\t|"
 _RULE = re.compile(r"[|+:\s-]*-{3}[|+:\s-]*")
 """The line under the header of a table in Markdown or from a terminal."""
+_COUNT = re.compile(r"\(?\d+ rows?\b[^|]*")
+_SAMPLED_ROWS = 20
 _SAYS_WHICH = frozenset(("full_name", *WHOLE_NAMES, *OWNER_NAMES, *ADDRESSES))
 """Fields that name a repository. Their text is taken unchanged."""
 
@@ -53,6 +57,8 @@ class Header:
     """The field of each column, as a path; empty for a column without a name."""
     is_padded: bool = False
     """Whether spaces pad the cells, as in Markdown."""
+    is_spaced: bool = False
+    """Whether a space stands after each delimiter, and before quotation marks."""
 
 
 def header_of(lines: Iterable[str], name: str, maps: Maps) -> Header | None:
@@ -66,16 +72,19 @@ def header_of(lines: Iterable[str], name: str, maps: Maps) -> Header | None:
     if rows and (first := rows[0][1].strip().strip('"').lower()).startswith("sep="):
         delimiter = first[4:5] or "\t"  # Excel's own line
         rows = rows[1:]
+    if rows and _RULE.fullmatch(rows[0][1]):
+        rows = rows[1:]  # the upper edge of a box, as MySQL draws it
     if not rows:
         return None
     number, line = rows[0]
     delimiter = delimiter or _delimiter(line)
-    columns = _cells(line, delimiter)
+    is_spaced = f'{delimiter} "' in line
+    columns = _cells(line, delimiter, is_spaced=is_spaced)
     if not columns:
         return None
     fields = _fields(columns, name, maps)
     is_padded = delimiter == "|" and " |" in line
-    header = Header(number, delimiter, tuple(columns), tuple(fields), is_padded)
+    header = Header(number, delimiter, tuple(columns), tuple(fields), is_padded, is_spaced)
     known = set(fields)
     if known & {"full_name", *ADDRESSES}:
         pass
@@ -83,6 +92,9 @@ def header_of(lines: Iterable[str], name: str, maps: Maps) -> Header | None:
         # A name alone may be `owner/name`, or not: the first row tells.
         if not known & {*OWNER_NAMES} and not _first_names_one(rows[1:], header):
             return None
+    elif (column := _column_of_addresses(rows[1:], header)) is not None:
+        fields[column] = "html_url"
+        header = replace(header, fields=tuple(fields))
     else:
         return None
     _check_columns(columns, name)
@@ -105,9 +117,10 @@ def _delimiter(line: str) -> str:
     return max(_DELIMITERS, key=re.sub('"[^"]*"', "", line).count)
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
+def _cells(line: str, delimiter: str, *, is_spaced: bool = False) -> list[str]:
+    reader = csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=is_spaced)
     try:
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, strict=True))]
+        return [cell.strip() for cell in next(reader)]
     except (csv.Error, StopIteration):
         return []
 
@@ -136,8 +149,24 @@ def _first_names_one(rows: list[tuple[int, str]], header: Header) -> bool:
     line = next((line for _, line in rows if not _RULE.fullmatch(line)), None)
     if line is None:
         return False
-    cells = _cells(line, header.delimiter)
+    cells = _cells(line, header.delimiter, is_spaced=header.is_spaced)
     return is_repository(dict(zip(header.fields, cells, strict=False)), {})
+
+
+def _column_of_addresses(rows: list[tuple[int, str]], header: Header) -> int | None:
+    """The first column with an address of a repository in each of the first rows that fill it.
+
+    None if there is none, or if the header has an address itself, and so is a row.
+    """
+    if any(map(full_name_in, header.columns)):
+        return None
+    sample = (_cells(line, header.delimiter, is_spaced=header.is_spaced) for _, line in rows)
+    whole = (cells for cells in sample if len(cells) == len(header.columns))
+    for at, column in enumerate(zip(*islice(whole, _SAMPLED_ROWS), strict=True)):
+        filled = [cell for cell in column if cell]
+        if filled and all("://" in cell and full_name_in(cell) for cell in filled):
+            return at
+    return None
 
 
 def _check_columns(columns: list[str], name: str) -> None:
@@ -166,7 +195,9 @@ def csv_rows(lines: Lines, header: Header) -> Iterator[Row | BadLine]:
     replay = Replay(lines)
     for _ in range(header.line):
         next(replay, None)
-    reader = csv.reader(replay, delimiter=header.delimiter, strict=True)
+    reader = csv.reader(
+        replay, delimiter=header.delimiter, strict=True, skipinitialspace=header.is_spaced
+    )
     while True:
         line = replay.begin()
         try:
@@ -187,9 +218,12 @@ def csv_rows(lines: Lines, header: Header) -> Iterator[Row | BadLine]:
 
 
 def _is_no_row(line: int, header: Header, cells: list[str]) -> bool:
-    """Whether this is the rule under the header, or the header of a second file, appended."""
-    is_next = line == header.line + 1
-    if is_next and _RULE.fullmatch(header.delimiter.join(cells)):
+    """Whether this is a rule, the count of rows that a terminal shows, or the header again, of a
+    second file that was appended."""
+    text = header.delimiter.join(cells)
+    if (header.is_padded or line == header.line + 1) and _RULE.fullmatch(text):
+        return True
+    if header.is_padded and _COUNT.fullmatch(text):
         return True
     return len(cells) == len(header.columns) and all(
         cell.strip(" \t\r\n\ufeff") == name
@@ -224,8 +258,8 @@ def _row(line: int, header: Header, cells: list[str]) -> Row | BadLine:
     if not left_out:
         return row
     if isinstance(row, BadLine):
-        return BadLine(line, f"{row.reason.partition(',')[0]}, and {left_out[0]}")
-    return Row(line, row.repo, tuple(left_out))
+        return BadLine(line, with_left_out(row.reason, left_out))
+    return Row(line, row.repo, (*left_out, *row.left_out))
 
 
 def _value(path: str, cell: str) -> Any:

@@ -168,10 +168,10 @@ class _Walk:
         if is_repository(value, self._maps):
             window.take(end)
             yield from self._row(line, value)
+        elif self._nesting.is_inside("{") and not value.get("node", value):
+            window.take(end)  # GraphQL's answer for a node that is no repository, or hidden
         elif any(isinstance(part, dict | list) for part in value.values()):
             self._enter("{")
-        elif self._nesting.is_inside("{") and (not value or value.get("node", value) is None):
-            window.take(end)  # GraphQL's answer for a node that is no repository, or hidden
         else:
             window.take(end)
             if not self._nesting.is_in("{"):

@@ -158,7 +158,9 @@ WRAPS = {
         "data": {"viewer": {"login": "me", "starredRepositories": {**PAGE, "edges": EDGES}}}
     },
     "nodes": {"data": {"viewer": {"name": "Me", "repositories": {"nodes": NODES, **PAGE}}}},
-    "search": {"data": {"search": {"nodes": [None, {}, *NODES]}, "rateLimit": {"cost": 1}}},
+    "search": {
+        "data": {"search": {"nodes": [None, {}, {"node": {}}, *NODES]}, "rateLimit": {"cost": 1}}
+    },
     "errors": {"errors": [{"message": "m", "locations": [{"line": 1}]}], "data": {"nodes": NODES}},
     "rest": {"total_count": 2, "incomplete_results": False, "items": NODES},
     "aliases": {"data": {"r0": NODES[0], "r1": NODES[1]}},
@@ -387,11 +389,45 @@ def test_pieces_make_no_difference_to_broken_text(
         "sep=\t\nfull_name\tx\na/b\t1",
         "full_name,x\ra/b,1\r",
         "full_name,x\na/b,1,,\n",
+        "Repo Owner,Repo Name,x\na,b,1",
+        "repository_owner;repository;x\na;b;1",
+        "GitHub Link,x\nhttps://github.com/a/b,1",
+        "GitHub Repo,x\na/b,1",
+        "Project URL,x\nhttps://github.com/a/b,1",
+        '"full_name", "x"\n"a/b", "1"\n',
+        " full_name | x \n-----------+---\n a/b       | 1\n(1 row)\n\n",
+        "+------+---+\n| Repo | x |\n+------+---+\n| a/b  | 1 |\n+------+---+\n1 row in set\n",
     ],
 )
 def test_columns_and_delimiters_may_have_many_forms(header: str) -> None:
     assert keys(header) == ["a/b"]
     assert fields(header)["x"] == "1"
+
+
+def test_a_comma_after_a_space_and_a_quotation_mark_is_part_of_its_cell() -> None:
+    assert fields('"Repo", "x", "y"\n"a/b", "1, 2", "3"\n')["x"] == "1, 2"
+
+
+@pytest.mark.parametrize("name", ["Where", "code", "Source", "GH", "Homepage"])
+def test_a_column_of_addresses_names_the_repositories_whatever_it_is_called(name: str) -> None:
+    rows = "x,,1\nx,https://github.com/a/b,2\nx,https://github.com/c/d/,3\n"
+    table = f"Title,{name},Docs\nx,https://github.com/e/f,https://x.org\n{rows}"
+    found = read(table)
+    assert [one.repo.key for one in found if isinstance(one, Row)] == ["e/f", "a/b", "c/d"]
+    assert [one.line for one in found if isinstance(one, BadLine)] == [3]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "https://github.com/a/b\nhttps://github.com/c/d\n",
+        "Title,Where\nx,https://github.com/a/b\ny,https://example.org\n",
+        "Title,Where\nx,and/or\n",
+    ],
+)
+def test_a_column_of_anything_else_names_none(table: str) -> None:
+    with pytest.raises(InputFileError):
+        read(table)
 
 
 @pytest.mark.parametrize(

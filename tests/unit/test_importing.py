@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embed_star.cli.import_pages import Summary, write_rows
 from embed_star.errors import InputFileError
 from embed_star.importing import BadLine, Row, normalise, packing, read_rows, to_row
+from embed_star.models import Lane
 from embed_star.store.client import codec
 
 json_values = st.recursive(
@@ -152,8 +154,49 @@ def test_the_largest_accepted_values_are_kept() -> None:
 
 def test_reasons_hold_no_control_characters() -> None:
     row = to_row(1, {"full_name": "a/b", "\x1b[31m\n": float("nan")})
-    assert isinstance(row, BadLine)
-    assert row.reason.isprintable()
+    assert isinstance(row, Row)
+    assert row.left_out[0].isprintable()
+    with pytest.raises(ValueError, match="is NaN") as caught:
+        normalise({"full_name": "a/b", "\x1b[31m\n": float("nan")})
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"full_name":"a/b","d":"\xff","e":1}', "d holds half a surrogate pair or a byte"),
+        (rb'{"full_name":"a/b","d":"\ud800","e":1}', "d holds half a surrogate pair"),
+        (rb'{"full_name":"a/b","d":["x","\u0000"],"e":1}', "a part of d holds a NUL character"),
+        (b'{"full_name":"a/b","d":NaN,"e":1}', "d is NaN"),
+        (b'{"full_name":"a/b","d":{"m":[1,-Infinity]},"e":1}', "a part of d is NaN or infinite"),
+        (b'{"full_name":"a/b","d":1e999,"e":1}', "d is NaN or infinite"),
+        (b'{"full_name":"a/b","d":18446744073709551615,"e":1}', "d is an integer beyond 64 bits"),
+        (b'{"starred_at":NaN,"repo":{"full_name":"a/b","e":1}}', "starred_at is NaN"),
+        (b'{"repo":{"nameWithOwner":"a/b","description":NaN,"e":1}}', "description is NaN"),
+        (b'{"full_name":"a/b","d":' + b"[" * 40 + b"]" * 40 + b',"e":1}', "deeper than 32"),
+        (rb'{"full_name":"a/b","\ud800":1,"e":1}', "'\\ud800' is a field's name and not text"),
+    ],
+)
+def test_a_field_that_cannot_be_kept_is_left_out_and_its_row_kept(line: bytes, reason: str) -> None:
+    (row,) = read(line + b"\n")
+    assert isinstance(row, Row), row
+    assert row.repo == ("a/b", {"full_name": "a/b", "e": 1})
+    (said,) = row.left_out
+    assert reason in said
+
+
+def test_without_the_field_that_names_it_a_row_is_bad() -> None:
+    said = "full_name is missing, and full_name holds a NUL character"
+    assert bad(b'{"full_name":"a/b\\u0000","d":1}\n') == [(1, said)]
+
+
+def test_the_summary_of_left_out_fields_is_bounded() -> None:
+    summary = Summary("stars", "fresh", dry_run=True)
+    rows = (to_row(at, {"full_name": "a/b", f"f{at}": float("nan")}) for at in range(1, 301))
+    write_rows(rows, None, Lane.FRESH, summary)
+    assert (summary.read, summary.bad) == (300, 0)
+    assert len(summary.left_out) < 150
+    assert sum(one.rows for one in summary.left_out) == 300
 
 
 # JSON Lines
@@ -172,11 +215,6 @@ def test_the_first_line_may_be_the_bad_one() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b'{"full_name":"a/b","d":"\xff"}', "d holds half a surrogate pair or a byte"),
-        (rb'{"full_name":"a/b","d":"\ud800"}', "d holds half a surrogate pair"),
-        (b'{"full_name":"a/b","n":NaN}', "n is NaN"),
-        (b'{"full_name":"a/b","n":1e999}', "n is NaN or infinite"),
-        (b'{"full_name":"a/b","n":18446744073709551615}', "n is an integer beyond 64 bits"),
         (b'{"full_name":"a/b","n":' + b"9" * 5000 + b"}", "integer beyond 64 bits"),
         (b'{"full_name":"a/b","n":' + b"[" * 99_999 + b"]" * 99_999 + b"}", "deeper than 32"),
         (b'{"full_name":"a/b"}}', "not JSON: Extra data"),
