@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import click
 import structlog
 from celery import Celery, signals
 from celery.concurrency import get_implementation
@@ -50,6 +53,7 @@ def connect(app: Celery) -> None:
 
     To be connected before everything that reads their pool.
     """
+    signals.import_modules.connect(_check_typed, sender=app, weak=False)
     on(signals.worker_init, app, _begin)
 
 
@@ -63,6 +67,30 @@ def _begin(sender: Any, **_: Any) -> None:
         _check(sender)
     except ConfigError as error:
         raise refusal(error) from None
+
+
+def _check_typed(sender: Celery, **_: Any) -> None:
+    """Refuse options with which Celery would end in a traceback, or its beat alone would.
+
+    Celery sends the signal before it looks at them, in a worker and in beat.
+    """
+    context = click.get_current_context(silent=True)
+    typed = context.params if context else {}
+    try:
+        if (context and context.info_name == "beat") or typed.get("beat"):
+            _check_scheduler(typed.get("scheduler"), sender.conf.beat_scheduler)
+        for option in ("pidfile", "statedb"):
+            folder = Path(typed.get(option) or "").parent
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise ConfigError(f"--{option}: there is no folder {folder} that may be written to")
+    except ConfigError as error:
+        raise refusal(error) from None
+
+
+def _check_scheduler(typed: str | None, ours: str) -> None:
+    # Its heartbeat is what the probes of beat go by.
+    if typed not in (None, ours):
+        raise ConfigError("--scheduler: beat has a scheduler of its own; leave this option out")
 
 
 def _check(worker: Any) -> None:

@@ -46,6 +46,17 @@ REFUSED = {
 }
 
 
+REFUSED_IN_TIME = {
+    "a scheduler that is none": ("beat", ("-S", "nonsense"), "--scheduler"),
+    "a scheduler of others": ("beat", ("-S", "celery.beat:PersistentScheduler"), "--scheduler"),
+    "a scheduler in the worker": ("worker", ("-B", "--scheduler", "nonsense"), "--scheduler"),
+    "beat's pidfile": ("beat", ("--pidfile=/nowhere/x",), "/nowhere"),
+    "a worker's pidfile": ("worker", ("--pidfile=/nowhere/%n.pid",), "/nowhere"),
+    "a worker's state": ("worker", ("-S", "/nowhere/x"), "--statedb"),
+}
+"""Celery would end in a traceback; with -B its beat alone would, and schedule nothing."""
+
+
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with Fleet(tmp_path_factory.mktemp("fleet")) as running:
@@ -82,6 +93,15 @@ def test_a_way_that_works(tenant: Tenant, options: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(("options", "word"), list(REFUSED.values()), ids=list(REFUSED))
 def test_a_way_that_is_refused(tenant: Tenant, options: tuple[str, ...], word: str) -> None:
     assert_one_sentence(celery("worker", *options, env=tenant.env), word)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "word"), list(REFUSED_IN_TIME.values()), ids=list(REFUSED_IN_TIME)
+)
+def test_what_celery_would_end_with_a_traceback_for_is_one_sentence(
+    tenant: Tenant, command: str, options: tuple[str, ...], word: str
+) -> None:
+    assert_one_sentence(celery(command, *options, env=tenant.env), word)
 
 
 def assert_one_sentence(done: Finished, *words: str) -> None:
