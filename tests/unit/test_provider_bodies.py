@@ -70,6 +70,23 @@ NESTED = json.dumps(
             200,
             InputRejected,
         ),
+        # Where an error stands with other servers
+        ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, 429, ProviderThrottled),
+        (
+            {
+                "vectors": None,
+                "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"},
+            },
+            402,
+            ProviderAuthError,
+        ),
+        ({"error_code": 17, "error_msg": "Open api daily limit"}, 200, ProviderUnavailable),
+        ({"success": False, "msg": "invalid token", "code": 401}, 401, ProviderAuthError),
+        ({"code": 10013, "msg": "app id error", "data": None}, 200, ProviderUnavailable),
+        ({"fault": {"code": 900802, "message": "Message throttled out"}}, 429, ProviderThrottled),
+        ({"message": "API rate limit exceeded"}, 429, ProviderThrottled),
+        ({"data": {"error": {"message": "x", "code": 429}}}, 429, ProviderThrottled),
+        ({"data": [{"object": "error", "message": "x", "code": 503}]}, 503, ProviderUnavailable),
     ],
 )
 def test_an_error_inside_a_success_is_found(
@@ -88,6 +105,8 @@ def test_an_error_inside_a_success_is_found(
         {"data": [{"embedding": [1.0]}], "error": "", "detail": None},
         {"data": [{"embedding": "AAAA"}], "code": 0, "message": "ok"},
         {"data": [{"embedding": [1.0]}], "error": {"message": "one of them was cut"}},
+        {"data": [{"embedding": [1.0]}], "base_resp": {"status_code": 0, "status_msg": "success"}},
+        {"data": {"embedding": [1.0]}},
         {"embeddings": [[1.0]], "error": None},
         {"data": []},
         {"object": "list", "data": [], "model": "x"},
@@ -116,6 +135,7 @@ json_values = st.recursive(
         st.lists(inner)
         | st.dictionaries(
             st.sampled_from(["error", "errors", "detail", "message", "code", "status", "metadata"])
+            | st.sampled_from(["data", "fault", "base_resp", "msg", "error_code", "retryAfter"])
             | st.text(),
             inner,
         )

@@ -22,7 +22,9 @@ ENDPOINT = Endpoint("openai", "http://llm.example/v1", "OPENAI_BASE_URL", "bge-m
 
 def refused(status: int, body: Any) -> EmbedStarError:
     data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    return error_for(Refusal.of(status, data), ENDPOINT)
+    refusal = Refusal.of(status, data) if status != 200 else Refusal.inside(json.loads(data))
+    assert refusal is not None
+    return error_for(refusal, ENDPOINT)
 
 
 def openai_error(message: str, **more: Any) -> dict[str, Any]:
@@ -206,6 +208,28 @@ TOO_LONG: list[tuple[str, int, Any]] = [
     ("plain text", 413, "input is too long: 9000 tokens, the limit is 8192"),
     ("plain text of a 500", 500, "Internal error: maximum sequence length of 512 exceeded"),
     ("Zhipu", 400, {"error": {"code": "1210", "message": "输入内容长度超过限制"}}),
+    (
+        "PyTorch",
+        400,
+        {"error": "The size of tensor a (600) must match the size of tensor b (512)"},
+    ),
+    ("Hugging Face", 422, {"error": "`inputs` tokens + `max_new_tokens` must be <= 512"}),
+    (
+        "Gemini, bytes",
+        400,
+        {"error": {"code": 400, "message": "Request payload size exceeds the limit: 36000 bytes."}},
+    ),
+    (
+        "Vertex",
+        400,
+        {"error": {"message": "the input token count is 25000 but the model supports up to 20000"}},
+    ),
+    ("Workers AI", 400, {"errors": [{"message": "AiError: Input exceeds maximum length"}]}),
+    (
+        "Qianfan, in a success",
+        200,
+        {"error_code": 336003, "error_msg": "the max length of each input must be less than 1001"},
+    ),
 ]
 
 
@@ -329,6 +353,8 @@ def test_a_server_that_fails_says_nothing_of_length(status: int, body: Any) -> N
         openai_error("missing required field: input_type"),
         openai_error("encoding_format is not supported"),
         openai_error("the model has crashed without additional information"),
+        openai_error("The security token included in the request is expired"),
+        openai_error("This model supports no embeddings"),
     ],
 )
 def test_other_refusals_say_nothing_of_length(body: Any) -> None:

@@ -66,7 +66,7 @@ def together(remaining: str, reset: str) -> dict[str, str]:
         (together("0", ""), None),
         (together("0", "s"), None),
         (together("0", "1s1m"), None),
-        (together("0", "1 s"), None),
+        (together("0", "1 fortnight"), None),
         (together("0", "Wed, 21 Oct 2026 07:28:00 GMT"), None),
         (together("-1", "30"), None),  # no limit, say some
         (together("none", "30"), None),

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from embed_star.providers.http.rate_limit_headers import duration_s
+
 INSIDE_200 = 200
 """The status of an error inside a success when neither a number nor words tell it."""
 
@@ -19,8 +21,17 @@ WORDS_MAX = 8192
 
 _PLAIN_WORD = re.compile(r"[a-z]{2,20}([_.-][a-z]{2,20}){0,5}")
 _DEPTH_MAX = 4  # of errors within errors: a gateway's, the next one's, the server's
-_PROSE = ("message", "msg", "detail", "details", "error", "errors", "title", "reason", "raw")
+_MESSAGES = ("message", "msg", "error_msg", "error_message", "errmsg", "status_msg")
+_INNER = ("error", "errors", "detail", "fault", "base_resp")
+_PROSE = (*_MESSAGES, *_INNER, "details", "title", "reason", "raw")
 _STATUS_KEYS = ("status", "status_code", "statusCode", "http_status", "http_code", "code")
+_CODE_KEYS = (*_STATUS_KEYS, "error_code", "errcode")
+_WAIT_KEYS = {
+    **dict.fromkeys(("retryDelay", "retry_delay", "estimated_time"), 1.0),
+    **dict.fromkeys(("retry_after", "retryAfter", "retry_after_seconds"), 1.0),
+    **dict.fromkeys(("retry_after_ms", "retryAfterMs"), 0.001),
+}
+"""Keys of a wait, and the seconds of its unit."""
 _STATUS_WORDS: dict[str, int] = {
     # Google's codes; OpenAI's, Anthropic's and their like; LiteLLM's classes of errors
     **dict.fromkeys(("resource_exhausted", "rate_limit_exceeded", "rate_limit_error"), 429),
@@ -119,11 +130,19 @@ def _chain(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
         value = _parsed(value) or {"message": value}
     if not isinstance(value, dict) or depth > _DEPTH_MAX:
         return
-    yield {**value, "message": value.get("message") or value.get("msg")}
+    message = next(filter(None, map(value.get, _MESSAGES)), None)
+    yield {**value, "message": message}
     metadata = value.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter
-    inner = value.get("error") or value.get("errors") or value.get("detail") or _parsed(raw)
-    yield from _chain(inner or _parsed(value.get("message")), depth + 1)
+    inner = next(filter(None, map(value.get, _INNER)), None) or _parsed(raw) or _in_data(value)
+    yield from _chain(inner or _parsed(message), depth + 1)
+
+
+def _in_data(value: dict[str, Any]) -> Any:
+    """An error that stands where the vectors would."""
+    data = value.get("data")
+    first = data[0] if isinstance(data, list) and data else data
+    return first if isinstance(first, dict) and _speaks_of_error(first) else None
 
 
 def _parsed(text: Any) -> dict[str, Any] | None:
@@ -169,14 +188,21 @@ def _has_vectors(answer: dict[str, Any]) -> bool:
 
 
 def _speaks_of_error(answer: dict[str, Any]) -> bool:
-    if any(map(answer.get, ("error", "errors", "detail"))) or answer.get("object") == "error":
+    if any(map(answer.get, _INNER)) or answer.get("object") == "error":
         return True
-    return isinstance(answer.get("message"), str) and any(map(answer.get, _STATUS_KEYS))
+    if not any(isinstance(answer.get(key), str) for key in _MESSAGES):
+        return _in_data(answer) is not None
+    # A message alone may be any server's greeting.
+    return (
+        answer.get("success") is False
+        or any(map(answer.get, _CODE_KEYS))
+        or any(pattern.match(text) for text in _messages([answer]) for pattern, _ in _STATUS_PROSE)
+    )
 
 
 def _status_in(chain: list[dict[str, Any]], refusal: Refusal) -> int | None:
     """The HTTP status that an error inside a success stands for."""
-    values = [one.get(key) for one in reversed(chain) for key in _STATUS_KEYS]
+    values = [one.get(key) for one in reversed(chain) for key in _CODE_KEYS]
     for value in values:
         if isinstance(value, int | float | str) and (
             found := re.fullmatch(r"(?:HTTP[ /_-]*)?([45]\d\d)(?:\.0|\D.*)?", str(value).strip())
@@ -195,7 +221,12 @@ def _status_in(chain: list[dict[str, Any]], refusal: Refusal) -> int | None:
 
 
 def _messages(chain: list[dict[str, Any]]) -> list[str]:
-    return [text for one in reversed(chain) if isinstance(text := one.get("message"), str)]
+    return [
+        text
+        for one in reversed(chain)
+        for key in _MESSAGES
+        if isinstance(text := one.get(key), str)
+    ]
 
 
 def _wait_s(value: Any, depth: int = 0) -> float | None:
@@ -206,8 +237,9 @@ def _wait_s(value: Any, depth: int = 0) -> float | None:
         waits = [_wait_s(one, depth + 1) for one in value[:20]]
     elif isinstance(value, dict):
         waits = [_wait_s(one, depth + 1) for one in value.values()]
-        for key in ("retryDelay", "retry_delay", "estimated_time", "retry_after"):
-            waits.append(_seconds(value.get(key)))
+        for key in value.keys() & _WAIT_KEYS.keys():
+            seconds = _seconds(value[key])
+            waits.append(None if seconds is None else seconds * _WAIT_KEYS[key])
     else:
         return None
     return max((wait for wait in waits if wait is not None), default=None)
@@ -216,8 +248,7 @@ def _wait_s(value: Any, depth: int = 0) -> float | None:
 def _seconds(value: Any) -> float | None:
     if isinstance(value, dict):  # a Duration that was not put into words
         value = value.get("seconds")
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,12})?)s?", str(value).strip())
-    return float(found[1]) if found and not isinstance(value, bool) else None
+    return None if isinstance(value, bool) else duration_s(str(value).strip())
 
 
 def _headers_in(chain: list[dict[str, Any]]) -> dict[str, str]:

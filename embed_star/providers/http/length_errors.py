@@ -30,6 +30,9 @@ _TOO_LONG = re.compile(
     rf"|\b{_INPUT}.{{0,60}}\b({_TOO_MUCH}|larger than|longer than)"
     rf"|\b{_INPUT}.{{0,40}}\b(length|characters?)\b.{{0,40}}({_MORE}\b|should be|must be)"
     r"|(maximum|max|exceeds?)\b.{0,30}\b(input|text|sequence|prompt|string) ?length"
+    rf"|\b{_INPUT}( size)? exceeds? (the )?(max\w*|limit|allowed)"
+    rf"|\b(length|size) of (each |the |an? |every |one )?{_INPUT}|\btokens?\b.{{0,80}}(<=|up to)"
+    r"|size of tensor a .{0,20}must match"  # PyTorch, of a model with a table of positions
     r"|\bmaxlength\b|at most \d+ (characters|tokens|bytes)"
     r"|过长|超[过出].{0,30}(长度|token)|(长度|token).{0,30}超",
     re.IGNORECASE,

@@ -23,11 +23,15 @@ _ALL_PAIRS = (
     ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
     ("ratelimit-remaining", "ratelimit-reset"),
 )
-_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,12})?"
 _SECONDS = re.compile(_NUMBER)
 _DURATION = re.compile(
-    rf"(?=[0-9])(?:({_NUMBER})d)?(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s)?(?:({_NUMBER})ms)?"
+    rf"(?=[0-9])(?:({_NUMBER}) ?d(?:ays?)? ?)?(?:({_NUMBER}) ?h(?:ours?)? ?)?"
+    rf"(?:({_NUMBER}) ?m(?:in(?:ute)?s?)? ?)?(?:({_NUMBER}) ?s(?:ec(?:ond)?s?)? ?)?"
+    rf"(?:({_NUMBER}) ?m(?:illi)?s(?:ec(?:ond)?s?)?)?"
 )
+_LIST = re.compile(r"(?:^|[;, ])(r|remaining|t|reset)=([0-9]{1,9})", re.IGNORECASE)
+"""In the IETF's single header: `"default";r=0;t=30`, or `limit=9, remaining=0, reset=30`."""
 _UNITS_S = (86_400.0, 3600.0, 60.0, 1.0, 0.001)
 _NOTHING = re.compile(r"0{1,9}(?:\.0{1,9})?")
 
@@ -57,6 +61,13 @@ def resets(headers: Mapping[str, str], *, used_up: bool) -> list[str]:
     of tokens, or for all, of which less may have been left than the request needed.
     """
     found = [(name, headers.get(left, ""), headers.get(name)) for left, name in _ALL_PAIRS]
+    known = {name for name, _, _ in found}
+    for name, value in headers.items():  # gateways have names of their own, for each limit
+        if "reset" in name and "limit" in name and name not in known:
+            found.append((name, headers.get(name.replace("reset", "remaining"), ""), value))
+    parts = {key.lower(): value for key, value in _LIST.findall(headers.get("ratelimit", ""))}
+    left = parts.get("r") or parts.get("remaining", "")
+    found.append(("ratelimit", left, parts.get("t") or parts.get("reset")))
     return [
         reset
         for name, left, reset in found
@@ -69,7 +80,8 @@ def _may_be_used_up(left: str) -> bool:
 
 
 def duration_s(value: str) -> float | None:
-    """Seconds in "1s", "6m0s", "20ms", "1h2m3.5s" or a plain number of seconds, else None."""
+    """Seconds in "1s", "6m0s", "20ms", "1h 2m 3.5s", "30 seconds" or a plain number of seconds,
+    else None."""
     if _SECONDS.fullmatch(value):
         return float(value)
     match = _DURATION.fullmatch(value.lower())

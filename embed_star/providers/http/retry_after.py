@@ -16,8 +16,9 @@ _EPOCH_MIN = 100_000_000
 """Larger numbers are points in time: in seconds, or in ms from a thousand times this on."""
 _SECONDS = re.compile(r"\d{1,18}(\.\d{1,9})?")
 _PROSE = re.compile(
-    r"\b(?:again|retry|wait)\b.{0,12}?\b(?:in|after|for)\W{1,2}"
-    r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|milliseconds?|s|sec\w*|m|min\w*)\b",
+    r"\b(?:again|retry|wait|resets?)\b.{0,12}?\b(?:in|after|for)\W{1,2}"
+    r"(\d[\d.]{0,20}(?: ?(?:[dhms]|ms|millis\w*|sec\w*|min\w*|hours?|days?)(?:(?=\d)|\b)"
+    r"(?: ?\d[\d.]{0,20}(?= ?[a-z]))?){1,4})",
     re.IGNORECASE,
 )
 
@@ -34,8 +35,8 @@ def asked_wait_s(
     found = {name.lower(): value.strip() for name, value in headers.items()}
     date = found.get("date")
     waits = [
-        retry_after_s(found.get("retry-after"), date),
-        _milliseconds(found.get("retry-after-ms", "")),
+        *(retry_after_s(found.get(name), date) for name in ("retry-after", "x-retry-after")),
+        *(_milliseconds(found.get(name, "")) for name in ("retry-after-ms", "x-ms-retry-after-ms")),
         body_wait_s,
         *(_reset_s(value, date) for value in resets(found, used_up=True)),
     ]
@@ -61,7 +62,7 @@ def retry_after_s(value: str | None, date: str | None = None) -> float | None:
     text = (value or "").strip()
     if _SECONDS.fullmatch(text):
         return min(float(text), RETRY_AFTER_MAX_S)
-    moment = _moment(text)
+    moment = _moment(text) or _iso(text)
     wait_s = duration_s(text) if moment is None else (moment - _now(date)).total_seconds()
     return None if wait_s is None else min(max(wait_s, 0.0), RETRY_AFTER_MAX_S)
 
@@ -85,11 +86,7 @@ def _milliseconds(value: str) -> float | None:
 
 def _prose_s(words: str) -> float | None:
     match = _PROSE.search(words)
-    if match is None:
-        return None
-    unit = match[2].lower()
-    factor = 0.001 if unit.startswith(("ms", "milli")) else 60.0 if unit[0] == "m" else 1.0
-    return float(match[1]) * factor
+    return duration_s(match[1]) if match else None
 
 
 def _now(date: str | None) -> datetime:
