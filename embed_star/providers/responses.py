@@ -18,6 +18,7 @@ from embed_star.errors import ProviderConfigError, ProviderProtocolError
 from embed_star.providers.base import Vectors
 from embed_star.providers.error_responses import Endpoint
 
+_INDEX = re.compile(r"([0-9]{1,9})(?:\.0+)?")
 _VERSION = re.compile(r"(-v\d+|-\d{4}-\d{2}-\d{2}|-\d{8}|@[a-z0-9.-]+)")
 
 
@@ -59,8 +60,8 @@ def _index(value: Any) -> int | None:
     """An index as a number, None for a missing one, -1 for an invalid one."""
     if value is None:
         return None
-    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
-        return int(value)
+    if isinstance(value, str) and (found := _INDEX.fullmatch(value)):
+        return int(found[1])
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if type(value) is int else -1
