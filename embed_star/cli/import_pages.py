@@ -180,11 +180,16 @@ _SHOWN_CHARS = 160
 
 def refusal(error: Exception) -> str:
     """Why the database refused a row, in a few words and without the row's values."""
-    message = " ".join(str(error).split()).removeprefix("SurrealDB: ")
+    return _in_words(" ".join(str(error).split()).removeprefix("SurrealDB: "))[:_SHOWN_CHARS]
+
+
+def _in_words(message: str) -> str:
+    if found := re.fullmatch(r"Error while processing event (\S{1,80}): (.*)", message):
+        return f"its event {found[1]}: {_in_words(found[2])}"
     for pattern, words in _REASONS:
         if found := re.fullmatch(pattern, message):
-            return words.format(*found.groups())[:_SHOWN_CHARS]
-    return re.split("['\"]", _QUOTED.sub("…", message))[0][:_SHOWN_CHARS]
+            return words.format(*found.groups())
+    return re.split("['\"]", _QUOTED.sub("…", message))[0]
 
 
 def in_words(summary: Summary) -> Iterator[str]:

@@ -95,6 +95,23 @@ def test_a_refused_row_is_reported_with_its_line_and_the_rest_is_written(
     assert len(world.outbox()) == 1197, "and announces nothing twice"
 
 
+def test_a_row_whose_event_fails_on_another_table_is_not_taken_for_written(world: World) -> None:
+    """Engine 2.x answers its UPSERT with a success, and has no such row afterwards."""
+    world.query(
+        "DEFINE TABLE log; DEFINE FIELD n ON log TYPE int; DEFINE EVENT mine ON repo "
+        "WHEN $after.stars_now > 1000000 THEN { CREATE log SET n = $after.description }"
+    )
+    rows = rows_with(9, {4: {"stars_now": 2_000_000, "description": SECRET}})
+    summary = import_into(world, rows)
+    assert (summary.written, summary.bad) == (8, 1)
+    (bad,) = summary.bad_lines
+    assert bad.line == 4
+    assert "event" in bad.reason
+    assert "hush" not in bad.reason
+    assert "quoted" not in bad.reason
+    assert keys(world) == {f"own/r{n}" for n in range(1, 10) if n != 4}
+
+
 def test_an_event_that_speaks_of_conflicts_refuses_its_row_only(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,7 +86,8 @@ class Repos(Protocol):
         """Create or merge `rows` in one transaction; how many.
 
         A merge keeps the fields that a row does not name. The event on `repo` announces the
-        changes in the outbox's `lane`.
+        changes in the outbox's `lane`. Raises StoreError when the database refuses a row; 2.x
+        may have kept the others then.
         """
 
 
@@ -233,11 +234,18 @@ class SurrealRepos:
         return {encode_key(one.id) for one in found}
 
     def upsert(self, rows: Sequence[tuple[Key, Mapping[str, Any]]], *, lane: int) -> int:
+        ids = [record("repo", key) for key, _ in rows]
         self._database.query(
             "BEGIN; FOR $row IN $rows { UPSERT $row.id MERGE $row.fields RETURN NONE }; COMMIT;",
-            rows=[{"id": record("repo", key), "fields": dict(fields)} for key, fields in rows],
+            rows=[{"id": ids[at], "fields": dict(row[1])} for at, row in enumerate(rows)],
             embed_star_lane=lane,
         )
+        if self._database.version < (3,):
+            # It answers a new row whose event fails on a type with a success, and drops the row
+            # when the transaction ends.
+            (kept,) = self._database.query("RETURN array::len(SELECT VALUE id FROM $ids)", ids=ids)
+            if kept < len(ids):
+                raise StoreError("an event on repo fails for it, and SurrealDB 2 does not say why")
         return len(rows)
 
 
