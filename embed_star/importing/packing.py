@@ -23,6 +23,13 @@ _ZSTD, _ZSTD_SKIPPABLE = b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
 
 _NOT_OURS = (
     (0, b"PK\x03\x04", "is a zip archive, or an Excel workbook", "unpack it, or save it as CSV"),
+    (0, b"PK\x05\x06", "is a zip archive with nothing in it", "pack it anew"),
+    (0, b"\x04\x22\x4d\x18", "is packed with lz4", "unpack it with lz4 -d"),
+    (0, b"\x5d\x00\x00", "is packed with lzma", "unpack it with xz -d"),
+    (0, b"\x1f\x9d", "is packed with compress", "unpack it with gzip -d"),
+    (0, b"Obj\x01", "is an Avro file", "write it as JSON Lines or CSV"),
+    (0, b"ARROW1", "is an Arrow file", "write it as JSON Lines or CSV"),
+    (0, b"<?xml", "is XML", "write it as JSON Lines or CSV"),
     (0, b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it"),
     (0, b"Rar!", "is a rar archive", "unpack it"),
     (257, b"ustar", "is a tar archive", "unpack it with tar -x"),
