@@ -17,7 +17,7 @@ _CERTIFICATES = ("required", "optional", "none")
 _NOT_A_URL = "must be a URL that begins with redis:// or rediss://"
 
 _AUTHORITY = re.compile(
-    r"(?:(?P<login>.*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^:@\[\]]+)(?::(?P<port>\d+))?"
+    r"(?:(?P<login>.*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(?P<port>\d+))?"
 )
 _LOOSE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 

@@ -127,7 +127,7 @@ def renamed(value: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, part in fields.items():
         field = found_names[name]
-        if field == "html_url" and name != field and _is_api(part):
+        if field == "html_url" and name != field and (_is_api(part) or isinstance(part, dict)):
             field = name
         if field == "watchers_count" and isinstance(part, dict):
             field = "subscribers_count"  # GraphQL's watchers are REST's subscribers

@@ -138,6 +138,11 @@ def test_topics_may_have_any_form(topics: Any) -> None:
     assert fields(json.dumps(row))["topics"] == ["x", "y"]
 
 
+def test_an_object_is_no_address() -> None:
+    row = {"full_name": "a/b", "github": {"synced": True}}
+    assert fields(json.dumps(row)) == row
+
+
 def test_a_rest_row_keeps_all_its_names() -> None:
     row = {"full_name": "a/b", "forks": 1, "forks_count": 1, "watchers": 2, "watchers_count": 2}
     row |= {"open_issues": 0, "open_issues_count": 0, "url": "https://api.github.com/repos/a/b"}
