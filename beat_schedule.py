@@ -13,7 +13,8 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "sweep-backlog": _every(settings.sweep_interval_s, "embed_star.sweep_backlog"),
         # A task without a due walk (RECONCILE_INTERVAL_S) costs one query.
         "reconcile": _every(15.0, "embed_star.reconcile"),
-        "maintain-index": _every(300.0, "embed_star.maintain_index"),
+        # One with the index built costs one query.
+        "maintain-index": _every(15.0, "embed_star.maintain_index"),
     }
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bench import backup, blame, load, scaling
 from bench.quality import command as quality
+from bench.scale import command as scale
 from bench.scraping import scraped
 from bench.soak import soak
 from bench.stack import Bench, Shape, quantile, running
@@ -32,6 +33,7 @@ WITH_OPTIONS = {
     "load": load.main,
     "quality": quality.main,
     "scaling": scaling.main,
+    "scale": scale.main,
 }
 """What takes arguments of its own, and is run only when it is named."""
 

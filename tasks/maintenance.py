@@ -66,8 +66,7 @@ def register(app: Celery, settings: Settings) -> None:
         name="embed_star.maintain_index", bind=True, **EXPECTED
     )
     def maintain_index(task: ServiceTask) -> None:
-        """Begin to build the HNSW index once the table is large enough for it to pay."""
+        """Begin to build the HNSW index once it pays and the backlog is done."""
         store = task.services.store
-        begun = vector_index.build_if_large(store.vectors, store.database)
-        if begun is not None:
-            log.info("index", begun=begun)
+        if vector_index.build_if_due(store.vectors, store.outbox, store.database):
+            log.info("index_begun", space=task.services.space.name)

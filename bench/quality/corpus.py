@@ -16,6 +16,7 @@ from embed_star.embed import text
 from embed_star.importing import Row, read_rows
 from embed_star.search import Filters
 from embed_star.settings import Settings
+from embed_star.store.memory.retrieval import passes
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RANKING = CHECKOUT.parent / "shared" / "data" / "ranking.jsonl"
@@ -38,16 +39,8 @@ class Corpus:
         return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
     def passing(self, filters: Filters) -> NDArray[np.bool_]:
-        """Which rows pass `filters`, by the rules of `store.tables.vectors.Vectors.search`."""
-        language = (filters.language or "").lower()
-        stars = filters.min_stars
-        return np.array(
-            [
-                (not language or str(row.get("language") or "").lower() == language)
-                and (stars is None or (row.get("stargazers_count") or 0) >= stars)
-                for row in self.rows
-            ]
-        )
+        """Which rows pass `filters`."""
+        return np.array([passes(row, filters) for row in self.rows])
 
 
 def read(name: str, rows: Path, needs: Sequence[Need]) -> Corpus:

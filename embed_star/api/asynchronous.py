@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-from embed_star.api.client import Client
+from embed_star.api.client import Client, FilterOptions
 from embed_star.api.results import Details, Enqueued, Result
 from embed_star.status import Report
 
@@ -27,27 +27,19 @@ class AsyncClient:
         self,
         query: str,
         k: int = 10,
-        *,
-        language: str | None = None,
-        min_stars: int | None = None,
+        **filters: Unpack[FilterOptions],
     ) -> list[Result]:
         """As `Client.search`."""
-        return await asyncio.to_thread(
-            self._client.search, query, k, language=language, min_stars=min_stars
-        )
+        return await asyncio.to_thread(self._client.search, query, k, **filters)
 
     async def similar(
         self,
         full_name: str,
         k: int = 10,
-        *,
-        language: str | None = None,
-        min_stars: int | None = None,
+        **filters: Unpack[FilterOptions],
     ) -> list[Result]:
         """As `Client.similar`."""
-        return await asyncio.to_thread(
-            self._client.similar, full_name, k, language=language, min_stars=min_stars
-        )
+        return await asyncio.to_thread(self._client.similar, full_name, k, **filters)
 
     async def get(self, full_name: str) -> Details:
         """As `Client.get`."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from datetime import date
 from threading import Lock
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import structlog
 
@@ -17,6 +18,22 @@ from embed_star.search import Filters, Hit
 from embed_star.services import Services
 from embed_star.settings import Settings, load_settings
 from embed_star.status import Report, report
+
+
+class FilterOptions(TypedDict, total=False):
+    """What a repository must meet to be found. None is as if it were left out."""
+
+    language: str | None
+    """Main language; upper and lower case are the same."""
+    min_stars: int | None
+    topic: str | None
+    """One of its topics; those of GitHub are in lower case."""
+    owner: str | None
+    """Who owns it; upper and lower case are the same."""
+    pushed_since: date | None
+    """Pushed to on this day or later."""
+    archived: bool | None
+    """Whether it is archived: True or False."""
 
 
 class Client:
@@ -53,35 +70,31 @@ class Client:
         self,
         query: str,
         k: int = 10,
-        *,
-        language: str | None = None,
-        min_stars: int | None = None,
+        **filters: Unpack[FilterOptions],
     ) -> list[Result]:
         """The `k` repositories nearest in meaning to `query`, best first.
 
-        A repository whose name the query is comes first. `language` is the main one, in upper or
-        lower case. A query that was asked before costs no call of the provider. Raises ConfigError
-        for an empty query and a `k` that is not from 1 to 1,000, and ProviderError or
-        TransientError when the provider does not answer.
+        A repository whose name the query is comes first. `filters` are those of
+        `FilterOptions`, such as `language="Go"`. A query that was asked before costs no call of
+        the provider. Raises ConfigError for an empty query and a `k` that is not from 1 to 1,000,
+        and ProviderError or TransientError when the provider does not answer.
         """
         services = self._checked()
-        return _results(services, services.search.find(query, k, Filters(language, min_stars)))
+        return _results(services, services.search.find(query, k, Filters(**filters)))
 
     def similar(
         self,
         full_name: str,
         k: int = 10,
-        *,
-        language: str | None = None,
-        min_stars: int | None = None,
+        **filters: Unpack[FilterOptions],
     ) -> list[Result]:
         """The `k` repositories most like `full_name` (owner/name), best first, without itself.
 
-        Asks no provider. Raises UnknownRepo, whose `near` has names that may be meant, and
-        NotEmbedded.
+        `filters` are those of `FilterOptions`. Asks no provider. Raises UnknownRepo, whose `near`
+        has names that may be meant, and NotEmbedded.
         """
         services = self._checked()
-        return _results(services, services.similar.find(full_name, k, Filters(language, min_stars)))
+        return _results(services, services.similar.find(full_name, k, Filters(**filters)))
 
     def get(self, full_name: str) -> Details:
         """The repository `full_name` (owner/name), in upper or lower case, with its state.

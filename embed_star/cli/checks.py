@@ -25,6 +25,7 @@ from embed_star.errors import (
     StoreError,
     StoreUnavailable,
 )
+from embed_star.produce.vector_index import MIN_VERSION
 from embed_star.providers.responses import same_model
 from embed_star.services import Services
 from embed_star.settings import misspelt, retired_names
@@ -45,7 +46,10 @@ def results() -> dict[str, tuple[bool, str]]:
         wrong, retired = misspelt(), retired_names()
         if wrong or retired:  # no line when all are right
             checks = {"settings": lambda: _settings(wrong, retired), **checks}
-        return {name: _run(check) for name, check in checks.items()}
+        found = {name: _run(check) for name, check in checks.items()}
+        if found["schema"][0] and (slow := _search(services)):
+            found["search"] = (True, slow)  # a warning: no line when a search is quick
+        return found
 
 
 def _run(check: Callable[[], str]) -> tuple[bool, str]:
@@ -73,6 +77,21 @@ def _database(services: Services) -> str:
 def _schema(services: Services) -> str:
     services.store.check()
     return f"space {services.space.name}"
+
+
+SLOW_SEARCH_S = 1.0
+
+
+def _search(services: Services) -> str:
+    """What to do about searches that take longer than SLOW_SEARCH_S; empty: nothing."""
+    with suppress(StoreError, StoreUnavailable):  # the database's checks report it
+        taken_s = services.store.retrieval.exact_s()
+        if taken_s is not None and taken_s > SLOW_SEARCH_S:
+            what = "beat has the index built once the backlog is done: is it running?"
+            if services.store.database.version < MIN_VERSION:
+                what = "SurrealDB 3 has an index that makes it quick, 2.x has none"
+            return f"every vector is compared, which takes about {taken_s:.1f} s a search: {what}"
+    return ""
 
 
 def _redis(services: Services) -> str:

@@ -12,7 +12,7 @@ from embed_star.cli import hits
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from embed_star.search import Duplicate
+    from embed_star.search import Duplicate, Filters
 
 
 @click.command()
@@ -26,23 +26,18 @@ if TYPE_CHECKING:
 )
 @hits.filters
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(
-    k: int, min_score: float, language: str | None, min_stars: int | None, as_json: bool
-) -> None:
+def command(k: int, min_score: float, filters: Filters, as_json: bool) -> None:
     """Find pairs of repositories that mean nearly the same: forks, mirrors, copies.
 
     Compares the stored vectors of all repos that pass the filters, each with each.
     """
     from embed_star.cli.starting import load_settings
-    from embed_star.search import Filters
     from embed_star.services import Services
 
     settings = load_settings()
     with Services(settings) as services:
         services.store.check(to_write=False)
-        found = services.duplicates.find(
-            k, min_score=min_score, filters=Filters(language, min_stars)
-        )
+        found = services.duplicates.find(k, min_score=min_score, filters=filters)
     if as_json:
         hits.print_json([_json(pair) for pair in found])
     elif found:

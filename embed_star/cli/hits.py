@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,33 @@ if TYPE_CHECKING:
 
 
 def filters(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds `--language` and `--min-stars`."""
+    """Adds the options that filter, and hands them to the command as `filters`."""
+
+    @functools.wraps(command)
+    def with_filters(**options: Any) -> None:
+        from embed_star.search import Filters
+
+        day = options.pop("pushed_since")
+        chosen = {name: options.pop(name) for name in _FILTERS}
+        filters = Filters(**chosen, pushed_since=day and day.date())
+        command(filters=filters, **options)
+
     for option in (
+        click.option("--archived/--no-archived", default=None, help="Only archived ones, or none."),
+        click.option(
+            "--pushed-since", type=_DAY, help="Only repos pushed to on this day or later."
+        ),
+        click.option("--owner", help="Only repos of this owner."),
+        click.option("--topic", help="Only repos with this topic."),
         click.option("--min-stars", type=click.IntRange(0), help="Only repos with as many stars."),
         click.option("--language", help="Only repos in this main language."),
     ):
-        command = option(command)
-    return command
+        with_filters = option(with_filters)
+    return with_filters
+
+
+_FILTERS = ("language", "min_stars", "topic", "owner", "archived")
+_DAY = click.DateTime(["%Y-%m-%d"])
 
 
 def count(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from embed_star.cli import hits
+
+if TYPE_CHECKING:
+    from embed_star.search import Filters
 
 
 @click.command()
@@ -23,21 +28,20 @@ from embed_star.cli import hits
 def command(
     query: str,
     k: int,
-    language: str | None,
-    min_stars: int | None,
+    filters: Filters,
     mode: str,
     explain: bool,
     as_json: bool,
 ) -> None:
     """Find the repositories that QUERY names or describes."""
     from embed_star.cli.starting import load_settings
-    from embed_star.search import Filters, Mode
+    from embed_star.search import NO_FILTERS, Mode
     from embed_star.services import Services
 
     settings = load_settings()
     with Services(settings) as services:
         services.store.check(to_write=False)
-        found = services.search.find(query, k, Filters(language, min_stars), Mode(mode))
-    why = "try without the filters" if language or min_stars else "is anything embedded yet"
+        found = services.search.find(query, k, filters, Mode(mode))
+    why = "try without the filters" if filters != NO_FILTERS else "is anything embedded yet"
     instead = f"no repository fits: {why}? See `embed-star status`"
     hits.show(found, as_json=as_json, explain=explain, instead=instead)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from typing import Annotated
 
 import structlog
@@ -10,7 +11,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from embed_star.api import Client
+from embed_star.api import Client, FilterOptions
 from embed_star.errors import EmbedStarError, place_of
 from embed_star.mcp import answers
 from embed_star.observe.terminal import shown
@@ -35,6 +36,11 @@ Count = Annotated[int, Field(ge=1, le=MOST_HITS, description="How many repositor
 Language = Annotated[str | None, Field(max_length=100, description="Main language, as GitHub's")]
 Stars = Annotated[int | None, Field(ge=0, le=10**9, description="At least as many stars")]
 
+Topic = Annotated[str | None, Field(max_length=100, description="One of its topics, as GitHub's")]
+Owner = Annotated[str | None, Field(max_length=100, description="Who owns it")]
+Day = Annotated[date | None, Field(description="Pushed to on this day or later, as 2026-01-31")]
+Archived = Annotated[bool | None, Field(description="Only archived ones, or only others")]
+
 
 class Tools:
     """The tools over one client. Each call runs on a thread of its own."""
@@ -47,24 +53,48 @@ class Tools:
         return [self.search, self.similar, self.get, self.status]
 
     def search(
-        self, query: Query, k: Count = 10, language: Language = None, min_stars: Stars = None
+        self,
+        query: Query,
+        k: Count = 10,
+        language: Language = None,
+        min_stars: Stars = None,
+        topic: Topic = None,
+        owner: Owner = None,
+        pushed_since: Day = None,
+        archived: Archived = None,
     ) -> Annotated[CallToolResult, answers.Hits]:
         """Find repositories by what they are for. Best first, each with its address."""
-        return _answered(
-            lambda: answers.of_results(
-                self._client.search(query, k, language=language, min_stars=min_stars)
-            )
-        )
+        filters: FilterOptions = {
+            "language": language,
+            "min_stars": min_stars,
+            "topic": topic,
+            "owner": owner,
+            "pushed_since": pushed_since,
+            "archived": archived,
+        }
+        return _answered(lambda: answers.of_results(self._client.search(query, k, **filters)))
 
     def similar(
-        self, full_name: Name, k: Count = 10, language: Language = None, min_stars: Stars = None
+        self,
+        full_name: Name,
+        k: Count = 10,
+        language: Language = None,
+        min_stars: Stars = None,
+        topic: Topic = None,
+        owner: Owner = None,
+        pushed_since: Day = None,
+        archived: Archived = None,
     ) -> Annotated[CallToolResult, answers.Hits]:
         """Find repositories that are like a known one, for instance what could replace it."""
-        return _answered(
-            lambda: answers.of_results(
-                self._client.similar(full_name, k, language=language, min_stars=min_stars)
-            )
-        )
+        filters: FilterOptions = {
+            "language": language,
+            "min_stars": min_stars,
+            "topic": topic,
+            "owner": owner,
+            "pushed_since": pushed_since,
+            "archived": archived,
+        }
+        return _answered(lambda: answers.of_results(self._client.similar(full_name, k, **filters)))
 
     def get(self, full_name: Name) -> Annotated[CallToolResult, answers.Known]:
         """Say what is known of one repository."""

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from embed_star.models import Lane
 from embed_star.store.client.pool import Database
+from embed_star.store.tables.outbox import Outbox
 from embed_star.store.tables.vectors import SurrealVectors
 
 MIN_ROWS = 10_000
-"""Vectors from which on the index is built: to read fewer one by one takes no longer."""
+"""Vectors from which on the index is built: to read fewer one by one takes a second at most."""
 
 MIN_VERSION = (3,)
 """SurrealDB 2.x writes ten times slower under the index."""
 
+PENDING_ROWS = 500
+"""With more pending rows in a lane, the vectors are still being written, and the index waits:
+the database would build it at the cost of the writes."""
 
-def build_if_large(
-    vectors: SurrealVectors, database: Database, min_rows: int = MIN_ROWS
-) -> bool | None:
-    """Begin to build the index; whether that was necessary.
+WAITED_ROWS = 20 * MIN_ROWS
+"""Vectors from which on it waits no longer: a backlog may never end."""
 
-    None when the table has fewer rows than `min_rows`, when `min_rows` is 0, or on
-    SurrealDB 2.x. Raises StoreUnavailable and StoreError.
+
+def build_if_due(
+    vectors: SurrealVectors, outbox: Outbox, database: Database, min_rows: int = MIN_ROWS
+) -> bool:
+    """Begin to build the index if it is missing and pays; whether it was begun.
+
+    It pays from `min_rows` vectors on, on SurrealDB 3, once the backlog is done. Where the index
+    exists this costs one query. Raises StoreUnavailable and StoreError.
     """
-    if not min_rows or vectors.count() < min_rows or database.version < MIN_VERSION:
-        return None
+    if database.version < MIN_VERSION or vectors.has_index():
+        return False
+    rows = vectors.count()
+    if rows < min_rows:
+        return False
+    if rows < WAITED_ROWS and any(outbox.is_longer(lane, PENDING_ROWS) for lane in Lane):
+        return False
     return vectors.build_index()

@@ -6,9 +6,10 @@ from embed_star.search.lookup import Lookup, Repository
 from embed_star.search.names import NameMatch
 from embed_star.search.results import Hit
 from embed_star.search.similar import Similar
-from embed_star.store.tables.retrieval import Filters
+from embed_star.store.tables.filters import NO_FILTERS, Filters
 
 __all__ = [
+    "NO_FILTERS",
     "Duplicate",
     "Duplicates",
     "Filters",

@@ -12,7 +12,8 @@ import numpy as np
 from embed_star.errors import ConfigError
 from embed_star.models import Key, key_text
 from embed_star.search.results import check_count
-from embed_star.store.tables.retrieval import NO_FILTERS, Filters, Retrieval, StoredVector
+from embed_star.store.tables.filters import NO_FILTERS, Filters
+from embed_star.store.tables.retrieval import Retrieval, StoredVector
 
 MAX_ROWS = 100_000
 """Most vectors that are compared, each with each: 150 MB at 384 dimensions."""
@@ -81,7 +82,7 @@ class Duplicates:
             if len(rows) > self._max_rows:
                 raise ConfigError(
                     f"more than {self._max_rows:,} repositories would be compared with each other: "
-                    "choose fewer by --language or --min-stars"
+                    "choose fewer by --language, --min-stars or another filter"
                 )
         return rows
 

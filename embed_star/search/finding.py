@@ -13,7 +13,8 @@ from embed_star.errors import ConfigError
 from embed_star.models import key_text
 from embed_star.search.names import NameQuery, read_name
 from embed_star.search.results import Hit, check_count
-from embed_star.store.tables.retrieval import NO_FILTERS, Filters, Retrieval
+from embed_star.store.tables.filters import NO_FILTERS, Filters
+from embed_star.store.tables.retrieval import Retrieval
 
 _Vector = NDArray[np.float32]
 

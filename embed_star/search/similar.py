@@ -8,7 +8,8 @@ from embed_star.errors import NotEmbedded
 from embed_star.models import key_text
 from embed_star.search.lookup import Lookup
 from embed_star.search.results import Hit, check_count
-from embed_star.store.tables.retrieval import NO_FILTERS, Filters, Retrieval
+from embed_star.store.tables.filters import NO_FILTERS, Filters
+from embed_star.store.tables.retrieval import Retrieval
 
 
 class Similar:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from embed_star.models import Key, key_text
+from embed_star.store.tables.filters import NO_FILTERS, Filters
 from embed_star.store.tables.names import flat_name
-from embed_star.store.tables.retrieval import NO_FILTERS, Filters, Named
+from embed_star.store.tables.retrieval import Named
 from embed_star.store.tables.vectors import BulkWrite, VectorWrite
 from tests.conftest import DIMENSIONS
 from tests.support.scripted_answers import vector_for

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+
 import numpy as np
 import pytest
 
-from embed_star.store.tables.retrieval import Filters, Neighbour
+from embed_star.store.tables.filters import Filters
+from embed_star.store.tables.retrieval import Neighbour
 from embed_star.store.tables.vectors import BulkWrite, VectorWrite
 from tests.conftest import DIMENSIONS
 from tests.support.scripted_answers import vector_for
@@ -92,6 +95,47 @@ class TestExact:
         assert keys(search(query, 99, Filters(min_stars=0))) == expected(
             filled, query, list(range(40))
         )
+
+    @pytest.mark.parametrize(
+        ("filters", "wanted"),
+        [
+            (Filters(topic="Redis"), [0, 2]),
+            (Filters(topic="red"), [3]),
+            (Filters(topic="' OR true OR '"), []),
+            (Filters(owner="OWNER"), [0, 1, 2, 3, 4]),
+            (Filters(owner="own"), []),
+            (Filters(owner="owner/name1"), []),
+            (Filters(pushed_since=date(2026, 1, 31)), [1, 2, 5]),
+            (Filters(pushed_since=date(2026, 2, 1)), [2, 5]),
+            (Filters(archived=True), [1]),
+            (Filters(archived=False), [0, 2, 3, 5]),
+            (Filters(archived=False, topic="redis", pushed_since=date(2026, 2, 1)), [2]),
+        ],
+        ids=str,
+    )
+    def test_filters_by_topic_owner_push_and_archived(
+        self, world: World, filters: Filters, wanted: list[int]
+    ) -> None:
+        rows: list[dict[str, object]] = [
+            {"topics": ["queue", "redis"], "pushed_at": "2025-12-31T23:59:59Z", "archived": False},
+            {"topics": [], "pushed_at": "2026-01-31T00:00:00Z", "archived": True},
+            {"topics": ["redis"], "pushed_at": datetime(2026, 2, 1, 9, tzinfo=UTC)},
+            {"topics": "red", "archived": None},
+            {"topics": 5, "pushed_at": 1767225600, "archived": "yes"},
+            {"full_name": "owner2/name5", "topics": [1, None], "pushed_at": "2026-12-01T00:00:00Z"},
+        ]
+        for key, row in enumerate(rows):
+            world.write(key, **{"full_name": f"owner/name{key}", **row})
+        some = [
+            VectorWrite(key, vector_for(f"text {key}", DIMENSIONS), "h") for key in range(len(rows))
+        ]
+        every = list(range(len(rows)))
+        assert all(world.store.locks.acquire(every, "run", 60.0))
+        world.store.vectors.apply(BulkWrite("run", vectors=some, locks=every))
+        query = vector_for("a question", DIMENSIONS)
+        found = keys(world.store.retrieval.nearest(query, 9, filters))
+        assert found == expected(world, query, wanted)
+        assert {one.key for one in world.store.retrieval.page(None, 9, filters)} == set(wanted)
 
     def test_hides_what_is_deleted_before_its_vector_is(self, filled: World) -> None:
         query = vector_for("a question", DIMENSIONS)

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import Any
 
 import pytest
@@ -121,6 +122,9 @@ class TestSimilar:
         assert {one.full_name for one in found} == {"b/two", "c/three"}
         assert found == sorted(found, key=lambda one: -one.score)
         assert all(one.embedded_at for one in found)
+        assert [one.full_name for one in client.similar("a/one", owner="B")] == ["b/two"]
+        assert client.similar("a/one", pushed_since=date(2026, 1, 1), topic="x") == []
+        assert len(client.similar("a/one", archived=False, language=None)) == 2
         assert client.similar("a/one", k=5, min_stars=3)[0].full_name == "c/three"
         assert len(filled.provider.calls) == calls
 

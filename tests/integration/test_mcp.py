@@ -125,9 +125,28 @@ class TestStdio:
         assert state.structured_content["problems"] == []
         assert "3 repositories" in text_of(state)
 
-    @pytest.mark.parametrize("stars", [10**9, 200_000])
-    def test_a_filter_that_nothing_satisfies(self, mcp: McpServer, stars: int) -> None:
-        query = {"query": "x", "min_stars": stars}
+    def test_all_filters_reach_the_search(self, mcp: McpServer) -> None:
+        chosen = {"owner": "RQ", "topic": "one", "archived": False, "pushed_since": None}
+
+        async def ask(client: Client) -> list[CallToolResult]:
+            return [
+                await client.call_tool("search", {"query": "x", **chosen}),
+                await client.call_tool("similar", {"full_name": "d3/d3", **chosen}),
+            ]
+
+        for found in mcp.over_stdio_do(ask):
+            assert found.structured_content is not None
+            assert [hit["full_name"] for hit in found.structured_content["hits"]] == ["rq/rq"]
+
+    @pytest.mark.parametrize(
+        "filters",
+        [{"min_stars": 10**9}, {"archived": True}, {"pushed_since": "2026-01-31"}, {"topic": "on"}],
+        ids=str,
+    )
+    def test_a_filter_that_nothing_satisfies(
+        self, mcp: McpServer, filters: dict[str, object]
+    ) -> None:
+        query = {"query": "x", **filters}
         found = mcp.over_stdio_do(lambda client: client.call_tool("search", query))
         assert found.structured_content == {"hits": []}
         assert text_of(found) == "no repository fits"
@@ -140,6 +159,7 @@ class TestStdio:
             ({"query": "x", "k": 0}, "k"),
             ({"query": "x", "k": 10_000}, "k"),
             ({"query": "x", "k": "many", "min_stars": -1}, "min_stars"),
+            ({"query": "x", "pushed_since": "yesterday"}, "pushed_since"),
             ({}, "query"),
         ]
 

@@ -7,7 +7,9 @@ import pytest
 
 from embed_star.embed.text import text_hash
 from embed_star.errors import SchemaError
-from embed_star.store.tables.retrieval import Filters, Neighbour
+from embed_star.store.tables import neighbours
+from embed_star.store.tables.filters import Filters
+from embed_star.store.tables.retrieval import Neighbour
 from tests.conftest import DIMENSIONS
 from tests.support.command_line import embed_star
 from tests.support.scripted_answers import vector_for
@@ -100,6 +102,20 @@ class TestNames:
         assert len(world.vectors()) == 7
 
 
+class TestExactTime:
+    def test_grows_with_the_table(self, filled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(neighbours, "_SAMPLE", 1)
+        taken_s = filled.store.retrieval.exact_s()
+        assert taken_s is not None
+        assert 0 < taken_s < 30
+        moments = iter(range(99))
+        monkeypatch.setattr(neighbours.time, "perf_counter", lambda: float(next(moments)))
+        assert filled.store.retrieval.exact_s() == 40.0  # a second each
+
+    def test_of_an_empty_table_is_none_at_all(self, world: World) -> None:
+        assert world.store.retrieval.exact_s() == 0.0
+
+
 class TestIndexed:
     @pytest.fixture
     def indexed(self, filled: World) -> World:
@@ -108,6 +124,7 @@ class TestIndexed:
         assert vectors.build_index() is True
         eventually(retrieval.has_index, "the index is built")
         assert vectors.build_index() is False
+        assert retrieval.exact_s() is None
         return filled
 
     def test_gives_the_same_top_hits(self, indexed: World) -> None:
@@ -125,6 +142,52 @@ class TestIndexed:
             query = vector_for(f"question {n}", DIMENSIONS)
             hits = indexed.store.retrieval.nearest(query, 2, Filters(min_stars=38))
             assert keys(hits) == expected(indexed, query, [38, 39])
+
+    def test_reads_more_of_the_nearest_until_enough_pass(
+        self, indexed: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In a small table, by small steps: 4 of the nearest, then 12, then what passes."""
+        monkeypatch.setattr(neighbours, "_STEPS", (4, 12))
+        asked = []
+        query_of = indexed.store.database.query
+
+        def query(sql: str, **params: object) -> list[object]:
+            asked.append(sql)
+            return query_of(sql, **params)
+
+        monkeypatch.setattr(indexed.store.database, "query", query)
+        steps = set()
+        for n in range(20):
+            question = vector_for(f"question {n}", DIMENSIONS)
+            for filters, wanted in (
+                (Filters(language="python"), [one for one in range(40) if one % 2 == 0]),
+                (Filters(language="rust"), [one for one in range(40) if one % 4 == 1]),
+                (Filters(min_stars=38), [38, 39]),
+                (Filters(min_stars=99), []),
+            ):
+                asked.clear()
+                found = keys(indexed.store.retrieval.nearest(question, 2, filters))
+                assert found == expected(indexed, question, wanted)[:2]
+                searched = [sql for sql in asked if "<|" in sql]
+                steps.add((len(searched), any("VALUE id FROM repo" in sql for sql in asked)))
+        assert steps == {(1, False), (2, False), (1, True), (2, True)}
+
+    def test_compares_all_where_the_rows_that_pass_cannot_be_listed(
+        self, indexed: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(neighbours, "_FEW", 1)
+        query = vector_for("a question", DIMENSIONS)
+        hits = indexed.store.retrieval.nearest(query, 9, Filters(min_stars=38))
+        assert keys(hits) == expected(indexed, query, [38, 39])
+
+    def test_filters_by_what_a_row_says_now(self, indexed: World) -> None:
+        """A change of stars embeds nothing, and counts at once."""
+        indexed.write(7, stargazers_count=10**6)
+        assert indexed.outbox() == []
+        hits = indexed.store.retrieval.nearest(
+            vector_for("a question", DIMENSIONS), 9, Filters(min_stars=100)
+        )
+        assert keys(hits) == [7]
 
     def test_follows_edits_and_deletions(self, indexed: World) -> None:
         query = vector_for("brand new", DIMENSIONS)

@@ -27,6 +27,8 @@ def filled(world: World) -> World:
             language=language,
             stargazers_count=stars,
             topics=["queue"],
+            pushed_at="2026-07-14T19:25:58Z" if stars > 3 else "2019-01-01T00:00:00Z",
+            archived=stars == 3,
         )
     world.settle()
     return world
@@ -58,6 +60,32 @@ def test_similar_compares_the_stored_vectors(filled: World) -> None:
     assert [one["repo"]["full_name"] for one in json.loads(chosen)] == ["redis/redis"]
     nothing = embed_star(*asked, "--language", "cobol", env=env).assert_worked()
     assert nothing == "no repository fits: try without the filters\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (("--owner", "RQ"), ["rq/rq"]),
+        (("--topic", "queue", "--min-stars", "20000"), ["celery/celery"]),
+        (("--archived",), ["fork/celery"]),
+        (("--no-archived", "--language", "python"), ["celery/celery", "rq/rq"]),
+        (("--pushed-since", "2026-07-14"), ["celery/celery", "rq/rq"]),
+        (("--pushed-since", "2026-07-15"), []),
+    ],
+    ids=str,
+)
+def test_a_command_takes_all_filters(
+    filled: World, options: tuple[str, ...], wanted: list[str]
+) -> None:
+    asked = embed_star("similar", "redis/redis", "--json", *options, env=filled.environment)
+    found = json.loads(asked.assert_worked())
+    assert sorted(one["repo"]["full_name"] for one in found) == wanted
+
+
+def test_a_day_that_is_none_is_one_sentence(filled: World) -> None:
+    done = embed_star("search", "x", "--pushed-since", "yesterday", env=filled.environment)
+    assert done.code == 2
+    assert "'yesterday' does not match the format '%Y-%m-%d'" in done.err
 
 
 def test_duplicates_are_pairs_with_a_reason(filled: World) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from embed_star.errors import StoreUnavailable
+from embed_star.models import Lane
 from embed_star.produce import vector_index
 from embed_star.produce.reconcile_slice import SLICE_S, ReconcileSlice
 from embed_star.produce.sweep import DEAD_LOCK_S, Sweep
@@ -135,18 +136,31 @@ def test_a_slice_ends_when(walk: Walk, pages: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "version", "min_rows", "built"),
+    ("rows", "pending", "version", "there", "built"),
     [
-        (100, (3, 3, 5), 100, True),
-        (99, (3, 3, 5), 100, None),
-        (100, (2, 6, 1), 100, None),
-        (100, (3, 3, 5), 0, None),
+        (100, 0, (3, 3, 5), False, True),
+        (100, vector_index.PENDING_ROWS, (3, 3, 5), False, True),
+        (99, 0, (3, 3, 5), False, False),
+        (100, vector_index.PENDING_ROWS + 1, (3, 3, 5), False, False),
+        (vector_index.WAITED_ROWS, 10**6, (3, 3, 5), False, True),
+        (100, 0, (2, 6, 1), False, False),
+        (100, 0, (3, 3, 5), True, False),
+    ],
+    ids=[
+        "the backlog is done",
+        "a short one is",
+        "the table is small",
+        "the backlog is long",
+        "it has been long for ever",
+        "2.x has no index that pays",
+        "it is there",
     ],
 )
-def test_the_index_is_built_for_a_large_table_from_version_3_on(
-    rows: int, version: tuple[int, ...], min_rows: int, built: bool | None
+def test_the_index_is_begun_when(
+    rows: int, pending: int, version: tuple[int, ...], there: bool, built: bool
 ) -> None:
-    vectors = SimpleNamespace(count=lambda: rows, build_index=lambda: True)
+    vectors = SimpleNamespace(count=lambda: rows, has_index=lambda: there, build_index=lambda: True)
+    outbox = SimpleNamespace(is_longer=lambda lane, most: lane is Lane.BACKFILL and pending > most)
     database = SimpleNamespace(version=version)
-    found = vector_index.build_if_large(vectors, database, min_rows)  # type: ignore[arg-type]
+    found = vector_index.build_if_due(vectors, outbox, database, 100)  # type: ignore[arg-type]
     assert found is built

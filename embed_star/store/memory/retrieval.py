@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice
@@ -17,7 +18,8 @@ from embed_star.store.memory.database import MemoryDatabase, StoredVector
 from embed_star.store.memory.table import MemoryTable
 from embed_star.store.tables import names as table_names
 from embed_star.store.tables import retrieval
-from embed_star.store.tables.retrieval import NO_FILTERS, Filters, Named, Neighbour
+from embed_star.store.tables.filters import NO_FILTERS, Filters
+from embed_star.store.tables.retrieval import Named, Neighbour
 
 _flat_name = lru_cache(maxsize=100_000)(table_names.flat_name)
 
@@ -58,7 +60,7 @@ class MemoryRetrieval:
                 if (name := _flat_name(str(repo.get("full_name") or "")))
                 and (name in wanted or name.startswith(beginnings))
                 and (stored := self._vectors.get(key)) is not None
-                and _passes(repo, filters)
+                and passes(repo, filters)
             ]
             scores = [0.0] * len(found)
             if query is not None:
@@ -111,7 +113,7 @@ class MemoryRetrieval:
     def _passing(self, key: Key, filters: Filters) -> dict[str, Any] | None:
         """The repo with `key`, if it is there and passes."""
         repo = self._database.repos.get(key)
-        return repo if repo is not None and _passes(repo, filters) else None
+        return repo if repo is not None and passes(repo, filters) else None
 
 
 def _whole(key: Key, repo: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,10 +138,36 @@ def _stored(key: Key, stored: StoredVector) -> retrieval.StoredVector:
     )
 
 
-def _passes(repo: Mapping[str, Any], filters: Filters) -> bool:
-    language, stars = repo.get("language"), repo.get("stargazers_count")
-    if filters.language is not None and str(language or "").lower() != filters.language.lower():
-        return False
-    if filters.min_stars is None:
-        return True
-    return isinstance(stars, int | float) and stars >= filters.min_stars
+def passes(repo: Mapping[str, Any], filters: Filters) -> bool:
+    """Whether a repo with these fields meets `filters`."""
+    return all(
+        wanted is None or _CHECKS[name](repo, wanted)
+        for name, wanted in ((one.name, getattr(filters, one.name)) for one in fields(filters))
+    )
+
+
+def _has_stars(repo: Mapping[str, Any], least: int) -> bool:
+    stars = repo.get("stargazers_count")
+    return isinstance(stars, int | float) and stars >= least
+
+
+def _has_topic(repo: Mapping[str, Any], topic: str) -> bool:
+    topics = repo.get("topics")
+    return isinstance(topics, list | str) and topic.lower() in topics
+
+
+def _moment(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value or "")
+
+
+_CHECKS: Mapping[str, Callable[[Mapping[str, Any], Any], bool]] = {
+    "language": lambda repo, name: str(repo.get("language") or "").lower() == name.lower(),
+    "min_stars": _has_stars,
+    "topic": _has_topic,
+    "owner": lambda repo, owner: (
+        str(repo.get("full_name") or "").lower().startswith(owner.lower() + "/")
+    ),
+    "pushed_since": lambda repo, day: _moment(repo.get("pushed_at")) >= day.isoformat(),
+    "archived": lambda repo, archived: (repo.get("archived") or False) is archived,
+}
+"""By the name of the filter."""

@@ -11,35 +11,21 @@ from embed_star.errors import StoreAuthError, StoreError
 from embed_star.models import Key, Space, key_text
 from embed_star.store.client.codec import VectorBytes, record
 from embed_star.store.client.pool import Database
+from embed_star.store.tables.filters import NO_FILTERS, Filters, conditions, where_all
 from embed_star.store.tables.keyset import records_after
 from embed_star.store.tables.names import flat_name
-from embed_star.store.tables.vectors import INDEX
+from embed_star.store.tables.neighbours import Neighbours
 from embed_star.values import RecordID
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_EF = 100
-"""Candidates that a search of the index keeps; more is slower and finds more."""
-
 NAMED_ROWS = 2000
 """Most rows that one look-up by name reads before the filters."""
 
 _BEYOND = "\U0010ffff"
 """Sorts after every name that goes on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Conditions that a repo must meet."""
-
-    language: str | None = None
-    """Main language; upper and lower case are the same."""
-    min_stars: int | None = None
-
-
-NO_FILTERS = Filters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +66,8 @@ class Retrieval(Protocol):
     ) -> list[Neighbour]:
         """The `k` repos nearest to `query` (shape (dimensions,)) by cosine, best first.
 
-        It is exact, except without a filter on a table with the HNSW index. The index
-        ignores filters, so a filtered search would find too few with it.
+        It is exact, except on a table with the HNSW index: there some of the nearest may be
+        missing. It gives `k` wherever so many pass `filters`, whose values are those of now.
         """
 
     def named(
@@ -114,30 +100,19 @@ class Retrieval(Protocol):
 
 
 class SurrealRetrieval:
-    """In SurrealDB, with an index for names and one for searches without filters."""
+    """In SurrealDB, with an index for names and one for vectors."""
 
     def __init__(self, database: Database, space: Space) -> None:
         self._database = database
         self._table = space.table  # [a-z0-9_], as every Space sees to
+        self._nearest = Neighbours(database, space.table)
 
     def nearest(
         self, query: NDArray[np.float32], k: int, filters: Filters = NO_FILTERS
     ) -> list[Neighbour]:
-        conditions, bound = _conditions(filters)
-        wanted = 2 * int(k)  # a repo may be deleted and its vector still be there
-        if not conditions and self.has_index():
-            conditions.append(f"vector <|{wanted},{max(_EF, wanted)}|> $query")
-        where = _where(conditions)
-        # Ids first: to fetch every repo for it would double what a row costs.
-        (found,) = self._database.query(
-            "SELECT id, vector::similarity::cosine(vector, $query) AS score "
-            f"FROM {self._table}{where} ORDER BY score DESC LIMIT $wanted",
-            query=VectorBytes(query),
-            wanted=wanted,
-            **bound,
-        )
-        by_key = {key_text(repo["id"].id): repo for repo in self.repos([r["id"].id for r in found])}
-        scores = [(key_text(one["id"].id), float(one["score"])) for one in found]
+        found = self._nearest.find(query, k, filters)
+        by_key = {key_text(repo["id"].id): repo for repo in self.repos([key for key, _ in found])}
+        scores = [(key_text(key), score) for key, score in found]
         return [Neighbour(by_key[key], score) for key, score in scores if key in by_key][:k]
 
     def named(
@@ -148,8 +123,8 @@ class SurrealRetrieval:
         filters: Filters = NO_FILTERS,
     ) -> list[Named]:
         score = "0f" if query is None else "vector::similarity::cosine(vector, $query)"
-        conditions, bound = _conditions(filters)
-        where = _where(["repo.id != NONE", *conditions])
+        passing, bound = conditions(filters)
+        where = where_all(["repo.id != NONE", *passing])
         spans = ["name IN $names"] if names else []
         for number, prefix in enumerate(prefixes):
             bound |= {f"from_{number}": prefix, f"to_{number}": prefix + _BEYOND}
@@ -214,8 +189,8 @@ class SurrealRetrieval:
 
     def page(self, after: Key | None, rows: int, filters: Filters) -> list[StoredVector]:
         source, bound = records_after(self._database, self._table, after)
-        conditions, values = _conditions(filters)
-        where = _where(["repo.id != NONE", *conditions])
+        passing, values = conditions(filters)
+        where = where_all(["repo.id != NONE", *passing])
         (found,) = self._database.query(
             f"{_VECTOR} FROM {source}{where} LIMIT $rows",
             rows=rows,
@@ -226,11 +201,11 @@ class SurrealRetrieval:
 
     def has_index(self) -> bool:
         """Whether the HNSW index exists and is built."""
-        (info,) = self._database.query(f"INFO FOR TABLE {self._table}")
-        if INDEX not in info["indexes"]:
-            return False
-        (state,) = self._database.query(f"INFO FOR INDEX {INDEX} ON {self._table}")
-        return bool(state.get("building", {}).get("status", "ready") == "ready")
+        return self._nearest.has_index()
+
+    def exact_s(self) -> float | None:
+        """Seconds that a search takes without the index, by a sample; None: the index is built."""
+        return self._nearest.exact_s()
 
     def _called(self, wanted: str, ids: Sequence[RecordID]) -> Mapping[str, Any] | None:
         """The first of the repos whose full name, or key without one, is `wanted`."""
@@ -257,26 +232,6 @@ class SurrealRetrieval:
 
 
 _VECTOR = "SELECT id, vector, text_hash, embedded_at, cut"
-
-
-def _conditions(filters: Filters) -> tuple[list[str], dict[str, Any]]:
-    """What a repo must meet, in SurrealQL, and the values."""
-    found: dict[str, Any] = {}
-    if filters.language is not None:
-        found["language"] = filters.language.lower()
-    if filters.min_stars is not None:
-        found["min_stars"] = filters.min_stars
-    return [_CONDITIONS[name] for name in found], found
-
-
-_CONDITIONS = {
-    "language": "string::lowercase(<string>(repo.language ?? '')) = $language",
-    "min_stars": "repo.stargazers_count >= $min_stars",
-}
-
-
-def _where(conditions: Sequence[str]) -> str:
-    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 def _stored(row: Mapping[str, Any]) -> StoredVector:

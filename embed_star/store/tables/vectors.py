@@ -149,10 +149,14 @@ class SurrealVectors:
             )
         return len(old)
 
+    def has_index(self) -> bool:
+        """Whether the HNSW index exists, built or not."""
+        (info,) = self._database.query(f"INFO FOR TABLE {self._table}")
+        return INDEX in info["indexes"]
+
     def build_index(self) -> bool:
         """Begin to build the HNSW index in the background; False when it exists."""
-        (info,) = self._database.query(f"INFO FOR TABLE {self._table}")
-        if INDEX in info["indexes"]:
+        if self.has_index():
             return False
         self._database.query(
             f"DEFINE INDEX IF NOT EXISTS {INDEX} ON {self._table} FIELDS vector "
