@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import backup, blame, load, scaling
+from bench import backup, blame, fleet, load
 from bench.quality import command as quality
 from bench.scale import command as scale
 from bench.scraping import scraped
@@ -32,7 +32,7 @@ WITH_OPTIONS = {
     "backup": backup.main,
     "load": load.main,
     "quality": quality.main,
-    "scaling": scaling.main,
+    "fleet": fleet.main,
     "scale": scale.main,
 }
 """What takes arguments of its own, and is run only when it is named."""

@@ -1,4 +1,4 @@
-"""`python -m bench scaling`: the fleet's rate by what a row costs, and which part is full first.
+"""`python -m bench fleet`: the fleet's rate by what a row costs, and which part is full first.
 
 A closed queueing network, solved by exact mean value analysis (M. Reiser and S. Lavenberg,
 "Mean-Value Analysis of Closed Multichain Queuing Networks", Journal of the ACM 27, 1980). As many

@@ -1,4 +1,4 @@
-"""`python -m bench scaling`: what a row costs each process, and what other fleets would do."""
+"""`python -m bench fleet`: what a row costs each process, and what other fleets would do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Seconds = Mapping[str, float]
 
 def main(arguments: list[str]) -> None:
     """Measure, check, and print both tables."""
-    parser = argparse.ArgumentParser(prog="python -m bench scaling", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench fleet", description=__doc__)
     parser.add_argument("--rows", type=int, default=6_000, help="rows of each measurement")
     rows = parser.parse_args(arguments).rows
     console, cores = Console(), os.cpu_count() or 1
