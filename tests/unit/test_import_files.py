@@ -779,7 +779,7 @@ def test_a_row_that_names_no_repository_is_told_by_the_columns_of_its_file() -> 
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"Obj\x01\x04\x14", b"]\0\0\x80"]
+    "data", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\x93NUMPY\x01\0", b"\x80\x04\x95\0\0"]
 )
 def test_bytes_that_are_no_text_are_not_shown_as_columns(data: bytes) -> None:
     with pytest.raises(InputFileError, match="is no text: save what is in it as JSON Lines or CSV"):
