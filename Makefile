@@ -112,7 +112,7 @@ engines: $(STAMP)
 # One machine for each of the two, so that their rules for the network do not meet.
 check-engines: $(STAMP)
 	@$(BIN)/python -m tests.engines $(BIN)/python -m pytest -x -s -v --durations=0 tests/engines/test_compose.py
-	@$(BIN)/python -m tests.engines $(BIN)/python -m pytest -x -s -v --durations=0 tests/engines/test_kubernetes.py
+	@$(BIN)/python -m tests.engines $(BIN)/python -m pytest -x -s -v --durations=0 tests/engines/test_kubernetes.py tests/engines/test_production.py
 
 runbooks: $(STAMP)
 	@$(BIN)/python -m pytest tests/runbooks

@@ -35,6 +35,7 @@ IGNORED_SCORES = (
     "deployment-replicas",  # Flower, too
     "statefulset-has-poddisruptionbudget",  # of one pod: a budget would stop the drain
     "statefulset-has-host-podantiaffinity",
+    "statefulset-has-servicename",  # it wants a name of pods, whose addresses change
 )
 
 
@@ -326,6 +327,12 @@ class TestReferences:
             for volume in volumes.values():
                 if "configMap" in volume:
                     assert volume["configMap"]["name"] in maps, (name, volume)
+
+    def test_the_stores_names_stand_for_addresses_that_stay(self, single: list[Manifest]) -> None:
+        """A pod has another one after it was deleted, which a name service tells much later."""
+        for store in k8s.of_kind(single, "StatefulSet"):
+            service = k8s.named(single, "Service", store["spec"]["serviceName"])
+            assert service["spec"].get("clusterIP") != "None"
 
     def test_secrets_are_those_that_are_made(
         self, rendered: list[Manifest], tmp_path: Path

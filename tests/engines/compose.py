@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -53,6 +54,16 @@ class Stack:
         told = self.project.type("docker compose exec -T worker embed-star status --json")
         found: dict[str, Any] = json.loads(told)
         return found
+
+    def killed(self, since_s: float) -> list[str]:
+        """Containers that did not heed SIGTERM within their grace, since then."""
+        told = self.docker(
+            *("events", "--since", f"{since_s:.0f}", "--until", f"{time.time() + 1:.0f}"),
+            *("--filter", "event=die", "--format", "{{json .Actor.Attributes}}"),
+        )
+        ends = [json.loads(line) for line in told.splitlines()]
+        assert ends, "no container has ended"
+        return [one["name"] for one in ends if one["exitCode"] == "137"]
 
     def secret(self, name: str) -> str:
         return (self.project.folder / "deploy" / "secrets" / name).read_text()

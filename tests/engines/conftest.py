@@ -8,8 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.engines.__main__ import INSIDE
+from tests.engines.cluster import Cluster, load_stores, serve_provider
 from tests.engines.docker import Docker, folder
 from tests.engines.kubernetes import Node
+from tests.engines.project import Project
+from tests.support.scripted_provider import ScriptedProvider
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +36,19 @@ def node(docker: Docker) -> Iterator[Node]:
         pytest.skip("no Kubernetes node: KUBERNETES_BIN names no folder with node-up")
     with Node(docker, folder()) as node:
         yield node
+
+
+@pytest.fixture(scope="session")
+def cluster(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """A clone beside the node, with nothing applied yet: two modules tell one story of it."""
+    project = Project(tmp_path_factory.mktemp("kubernetes"), node.environment)
+    load_stores(node)
+    return Cluster(node, project)
+
+
+@pytest.fixture(scope="session")
+def provider(node: Node) -> Iterator[ScriptedProvider]:
+    """What pods of the node may ask."""
+    del node  # its address is there now
+    with serve_provider() as provider:
+        yield provider

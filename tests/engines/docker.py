@@ -14,6 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -149,17 +150,21 @@ class Docker:
         """Make the stand-ins that are not there yet, or not of what is in `stand_ins/`."""
         runtime, roots = self._runtime(), self._where / "roots"
         roots.mkdir(exist_ok=True)
-        with timed("a Debian root"):
-            packages = ("ca-certificates", "wget")
-            debian.bootstrap(roots / "debian.tar", "apt", packages)
-            self._import(roots / "debian.tar", DEBIAN)
-        with timed("the runtime's root"):
-            debian.bootstrap(roots / "runtime.tar", "extract", RUNTIME_PACKAGES)
-            self._import(roots / "runtime.tar", runtime, *NONROOT)
+        wanted = (
+            (roots / "debian.tar", "apt", ("ca-certificates", "wget")),
+            (roots / "runtime.tar", "extract", RUNTIME_PACKAGES),
+        )
+        with timed("two roots of Debian"), ThreadPoolExecutor() as side_by_side:
+            for made in [side_by_side.submit(debian.bootstrap, *one) for one in wanted]:
+                made.result()
+        self._import(roots / "debian.tar", DEBIAN)
+        self._import(roots / "runtime.tar", runtime, *NONROOT)
         context = self._context()
-        for image in self._named():
-            stage = image.rpartition("/")[2].partition(":")[0]
-            with timed(image):
+        with timed("the stand-ins"):
+            # All of them side by side first; then each has only to be named.
+            self("build", "--quiet", "--target", "all", "--output", "type=cacheonly", str(context))
+            for image in self._named():
+                stage = image.rpartition("/")[2].partition(":")[0]
                 self("build", "--quiet", "--target", stage, "--tag", image, str(context))
         self("image", "prune", "--force")  # those that had these names before
 

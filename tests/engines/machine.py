@@ -28,13 +28,15 @@ PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
     "runc": "runc",
     "iptables": "iptables",
+    "ip": "iproute2",
     "ipset": "ipset",
     "conntrack": "conntrack",
     "bc": "bc",
     "openssl": "openssl",
+    "xz": "xz-utils",
     "/usr/lib/cni/bridge": "containernetworking-plugins",
 }
-"""What it needs, and the Debian package that has it. All but the first four are Kubernetes'."""
+"""What it needs, and the Debian package that has it. Those from `ipset` on are Kubernetes'."""
 
 
 def why_not() -> str:

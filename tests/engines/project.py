@@ -31,6 +31,14 @@ def blocks_of(document: str, section: str) -> Iterator[list[Step]]:
         yield steps_of(block)
 
 
+def commands_of(program: str) -> dict[str, list[str]]:
+    """What one wants → this program's commands for it, of the table in docs/runbooks/README.md."""
+    page = (CHECKOUT / "docs/runbooks/README.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Where to type the commands\n")[2]
+    rows = (line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|"))
+    return {row[0]: re.findall(rf"`({program} [^`]+)`", " ".join(row[1:])) for row in rows}
+
+
 class Project:
     """An upstream repository with this checkout's files, and a clone of it for one user only.
 
