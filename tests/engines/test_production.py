@@ -166,6 +166,11 @@ def test_a_wrong_setting_replaces_nothing(cluster: Cluster) -> None:
     cluster.roll_out()
 
 
+def toolboxes(cluster: Cluster) -> list[str]:
+    """The pods of the toolbox's Job, also one that is about to end."""
+    return cluster.node.kubectl("get", "pods", "-l", "job-name=toolbox", "-o", "name").split()
+
+
 def budgets(said: str) -> set[str]:
     """The components of which `kubectl drain` may not evict another pod yet."""
     refused = r'evicting pods/"(\w+)-.*Cannot evict pod as it would violate'
@@ -213,16 +218,20 @@ class TestTheRunbooks:
         for name in ("producer", "worker", "beat"):
             cluster.await_pods(name, 0)
         keys = lab.insert(40)
-        for command in table["a command while they are stopped"]:
-            cluster.type(command)
-        cluster.type("kubectl exec job/toolbox -- embed-star migrate --bootstrap")
-        cluster.type("kubectl delete job toolbox")
+        *doctor, remove = table["a command while they are stopped"]
         another, back = table["with another setting or key"]
-        cluster.type(another.replace("…", "sk-made-up"))
-        for command in table["a command while they are stopped"]:
+        for command in (
+            *doctor,
+            "kubectl exec job/toolbox -- embed-star migrate --bootstrap",
+            remove,
+            another.replace("…", "sk-made-up"),
+            *doctor,
+            remove,
+            back,
+        ):
             cluster.type(command)
-        cluster.type(back)
-        cluster.type("kubectl delete job toolbox --wait=false")
+            if command == remove:  # `kubectl wait` would find its pod yet
+                eventually(lambda: not toolboxes(cluster), "the toolbox is gone", SETTLED_S)
         (export,), (restore,) = table["`surreal export …`"], table["`surreal import …`"]
         cluster.type(export)
         cluster.type(restore.replace("--database stars", "--database copy"))  # it must be empty
