@@ -49,15 +49,18 @@ class Cluster:
     def __init__(self, node: Node, project: Project) -> None:
         self.node = node
         self.project = project
+        self.typed: list[str] = []
 
     def type(self, command: str) -> str:
         """Type a command that must work; what it printed."""
+        self.typed.append(command)
         with timed(f"$ {command}"):
             return self.project.type(command)
 
     @contextmanager
     def forwarded(self, command: str) -> Iterator[None]:
         """`kubectl port-forward …`, for as long as the block takes."""
+        self.typed.append(command)
         with subprocess.Popen(
             ["bash", "-c", f"exec {command}"],
             env=self.project.environment,

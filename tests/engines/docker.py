@@ -26,7 +26,7 @@ from tests.deploy.tools import CHECKOUT
 from tests.engines import debian
 from tests.engines.machine import CGROUP
 
-PACKAGES = ("docker.io", "docker-cli", "containerd", "docker-compose", "docker-buildx")
+PACKAGES = ("docker.io", "docker-cli", "containerd", "docker-compose", "docker-buildx", "tini")
 STAND_INS = Path(__file__).parent / "stand_ins"
 DEBIAN = "engines/debian:trixie"
 NONROOT = ("USER 65532", 'ENTRYPOINT ["/usr/bin/python3.13"]')

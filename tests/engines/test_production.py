@@ -279,3 +279,13 @@ def test_redis_is_deleted(cluster: Cluster, lab: Lab, provider: ScriptedProvider
         for name, number in (("producer", 1), ("worker", 2), ("beat", 1)):
             cluster.await_pods(name, number)
     lab.report().assert_kept(paid_again=2 * IN_FLIGHT, hits=1)
+
+
+def test_no_command_of_the_runbooks_table_was_left_out(cluster: Cluster) -> None:
+    table = commands_of("kubectl")
+    written = [one for commands in table.values() for one in commands]
+    # What is put in for `…`, and another database, stand at the end.
+    starts = [re.split("…| --database ", one)[0] for one in written]
+    left_out = [one for one in starts if not any(one in typed for typed in cluster.typed)]
+    assert written
+    assert left_out == []
