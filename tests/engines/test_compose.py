@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from embed_star.providers.catalogue import MOST_CALLS
 from tests.engines.compose import APPLICATION, Stack, get, sizes
 from tests.engines.docker import Docker, timed
 from tests.engines.project import Project, blocks_of
@@ -25,8 +26,8 @@ BRIDGE = "172.17.0.1"
 """The engine's own bridge, which containers of all networks but `inside` can reach."""
 EXAMPLES = 350
 SETTLED_S = 300.0
-IN_FLIGHT = 3 * 20
-"""Rows that a worker may have with the provider: PARALLEL_WORKERS times BATCH_SIZE."""
+IN_FLIGHT = MOST_CALLS * 20
+"""Rows that a worker may have with the provider: its calls at most, times BATCH_SIZE."""
 KEY = "sk-made-up"
 
 pytestmark = pytest.mark.timeout(1800)
