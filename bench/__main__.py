@@ -39,7 +39,7 @@ WITH_OPTIONS = {
 
 
 def main() -> None:
-    """Run all of the first three, or what is named."""
+    """Run the usual ones, or what is named."""
     if sys.argv[1:2] and sys.argv[1] in WITH_OPTIONS:
         WITH_OPTIONS[sys.argv[1]](sys.argv[2:])
         return
@@ -113,6 +113,19 @@ def slow_provider(figures: dict[str, float], rows: int = 8_000) -> list[Line]:
     ]
 
 
+def defaults(figures: dict[str, float], rows: int = 10_000) -> list[Line]:
+    """300 ms a call, with the settings as they come: batches and calls are `auto`."""
+    own = {"BATCH_SIZE": "auto", "PARALLEL_WORKERS": "auto"}
+    shape = Shape(
+        batch_rows=10, chord_batches=10, workers=1, threads=3, latency_ms=300, settings=own
+    )
+    with running(shape) as bench:
+        rate = _backlog(bench, rows)
+        calls = bench.provider.stats()["max_concurrent"]
+    figures |= {"defaults_rows_s": rate, "defaults_calls": calls}
+    return [("defaults, 300 ms a call", _rate(rate), f"up to {calls} calls", "", "≥ 1,000 rows/s")]
+
+
 def freshness(figures: dict[str, float], samples: int = 300) -> list[Line]:
     """All idle: from a row written to its vector readable."""
     with running(Shape(batch_rows=10, chord_batches=10, workers=1, threads=3)) as bench:
@@ -181,6 +194,7 @@ def _rate(rows_s: float) -> str:
 BENCHES = {
     "instant": instant,
     "slow": slow_provider,
+    "defaults": defaults,
     "freshness": freshness,
     "cached": cached,
     "monitoring": monitoring,
@@ -189,7 +203,7 @@ BENCHES = {
     "poison": blame.poison,
     "start": starts,
 }
-USUAL = ("instant", "slow", "freshness", "cached")
+USUAL = ("instant", "slow", "defaults", "freshness", "cached")
 """The soak takes minutes, and what metrics cost matters when they change."""
 
 

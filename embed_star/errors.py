@@ -29,7 +29,7 @@
         ├── ProviderAuthError    401, 403: the key
         ├── ProviderConfigError  404, another model, other dimensions, every text refused
         ├── ProviderProtocolError  an answer that is no embeddings answer
-        ├── TooManyTexts         it answers one vector a call
+        ├── TooManyTexts         it takes fewer texts a call
         ├── InputRejected        400, 413, 422: something in these texts
         │   └── InputTooLong         it says that one has too many tokens
         └── InputSuspected       it fails at these texts and answers others
@@ -182,16 +182,18 @@ class ProviderProtocolError(ProviderError):
 
 
 class TooManyTexts(ProviderError):
-    """The provider answers one vector a call: send it one text at a time."""
+    """The provider takes fewer texts a call, or answers with one vector: send it fewer."""
 
 
 class InputRejected(ProviderError):
     """The provider refused these texts (400, 413, 422); some of them may be fine.
 
     `said` quotes the refusal for people: the status, and the error code if it is a plain word.
+    `too_many` is true when the refusal is about the number of texts.
     """
 
     said = ""
+    too_many = False
 
 
 class InputTooLong(InputRejected):

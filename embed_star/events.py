@@ -30,6 +30,13 @@ class ProviderCalled:
 
 
 @dataclass(frozen=True, slots=True)
+class ConcurrencyChanged:
+    """So many calls may this process have with the provider from now on."""
+
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
 class CacheRead:
     """One batch was looked up in the cache."""
 
@@ -102,6 +109,7 @@ class LoopFailed:
 
 Event = (
     ProviderCalled
+    | ConcurrencyChanged
     | CacheRead
     | VectorsJudged
     | RowsContended

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 import structlog
 
@@ -18,7 +19,14 @@ END_S = 1.2
 """From the end of the grace period until the process ends, if need be by force. Aborted work is
 given back meanwhile."""
 
-_SLOT_POLL_S = 0.1
+_PLACE_POLL_S = 0.1
+
+
+class Places(Protocol):
+    """What a thread may have to wait for."""
+
+    def acquire(self, *, timeout: float) -> bool:
+        """Take one within `timeout` seconds; whether there was one."""
 
 
 class Shutdown:
@@ -55,11 +63,15 @@ class Shutdown:
         self._begun.wait(seconds)
         self.check()
 
-    def acquire(self, slots: threading.Semaphore) -> None:
-        """Take one of `slots`. Raises ShuttingDown, with none taken, as `wait` does."""
+    def acquire(self, places: Places, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Take one of `places`. Raises ShuttingDown, with none taken, as `wait` does.
+
+        While it waits it calls `meanwhile`, ten times a second; what that raises ends the wait.
+        """
         self.check()
-        while not slots.acquire(timeout=_SLOT_POLL_S):
+        while not places.acquire(timeout=_PLACE_POLL_S):
             self.check()
+            meanwhile()
 
     def watch(
         self,

@@ -14,10 +14,16 @@ from embed_star.settings import Settings
 from tasks import embed, maintenance, queue_names, store, tracing, transport
 from tasks.base import SHOWN_CHARS, ServiceTask, attach_state
 from tasks.workarounds import chord_results, lost_child, thread_slots
-from tasks.worker import lifecycle, logs, monitoring, options, presence, shutdown, stand_by
-
-SPARE_THREADS = 2
-"""Threads beyond PARALLEL_WORKERS: they load and write rows while others call the provider."""
+from tasks.worker import (
+    concurrency,
+    lifecycle,
+    logs,
+    monitoring,
+    options,
+    presence,
+    shutdown,
+    stand_by,
+)
 
 
 def create_app(settings: Settings) -> Celery:
@@ -46,6 +52,7 @@ def _connect(app: Celery, settings: Settings) -> None:
     """Connect to the signals of workers and beat. Receivers run in this order."""
     logs.connect(app, settings)
     options.connect(app)
+    concurrency.connect(app, settings)
     presence.connect(app)  # its end comes before the services are closed
     lifecycle.connect(app, settings)
     stand_by.connect(app, (EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE))
@@ -97,7 +104,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_disable_prefetch": True,
         "worker_eta_task_limit": 1000,
         "worker_pool": "threads",
-        "worker_concurrency": settings.parallel_workers + SPARE_THREADS,
+        "worker_concurrency": concurrency.slots(settings),
         "worker_hijack_root_logger": False,
         # Events cost a seventh of a worker's throughput; `-E` or Flower turns them on.
         "worker_send_task_events": False,

@@ -198,6 +198,14 @@ PROVIDER = [
         quantiles("embed_star_embedding_duration_seconds"),
     ),
     Panel(
+        "Calls at once",
+        "How many may be under way, all workers together. With PARALLEL_WORKERS=auto it follows "
+        "the provider: up while calls take no longer for it, down when they do.",
+        "short",
+        {"{{provider}}": "sum by (provider) (embed_star_provider_calls_allowed)"},
+        width=6,
+    ),
+    Panel(
         "Rate limit used",
         "Of the tighter of the provider's limits, over the last minute. At 1, the provider is the "
         "bottleneck, and more workers are no help.",
@@ -205,18 +213,21 @@ PROVIDER = [
         {"{{provider}}": "max by (provider) (embed_star_budget_used_ratio)"},
         steps=[(0.95, "yellow")],
         maximum=1,
+        width=6,
     ),
     Panel(
         "Answers of 429",
         "None are expected: the fleet keeps to its budget.",
         "reqps",
         {"{{provider}}": rate("embed_star_rate_limits_total", "provider")},
+        width=6,
     ),
     Panel(
         "Pause asked for",
         "What is left of the pause that the provider asked for.",
         "s",
         {"{{provider}}": "max by (provider) (embed_star_budget_paused_seconds)"},
+        width=6,
     ),
 ]
 

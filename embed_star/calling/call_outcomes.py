@@ -15,10 +15,11 @@ from embed_star.errors import (
 OK = "ok"
 BUG = "bug"
 THROTTLED = "throttled"
+UNAVAILABLE = "unavailable"
 
 _FAULTS: tuple[tuple[type[Exception], str], ...] = (
     (ProviderThrottled, THROTTLED),  # before what it is a kind of
-    (ProviderUnavailable, "unavailable"),
+    (ProviderUnavailable, UNAVAILABLE),
     (ProviderAuthError, "auth"),
     (ProviderConfigError, "config"),
     (ProviderProtocolError, "protocol"),

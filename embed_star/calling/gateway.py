@@ -5,12 +5,12 @@ sent. A failure to report the end of a call never loses the vectors of that call
 
 The gateway also decides whether the provider or a text caused a failure: before it blames
 either, it sends the provider a text of our own, the canary.
+
+It is over 300 lines since the order of what a call goes through is read in one place.
 """
 
 from __future__ import annotations
 
-import math
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,8 +25,10 @@ from embed_star.calling.breaker.breaker import Admission, Breaker
 from embed_star.calling.breaker.verdicts import Verdicts
 from embed_star.calling.call_outcomes import OK, fault_of
 from embed_star.calling.canary import Canary
+from embed_star.calling.concurrency import Concurrency
 from embed_star.calling.rate_limit.rate_limiter import RateLimiter
 from embed_star.calling.rate_limit.slots import Slots, Traffic
+from embed_star.calling.text_limit import TextLimit
 from embed_star.errors import (
     EmbedStarError,
     InputRejected,
@@ -39,7 +41,7 @@ from embed_star.errors import (
     ProviderUnavailable,
     TooManyTexts,
 )
-from embed_star.events import Emit, ProviderCalled, ignore_event
+from embed_star.events import ConcurrencyChanged, Emit, ProviderCalled, ignore_event
 from embed_star.providers.base import Embeddings, Provider, Vectors
 from embed_star.providers.roles import Role
 from embed_star.shutdown import Shutdown
@@ -50,9 +52,6 @@ PROBE_TEXT = "embed_star"
 """The text of a probe. A paused provider is not probed with a row's text: a row that makes it
 fail would be first in the queue each time, and keep it paused for all other rows. After a failed
 call, the answer to it tells a bad text from a bad provider."""
-
-SINGLY_S = 3600.0
-"""How long a provider gets one text a call after it answered many texts with one vector."""
 
 
 class Renewable(Protocol):
@@ -67,9 +66,11 @@ class CallLimits:
     """The limits of a gateway."""
 
     dimensions: int
-    max_concurrency: int
-    """Calls at once. There are more threads: while some wait for the provider, others load the
-    next rows or write finished ones."""
+    first_calls: int
+    """Calls at once, to begin with. There are more threads: while some wait for the provider,
+    others load the next rows or write finished ones."""
+    most_calls: int
+    """The most to which their number adapts; `first_calls` if it is fixed."""
     throttled_pause_s: float
     """The pause after a 429 that names none."""
     estimate_tokens: Callable[[str], int]
@@ -107,13 +108,24 @@ class ProviderGateway:
             throttled_pause_s=limits.throttled_pause_s,
             sleep=shutdown.wait,
         )
-        self._bulkhead = threading.BoundedSemaphore(limits.max_concurrency)
-        self._singly_until = -math.inf
+        self._concurrency = Concurrency(
+            limits.first_calls,
+            most=limits.most_calls,
+            on_change=lambda calls: emit(ConcurrencyChanged(calls)),
+            clock=clock,
+        )
+        emit(ConcurrencyChanged(limits.first_calls))
+        self._texts = TextLimit(clock)
 
     @property
     def most_texts(self) -> float:
-        """The most texts that one call may have: 1 after `TooManyTexts`, else no limit."""
-        return 1 if self._clock() < self._singly_until else math.inf
+        """The most texts that one call may have; less after `TooManyTexts`."""
+        return self._texts.most
+
+    @property
+    def calls_allowed(self) -> int:
+        """Calls that may be under way at once by now."""
+        return self._concurrency.limit
 
     @contextmanager
     def embed(
@@ -121,17 +133,17 @@ class ProviderGateway:
     ) -> Iterator[Vectors]:
         """The vectors of `texts`, shape (texts, dimensions), by one call: cache them in the block.
 
-        The block holds the call's place in the bulkhead until it ends, so a process that is
-        killed loses the vectors of at most `max_concurrency` calls. `claim` is renewed before
-        each call and each probe. After a pause, the provider must pass its probes first. A 429
-        to a call that is made `apart` does not pause the fleet.
+        The block holds the call's place until it ends, so a process that is killed loses the
+        vectors of no more calls than it may have at once. `claim` is renewed while the call
+        waits for its place, before it and before each probe. After a pause, the provider must
+        pass its probes first. A 429 to a call that is made `apart` does not pause the fleet.
 
         Raises ProviderPaused when the breaker is open, also if this call opened it;
         InputSuspected when the provider failed and then answered the canary; TooManyTexts
-        when it answered the canary, but `texts` with a single vector; ShuttingDown when the
+        when it takes fewer texts a call (see `most_texts`); ShuttingDown when the
         process ends; RedisUnavailable before any call; else the provider's errors.
         """
-        with self._place():
+        with self._place(claim.renew):
             admission = self._admitted(claim)
             try:
                 with self._verdicts.judging(admission):
@@ -142,8 +154,11 @@ class ProviderGateway:
                         raise CallFailed(error) from error
                     self._check_shape(answer.vectors, len(texts))
                     self.canary.accept(answer.model, lambda: self._ask_for_model(claim))
-            except InputRejected:
+            except InputRejected as error:
                 self._verdicts.abandon(admission)
+                if error.too_many and self._texts.refused(len(texts)):
+                    log.warning("provider_takes_fewer_texts", most=self.most_texts)
+                    raise TooManyTexts(str(error)) from error
                 raise
             except CallFailed as failed:
                 self._find_whose_fault(admission, failed.error, claim)
@@ -156,7 +171,7 @@ class ProviderGateway:
         ProviderPaused when the canary fares no better, and the breaker opens; otherwise the
         same errors as `embed`.
         """
-        with self._place():
+        with self._place(claim.renew):
             self._probe(self._admitted(claim), for_certain=True)
 
     def search(self, text: str, role: Role = Role.QUERY) -> Embeddings:
@@ -182,13 +197,13 @@ class ProviderGateway:
         return blame.is_beyond_chance(failures, self._breaker.state())
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
+    def _place(self, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Wait for a place among the calls, and hold it. Raises ShuttingDown."""
-        self._shutdown.acquire(self._bulkhead)
+        self._shutdown.acquire(self._concurrency, meanwhile)
         try:
             yield
         finally:
-            self._bulkhead.release()
+            self._concurrency.release()
 
     def _admitted(self, claim: Renewable) -> Admission:
         """The breaker's admission for one call, after the probes that it asks for."""
@@ -207,15 +222,21 @@ class ProviderGateway:
     ) -> Embeddings:
         """Wait for a slot in the rate limit, then make the call and time it."""
         grant = self._slots.take(texts, traffic)
-        started = self._clock()
+        began, started = self._concurrency.begin(), self._clock()
+
+        def ended(outcome: str, tokens: int | None = None) -> None:
+            seconds = self._clock() - started
+            self._concurrency.end(began, outcome, len(texts), seconds)
+            self._emit(ProviderCalled(outcome, len(texts), seconds, tokens))
+
         try:
             answer = self._provider.embed(texts, role)
         except Exception as error:
-            self._emit(ProviderCalled(fault_of(error), len(texts), self._clock() - started))
+            ended(fault_of(error))
             if isinstance(error, ProviderThrottled):
                 raise self._slots.throttled(error, traffic) from error
             raise
-        self._emit(ProviderCalled(OK, len(texts), self._clock() - started, answer.tokens))
+        ended(OK, answer.tokens)
         self._slots.settle(grant, answer)
         return answer
 
@@ -266,7 +287,7 @@ class ProviderGateway:
             self._verdicts.blame(admission, error, for_certain=lasts)
         self._verdicts.abandon(admission)
         if isinstance(error, ProviderProtocolError) and error.vectors == 1:
-            self._singly_until = self._clock() + SINGLY_S
+            self._texts.one_answered()
             log.warning("provider_takes_one_text", reason=str(error))
             raise TooManyTexts(str(error)) from error
         raise InputSuspected(str(error), blame.suspicion(error)) from error

@@ -105,5 +105,5 @@ def _timings(settings: Settings) -> ProducerTimings:
         poll_s=POLL_INTERVAL_S,
         lease_s=settings.leader_lease_s,
         rewind_s=settings.timings.rewind_s,
-        quiet_rows=settings.batch_size * settings.chord_batches,
+        quiet_rows=settings.batch_rows * settings.chord_batches,
     )

@@ -24,7 +24,7 @@ from embed_star.calling.gateway import ProviderGateway, Renewable
 from embed_star.calling.validation import Validator
 from embed_star.coordination.cache import VectorCache
 from embed_star.embed.poison import PoisonCounter
-from embed_star.embed.questions import Item, Mode, Question, grouped, halved, in_two, singly
+from embed_star.embed.questions import Item, Mode, Question, grouped, halved, in_two
 from embed_star.embed.refusals import Refusals, reason_of
 from embed_star.errors import (
     EmbedStarError,
@@ -113,10 +113,9 @@ class Bisection:
         try:
             self._plan()
             while question := self._next():
-                self._check_time()
                 texts, apart = question.texts, question.mode is Mode.APART
                 try:
-                    with self.by.gateway.embed(texts, self.claim, apart=apart) as vectors:
+                    with self.by.gateway.embed(texts, self, apart=apart) as vectors:
                         bad = self._keep(question.hashes, vectors)
                 except (InputRejected, InputSuspected, TooManyTexts, ProviderThrottled) as error:
                     self._failed(question, error)
@@ -126,6 +125,15 @@ class Bisection:
             stopped = error
         embedded, put_off = frozenset(self._embedded), frozenset(self._put_off)
         return BisectionResult(embedded, self._refusals.proved, put_off, stopped)
+
+    def renew(self) -> None:
+        """As the claim's own; and raise ProviderUnavailable when the time for calls is over.
+
+        The gateway asks before each call, and while the call waits for its place.
+        """
+        if self.by.clock() > self.until:
+            raise ProviderUnavailable("the batch takes too long and goes on later")
+        self.claim.renew()
 
     def _plan(self) -> None:
         """Decide which texts are asked together, alone and apart.
@@ -142,7 +150,13 @@ class Bisection:
 
     def _groups(self, hashes: AbstractSet[str], mode: Mode = Mode.TOGETHER) -> list[Question]:
         """Questions about the texts of `hashes`, in the order of the batch."""
-        items = [item for item in self.texts.items() if item[0] in hashes]
+        return self._in_groups([item for item in self.texts.items() if item[0] in hashes], mode)
+
+    def _smaller(self, question: Question) -> list[Question]:
+        """`question` and its rest in calls of as many texts as the provider takes by now."""
+        return self._in_groups([*question.items, *question.rest], Mode.TOGETHER)
+
+    def _in_groups(self, items: Sequence[Item], mode: Mode) -> list[Question]:
         most_texts = self.by.gateway.most_texts
         return grouped(items, mode, most_texts=most_texts, max_tokens=self.by.batch_max_tokens)
 
@@ -164,7 +178,7 @@ class Bisection:
             return None
         question = self._questions.pop()
         if len(question.items) > self.by.gateway.most_texts:
-            self._push(*singly(question))
+            self._push(*self._smaller(question))
             question = self._questions.pop()
         return question
 
@@ -192,7 +206,7 @@ class Bisection:
             case ProviderThrottled():
                 self._after_429(question, error)
             case TooManyTexts():
-                self._push(*singly(question))
+                self._push(*self._smaller(question))
             case InputRejected():
                 self._after_refusal(question, error)
             case InputSuspected():
@@ -307,10 +321,5 @@ class Bisection:
             self._ask_canary()
 
     def _ask_canary(self) -> None:
-        self._check_time()
-        self.by.gateway.ask_canary(self.claim)
+        self.by.gateway.ask_canary(self)
         self._refusals.answer(canary=True)
-
-    def _check_time(self) -> None:
-        if self.by.clock() > self.until:
-            raise ProviderUnavailable("the batch takes too long and goes on later")

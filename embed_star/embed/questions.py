@@ -71,8 +71,3 @@ def halved(group: Sequence[Item], why: InputRejected) -> Question:
 def in_two(group: Sequence[Item], mode: Mode) -> list[Question]:
     """A question about each half of `group`."""
     return [Question(half, mode) for half in halves(group)]
-
-
-def singly(question: Question) -> list[Question]:
-    """A question about each text of `question`, including its rest."""
-    return [Question([item]) for item in (*question.items, *question.rest)]

@@ -12,12 +12,13 @@ from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from embed_star.calling.call_outcomes import FAULTS, OK, THROTTLED
 from embed_star.calling.validation import REASONS
 from embed_star.events import (
     CacheRead,
+    ConcurrencyChanged,
     Event,
     LoopFailed,
     ProviderCalled,
@@ -69,6 +70,13 @@ class CallMetrics:
             buckets=CALL_BUCKETS_S,
             registry=registry,
         ).labels(*model)
+        self._calls = Gauge(
+            PREFIX + "provider_calls_allowed",
+            "Provider calls that may be under way at once",
+            _MODEL,
+            registry=registry,
+            multiprocess_mode="livesum",
+        ).labels(*model)
         requests = counter("provider_requests", "Provider calls", *_MODEL, "outcome")
         self._requests = {name: requests.labels(*model, name) for name in (OK, *FAULTS)}
         throttled = counter("rate_limits", "Calls that were answered with 429", "provider")
@@ -84,6 +92,8 @@ class CallMetrics:
         match event:
             case ProviderCalled():
                 self._called(event)
+            case ConcurrencyChanged():
+                self._calls.set(event.calls)
             case VectorsJudged():
                 self._count_judged(event)
             case CacheRead():

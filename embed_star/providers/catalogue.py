@@ -18,6 +18,13 @@ from embed_star.providers.roles import Role
 PREFIX_TOKENS = 16
 """Left free for the prefix of a stored text; the longest one in the catalogue has 7."""
 
+FIRST_CALLS = 3
+"""Calls at once of a process before it knows its provider, where their number adapts."""
+
+MOST_CALLS = 16
+"""The most that it comes to. At 300 ms a call, of 100 rows each, they are 5,300 rows a second,
+and one process can neither load nor write so many."""
+
 _TAG = re.compile(r"(:[\w.-]+)?$")
 _VERSION = re.compile(r"-v\d+(\.\d+)?$")
 
@@ -66,6 +73,10 @@ class ProviderFacts:
 
     name: str
     models: Mapping[str, Model]
+    batch_rows: int
+    """Most rows of a call, unless a setting says otherwise."""
+    calls: int = 0
+    """Calls at once of a process, unless a setting says otherwise; 0: as many as go well."""
     address: str = ""
     """Where it is, without a slash at its end: the module's path is appended. Empty for a model in
     the process."""

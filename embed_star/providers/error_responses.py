@@ -122,9 +122,11 @@ def _too_much(refusal: Refusal, endpoint: Endpoint) -> EmbedStarError | None:
             "lower BATCH_MAX_TOKENS, or TEXT_MAX_TOKENS if it is one text"
         )
     if status != 429 and has_too_many_texts(refusal):
-        return InputRejected(
+        rejected = InputRejected(
             f"{label} takes fewer texts a call (HTTP {status}); lower BATCH_SIZE to what it takes"
         )
+        rejected.too_many = True
+        return rejected
     if is_too_long(refusal):
         return InputTooLong(
             f"{label} says that a text is too long for {endpoint.model} (HTTP {status}); "

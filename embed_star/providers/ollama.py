@@ -53,7 +53,7 @@ def ollama(settings: Settings) -> Ollama:
         url_setting="OLLAMA_URL",
         model=settings.model,
     )
-    return Ollama(endpoint, settings.dimensions, Limits.of(settings), settings.parallel_workers)
+    return Ollama(endpoint, settings.dimensions, Limits.of(settings), settings.most_calls)
 
 
 class Ollama:

@@ -6,7 +6,8 @@ of the time. Servers that ignore it answer lists. `dialect` finds out which opti
 refuses.
 
 OpenAI takes at most 2,048 texts and 300,000 tokens a request: BATCH_SIZE and
-BATCH_MAX_TOKENS stay below. Other servers take fewer texts (TEI 32 unless told).
+BATCH_MAX_TOKENS stay below. Other servers take fewer texts (TEI 32 unless told), and get fewer once
+they have said so.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def openai(settings: Settings) -> OpenAICompatible:
         endpoint,
         settings.dimensions,
         Limits.of(settings),
-        pool_size=settings.parallel_workers,
+        pool_size=settings.most_calls,
         encoding=settings.openai_encoding_format,
     )
 
@@ -75,7 +76,10 @@ def together(settings: Settings) -> OpenAICompatible:
         key_setting="TOGETHER_API_KEY",
     )
     return OpenAICompatible(
-        endpoint, settings.dimensions, Limits.of(settings), pool_size=settings.parallel_workers
+        endpoint,
+        settings.dimensions,
+        Limits.of(settings),
+        pool_size=settings.most_calls,
     )
 
 

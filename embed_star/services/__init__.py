@@ -172,13 +172,13 @@ class Services(Searching):
 
         settings = self.settings
         return FlowLimits(
-            batch_rows=settings.batch_size,
+            batch_rows=settings.batch_rows,
             batch_tokens=settings.batch_max_tokens,
             text_tokens=settings.text_tokens,
             chord_batches=settings.chord_batches,
             max_in_flight_rows=settings.max_in_flight_rows,
             window_s=IN_FLIGHT_WINDOW_S,
-            limit_rows_s=self.rate_limits.requests_s * settings.batch_size,
+            limit_rows_s=self.rate_limits.requests_s * settings.batch_rows,
         )
 
     @cached_property

@@ -92,7 +92,8 @@ class Calling(Backends):
             shutdown=self.shutdown,
             limits=CallLimits(
                 dimensions=self.space.dimensions,
-                max_concurrency=settings.parallel_workers,
+                first_calls=settings.first_calls,
+                most_calls=settings.most_calls,
                 throttled_pause_s=THROTTLED_PAUSE_S,
                 estimate_tokens=text.estimate_tokens,
             ),

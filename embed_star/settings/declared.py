@@ -14,6 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from embed_star import timings
 from embed_star.providers import catalogue
 from embed_star.settings.fields import (
+    AutoInt,
     FieldNames,
     HttpUrl,
     InstallationId,
@@ -42,6 +43,12 @@ def _usual(fact: str) -> str:
         if facts.breaker
     }
     return ", ".join(f"{name} {value:g}" for name, value in shown.items())
+
+
+def _auto(fact: str) -> str:
+    """What `auto` is with each provider, in words."""
+    shown = {name: getattr(facts, fact) for name, facts in catalogue.PROVIDERS.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items() if value)
 
 
 class Declared(FromEnvironment):
@@ -158,7 +165,14 @@ class Declared(FromEnvironment):
         le=1_000_000,
     )
 
-    batch_size: int = setting(10, "rows a provider call, at most", "rows", ge=1, le=2048)
+    batch_size: AutoInt = setting(
+        None,
+        "rows a provider call, at most",
+        "rows, or auto",
+        f"auto: {_auto('batch_rows')}",
+        ge=1,
+        le=2048,
+    )
     batch_max_tokens: int = setting(
         100_000,
         "estimated tokens a provider call, at most",
@@ -167,8 +181,13 @@ class Declared(FromEnvironment):
         le=300_000,
     )
     chord_batches: int = setting(10, "batches one bulk write gathers", "batches", ge=1, le=100)
-    parallel_workers: int = setting(
-        3, "provider calls in flight, a worker process", "calls", ge=1, le=256
+    parallel_workers: AutoInt = setting(
+        None,
+        "provider calls in flight, a worker process",
+        "calls, or auto",
+        f"auto: {_auto('calls')}, else 1 to {catalogue.MOST_CALLS}, as many as go well",
+        ge=1,
+        le=256,
     )
     max_in_flight_rows: Rows = setting(5000, "rows claimed and not finished, at most", "rows")
 

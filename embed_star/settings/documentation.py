@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from embed_star.providers.catalogue import PROVIDERS
 from embed_star.settings import timing_table
+from embed_star.settings.fields import AUTO
 from embed_star.settings.loading import RootSettings
 from embed_star.settings.model import Settings
 from embed_star.settings.retired import RETIRED
@@ -202,6 +203,8 @@ def _default(field: FieldInfo) -> str:
         return default.get_secret_value()
     if isinstance(default, tuple):
         return ",".join(default)
+    if default is None:
+        return AUTO
     return f"{default:.10g}" if isinstance(default, float) else str(default)
 
 

@@ -19,6 +19,8 @@ from embed_star.providers import catalogue
 
 _FIELD_PATH = re.compile(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62}){0,3}")
 _NAME_CHARACTERS = 255
+AUTO = "auto"
+"""A number that is chosen while working; as a value, None."""
 _INSTALLATION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -111,6 +113,16 @@ def _key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _auto(value: Any) -> Any:
+    """None for `auto`."""
+    if isinstance(value, str):
+        if value.strip().lower() == AUTO:
+            return None
+        if not value.strip().lstrip("+-").isdecimal():
+            raise ValueError(f"must be a whole number, or {AUTO}")
+    return value
+
+
 def _provider(value: str) -> str:
     if value not in catalogue.PROVIDERS:
         raise ValueError(f"must be one of {', '.join(catalogue.PROVIDERS)}")
@@ -119,6 +131,7 @@ def _provider(value: str) -> str:
 
 Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
 Rows = Annotated[int, Field(ge=1, le=1_000_000)]
+AutoInt = Annotated[int | None, BeforeValidator(_auto)]
 WebSocketUrl = Annotated[str, AfterValidator(_websocket_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 TracingUrl = Annotated[str, AfterValidator(_tracing_url)]

@@ -123,6 +123,21 @@ class Settings(Declared):
         return catalogue.text_tokens(self.model, self.text_max_tokens)
 
     @property
+    def batch_rows(self) -> int:
+        """Most rows of a provider call: BATCH_SIZE, or what suits the provider."""
+        return self.batch_size or self.facts.batch_rows
+
+    @property
+    def first_calls(self) -> int:
+        """Provider calls at once of a process that starts."""
+        return self.parallel_workers or self.facts.calls or catalogue.FIRST_CALLS
+
+    @property
+    def most_calls(self) -> int:
+        """To how many calls their number may adapt; `first_calls` if it is fixed."""
+        return self.parallel_workers or self.facts.calls or catalogue.MOST_CALLS
+
+    @property
     def requests_per_minute(self) -> int:
         """The rate limit, 0 for none: the setting, else the provider's usual one."""
         if self.provider_requests_per_minute >= 0:

@@ -58,7 +58,7 @@ DERIVED = (
         "its locks and its message outlast it",
     ),
     Derived(
-        "a task goes on calling",
+        "a task goes on calling, or waits for its place",
         "`VISIBILITY_TIMEOUT_S` less a call, its wait and 1",
         lambda t: t.batch_max_s,
         "it ends before Redis hands its message out again",

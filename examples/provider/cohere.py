@@ -1,6 +1,6 @@
 """Cohere's API, `POST {base}/v2/embed`: the worked example of a provider in CONTRIBUTING.md.
 
-It takes 96 texts a call: BATCH_SIZE has to be that or less.
+It takes 96 texts a call, and its facts say so; a BATCH_SIZE has to be that or less.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def cohere(settings: Settings) -> Cohere:
         key=settings.cohere_api_key,
         key_setting="COHERE_API_KEY",
     )
-    return Cohere(endpoint, settings.dimensions, Limits.of(settings), settings.parallel_workers)
+    return Cohere(endpoint, settings.dimensions, Limits.of(settings), settings.most_calls)
 
 
 class Cohere:

@@ -125,7 +125,7 @@ def test_a_wrong_setting_takes_nothing_away(stack: Stack) -> None:
     assert "BATCH_SIZE" in (refused.out + refused.err).strip().splitlines()[-1]
     assert "Traceback" not in refused.out + refused.err
     assert stack.ids() == before
-    stack.project.configure(BATCH_SIZE="20")
+    stack.project.configure(BATCH_SIZE="20", PARALLEL_WORKERS="3")
     follow(stack, [doctor, up])
     stack.await_healthy()
     assert "20" in stack.project.type(

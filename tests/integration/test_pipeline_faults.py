@@ -143,7 +143,8 @@ def make_embedder(
                 shutdown=services.shutdown,
                 limits=CallLimits(
                     dimensions=services.space.dimensions,
-                    max_concurrency=1,
+                    first_calls=1,
+                    most_calls=1,
                     throttled_pause_s=1.0,
                     estimate_tokens=estimate_tokens,
                 ),

@@ -189,10 +189,14 @@ class Fleet:
         }
 
     def tenant(self, **env: str) -> Tenant:
-        """A new database; `env` as keyword arguments in capitals."""
+        """A new database; `env` as keyword arguments in capitals.
+
+        Calls and batches have fixed numbers, so that tests can count them.
+        """
         name = f"tenant{_next()}"
         # A model of its own, or it would find the others' vectors in the cache.
-        own = {"DB_DATABASE": name, "EMBEDDING_MODEL": f"scripted-{name}", **env}
+        own = {"DB_DATABASE": name, "EMBEDDING_MODEL": f"scripted-{name}"}
+        own |= {"BATCH_SIZE": "10", "PARALLEL_WORKERS": "3", **env}
         made = Tenant(self.servers, self.provider, self.environment(**own), cold=self._cold)
         self._tenants.append(made)
         return made

@@ -30,6 +30,8 @@ class InProcessProvider:
         self.rejects: Callable[[str], bool] = lambda _: False
         self.most_texts = 0
         """A call with more texts is refused as too large; 0: never."""
+        self.says_too_many = False
+        """Whether that refusal says why."""
         self.answers_as: str | None = None
         """The model's name in its answers."""
         self.bad: dict[str, float] = {}
@@ -57,7 +59,9 @@ class InProcessProvider:
         if self.errors:
             raise self.errors.pop(0)
         if any(map(self.rejects, texts)) or 0 < self.most_texts < len(texts):
-            raise InputRejected("400: something in these texts")
+            refusal = InputRejected("400: something in these texts")
+            refusal.too_many = self.says_too_many and len(texts) > self.most_texts
+            raise refusal
         self.paid.update(text for text in texts if text != PROBE_TEXT)
         vectors = np.stack([vector_for(text, self.dimensions) for text in texts])
         for part, value in self.bad.items():

@@ -77,6 +77,8 @@ class MemorySettings:
     reconcile_page_rows: int = 500
     cache_local_entries: int = 1000
     parallel_workers: int = 4
+    most_calls: int = 0
+    """0: as many as `parallel_workers`."""
     requests_per_minute: int = 0
 
 
@@ -180,7 +182,8 @@ class MemoryServices:
             shutdown=self.shutdown,
             limits=CallLimits(
                 dimensions=settings.dimensions,
-                max_concurrency=settings.parallel_workers,
+                first_calls=settings.parallel_workers,
+                most_calls=settings.most_calls or settings.parallel_workers,
                 throttled_pause_s=5.0,
                 estimate_tokens=text.estimate_tokens,
             ),

@@ -66,6 +66,10 @@ class Script:
     error: Any = None
     """The JSON body of failures; None: one in the provider's own shape."""
     retry_after: str | None = None
+    most_at_once: int = 0
+    """More calls than this at once get 429, without delay; 0: any number."""
+    serves: int = 0
+    """Works on so many calls at once, and the others wait for their turn; 0: on any number."""
     throttle_over: int = 0
     """Calls of more characters, all texts together, get 429; 0: none."""
     poison: str | None = None

@@ -78,8 +78,10 @@ class Connection(asyncio.Protocol):
         stats = server.stats
         stats["concurrent"] += 1
         stats["max_concurrent"] = max(stats["max_concurrent"], stats["concurrent"])
-        latency_s = server.latency_s() + server.loading_s()
         answer, fault = server.embed(path, head, body)
+        # A server that is asked too much at once says so before it does anything.
+        is_busy = answer.status == 429 and bool(server.script.most_at_once)
+        latency_s = 0.0 if is_busy else server.latency_s() + server.loading_s()
         if latency_s:
             self._later(latency_s, lambda: self._loaded(answer, fault))
         else:

@@ -62,6 +62,7 @@ class Server:
         self.stats = dict.fromkeys(STATS, 0)
         self.has_loaded = False
         self._recent: deque[float] = deque()
+        self._turns: list[float] = []
         self._dice = random.Random(7)  # noqa: S311 - to be the same each time
         self._latencies = random.Random(7)  # noqa: S311 - a series of its own
 
@@ -69,7 +70,18 @@ class Server:
         """How long the next answer takes, in seconds: the same series after each reset."""
         script = self.script
         factor = math.exp(self._latencies.gauss(0, script.latency_sigma))
-        return script.latency_ms / 1000 * factor
+        return self._wait_s(script.latency_ms / 1000 * factor)
+
+    def _wait_s(self, works_s: float) -> float:
+        """How long a call takes whose work takes `works_s`, with the wait for its turn."""
+        if not self.script.serves:
+            return works_s
+        now = time.monotonic()
+        self._turns = sorted(at for at in self._turns if at > now)
+        ahead = self._turns[-self.script.serves :]
+        ends = works_s + (ahead[0] if len(ahead) == self.script.serves else now)
+        self._turns.append(ends)
+        return ends - now
 
     def loading_s(self) -> float:
         """How long whoever asks now waits for the model, in seconds."""
@@ -121,6 +133,8 @@ class Server:
         script = self.script
         if script.auth is not None and f"Bearer {script.auth}\r\n".encode() not in head + b"\r\n":
             return self._failure(path, 401, "invalid_api_key")
+        if 0 < script.most_at_once < self.stats["concurrent"]:
+            return self._failure(path, 429, "rate_limit_exceeded", script.retry_after)
         if script.requests_per_minute and (wait_s := self._throttle(script.requests_per_minute)):
             return self._failure(path, 429, "rate_limit_exceeded", str(math.ceil(wait_s)))
         if script.fail_next:

@@ -20,6 +20,7 @@ from embed_star.coordination.queues import QueueState
 from embed_star.errors import ConfigError, RedisUnavailable
 from embed_star.events import (
     CacheRead,
+    ConcurrencyChanged,
     Emit,
     Event,
     Listeners,
@@ -113,6 +114,13 @@ class TestWorker:
         throttled = fault == "throttled"
         assert value(registry, "rate_limits_total", provider="openai") == throttled
         assert value(registry, "provider_tokens_total", **MODEL) == 0
+
+    def test_shows_how_many_calls_may_be_under_way(
+        self, registry: CollectorRegistry, worker: Emit
+    ) -> None:
+        worker(ConcurrencyChanged(3))
+        worker(ConcurrencyChanged(6))
+        assert value(registry, "provider_calls_allowed", **MODEL) == 6
 
     def test_counts_vectors_by_verdict(self, registry: CollectorRegistry, worker: Emit) -> None:
         worker(VectorsJudged(7, Counter(zeros=2, constant=1)))

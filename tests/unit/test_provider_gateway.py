@@ -119,7 +119,8 @@ def make(steps: Steps, provider: InProcessProvider) -> Make:
             "shutdown": Shutdown(1.0),
             "limits": CallLimits(
                 dimensions=DIMENSIONS,
-                max_concurrency=1,
+                first_calls=1,
+                most_calls=1,
                 throttled_pause_s=5.0,
                 estimate_tokens=len,
             ),

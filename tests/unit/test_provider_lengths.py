@@ -266,6 +266,7 @@ def test_too_long_is_read_whatever_the_status(status: int) -> None:
 def test_too_many_texts_are_no_text_that_is_too_long(status: int, body: Any) -> None:
     error = refused(status, body)
     assert type(error) is InputRejected
+    assert error.too_many
     assert "BATCH_SIZE" in str(error)
 
 

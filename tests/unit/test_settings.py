@@ -228,7 +228,7 @@ class TestSources:
 
     def test_an_empty_variable_is_none_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
         made = settings(monkeypatch, BATCH_SIZE="", TEXT_FIELDS="", REDIS_URL="")
-        assert (made.batch_size, made.redis_url) == (10, "redis://127.0.0.1:6379/0")
+        assert (made.batch_size, made.redis_url) == (None, "redis://127.0.0.1:6379/0")
 
     def test_lists_and_urls_are_tidied(self, monkeypatch: pytest.MonkeyPatch) -> None:
         made = settings(monkeypatch, TEXT_FIELDS=" name , owner.login ", OLLAMA_URL="http://o:1/")
@@ -287,7 +287,7 @@ class TestSecretFiles:
         (secrets / "db_pass").write_text("x")
         (secrets / "openai_api_key").write_text("\n")
         (secrets / "batch_size").write_text("")
-        assert load_settings().batch_size == 10
+        assert load_settings().batch_size is None
         (secrets / "db_pass").write_text("")
         with pytest.raises(ConfigError, match="DB_PASS is not set"):
             load_settings()

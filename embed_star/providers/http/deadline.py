@@ -54,7 +54,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        batch_bytes = settings.batch_size * settings.dimensions * NUMBER_BYTES
+        batch_bytes = settings.batch_rows * settings.dimensions * NUMBER_BYTES
         return cls(
             connect_s=settings.timings.connect_s,
             read_s=settings.timings.silence_s,

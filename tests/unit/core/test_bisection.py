@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from embed_star.calling.gateway import PROBE_TEXT
+from embed_star.calling.text_limit import FORGET_S, LEAST_TEXTS
 from embed_star.embed.text import estimate_tokens, text_hash
 from embed_star.errors import (
     InputTooLong,
@@ -87,6 +88,29 @@ class TestNoRowIsBlamed:
         world.provider.most_texts = 3
         assert world.carry_out(world.claim()) == {EMBEDDED: 10}
         assert max(world.provider.paid.values()) == 1
+        world.assert_current()
+
+    def test_for_a_call_of_more_texts_than_the_server_takes(self, world: MemoryWorld) -> None:
+        world.provider.most_texts, world.provider.says_too_many = 32, True
+        world.write_many(100)
+        assert world.carry_out(world.claim()) == {EMBEDDED: 100}
+        assert [len(call) for call in world.provider.asked] == [100, 50, 25, 25, 25, 25]
+        world.provider.calls.clear()
+        for key in range(100):
+            world.write(key, full_name=f"another text {key}")
+        assert world.carry_out(world.claim()) == {EMBEDDED: 100}
+        assert [len(call) for call in world.provider.asked] == [25, 25, 25, 25]
+        assert max(world.provider.paid.values()) == 1
+        world.assert_current()
+
+    def test_for_what_a_refusal_says_of_a_few_texts(self, world: MemoryWorld) -> None:
+        """It may quote one of them."""
+        world.provider.most_texts, world.provider.says_too_many = 3, True
+        world.write_many(20)
+        assert world.carry_out(world.claim()) == {EMBEDDED: 20}
+        assert world.services.gateway.most_texts == LEAST_TEXTS
+        world.clock.pass_s(FORGET_S)
+        assert world.services.gateway.most_texts == math.inf
         world.assert_current()
 
     def test_by_a_provider_that_refuses_our_own_text_as_well(self, world: MemoryWorld) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
 
 from embed_star.calling.breaker.breaker import Phase
+from embed_star.calling.concurrency import ROUND_CALLS
 from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.errors import (
     InputRejected,
@@ -21,11 +22,14 @@ from embed_star.errors import (
     ProviderUnavailable,
     ShuttingDown,
 )
+from embed_star.models import Status
 from tests.conftest import DIMENSIONS
 from tests.support.memory_services import THRESHOLDS
 from tests.support.memory_world import MemoryWorld
 from tests.support.scripted_answers import vector_for
 from tests.unit.core.conftest import MakeMemoryWorld
+
+PROMPT_S = 10.0
 
 
 def failing_at(*texts: str):  # type: ignore[no-untyped-def]
@@ -72,6 +76,84 @@ class TestACall:
         with ThreadPoolExecutor(6) as threads:
             list(threads.map(world.services.call, ["a", "b", "c", "d", "e", "f"]))
         assert most == 2
+
+    def test_keeps_its_rows_while_it_waits_for_a_place(self, make_world: MakeMemoryWorld) -> None:
+        world = make_world(parallel_workers=1)
+        asked, answer, renewed = threading.Event(), threading.Event(), threading.Event()
+
+        class Renewed:
+            def renew(self) -> None:
+                renewed.set()
+
+        def hold(texts: Sequence[str]) -> None:
+            if list(texts) == ["first"]:
+                asked.set()
+                assert answer.wait(PROMPT_S)
+
+        def call(text: str) -> None:
+            with world.services.gateway.embed([text], Renewed()):
+                pass
+
+        world.provider.during = hold
+        with ThreadPoolExecutor(2) as threads:
+            first = threads.submit(call, "first")
+            assert asked.wait(PROMPT_S)
+            renewed.clear()
+            second = threads.submit(call, "second")
+            assert renewed.wait(PROMPT_S)
+            assert world.provider.calls == [("first",)]
+            answer.set()
+            first.result(PROMPT_S)
+            second.result(PROMPT_S)
+
+    def test_waits_for_a_place_no_longer_than_its_message_lasts(
+        self, make_world: MakeMemoryWorld
+    ) -> None:
+        world = make_world(parallel_workers=1, batch_max_s=100.0)
+        world.write_many(4)
+        batch = world.claim()
+        asked, answer = threading.Event(), threading.Event()
+
+        def hold(_: Sequence[str]) -> None:
+            asked.set()
+            assert answer.wait(PROMPT_S)
+
+        world.provider.during = hold
+        with ThreadPoolExecutor(2) as threads:
+            first = threads.submit(world.services.call, "first")
+            assert asked.wait(PROMPT_S)
+            second = threads.submit(world.embed, batch)
+            while not second.done():  # its time begins when it is there
+                world.clock.pass_s(101.0)
+                wait([second], 0.05)
+            answer.set()
+            first.result(PROMPT_S)
+        assert {one.status for one in second.result()} == {Status.DEFERRED}
+        assert world.provider.calls == [("first",)]
+
+    @pytest.mark.parametrize("outcome", ["429", "no answer"])
+    def test_makes_fewer_at_once_when_it_fails(
+        self, make_world: MakeMemoryWorld, outcome: str
+    ) -> None:
+        world = make_world(parallel_workers=1, most_calls=8)
+        gateway = world.services.gateway
+        assert gateway.calls_allowed == 1
+        for text in map(str, range(ROUND_CALLS)):
+            world.services.call(text)
+        assert gateway.calls_allowed == 2
+        together = threading.Barrier(2)
+        error = ProviderThrottled("429") if outcome == "429" else ProviderUnavailable("503")
+
+        def fail(texts: Sequence[str]) -> None:
+            if list(texts) != [PROBE_TEXT]:
+                together.wait(PROMPT_S)
+                raise error
+
+        world.provider.during = fail
+        with ThreadPoolExecutor(2) as threads:
+            calls = [threads.submit(world.services.call, text) for text in ("a", "b")]
+            assert all(call.exception(PROMPT_S) for call in calls)
+        assert gateway.calls_allowed == 1
 
 
 class TestWhoseFaultItWas:
