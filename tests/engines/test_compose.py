@@ -1,6 +1,8 @@
 """README's section on Compose, typed word by word on a real engine, and what may happen to it.
 
 The tests are one story, in this order: each begins where the one before ended.
+
+More than 300 lines: a second module would have to tell the first one's story again.
 """
 
 from __future__ import annotations
