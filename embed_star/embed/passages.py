@@ -8,13 +8,10 @@ from dataclasses import dataclass, field
 
 from embed_star.embed import text
 from embed_star.embed.readme import sections, sentences
+from embed_star.models import MOST_PASSAGES
 
 VERSION = 1
 """Increased when `split` makes other passages of the same README."""
-
-MOST_PASSAGES = 32
-"""Of one README; the rest is left out. With 256 tokens each, that is some 4,000 words: nearly
-every README, and a bound on what one row can cost."""
 
 PASSAGE_TOKENS = 256
 """Estimated tokens of a passage: some 130 words, about one subject. The smallest models of the
@@ -44,6 +41,12 @@ class Passage:
     def hash(self) -> str:
         """The hash of its text."""
         return text.text_hash(self.text)
+
+
+def find(readme: object, passage_hash: str, max_tokens: int) -> Passage | None:
+    """The passage of `readme`, whatever type it has, with this hash; None if there is none."""
+    passages = split(readme, max_tokens) if isinstance(readme, str) else []
+    return next((one for one in passages if one.hash == passage_hash), None)
 
 
 def split(readme: str, max_tokens: int) -> list[Passage]:

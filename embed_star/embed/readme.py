@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-MAX_CHARS = 250_000
-"""Characters that are read: ten times as many as all passages of a row hold."""
+MAX_CHARS = 100_000
+"""Characters that are read: four times as many as all passages of a row hold."""
 
 _ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _CONTROLS = dict.fromkeys((*range(9), *range(14, 32), 127, 0xFEFF))

@@ -18,6 +18,7 @@ from embed_star.store.tables.failures import Failures
 from embed_star.store.tables.installation import Installation
 from embed_star.store.tables.locks import LockTable
 from embed_star.store.tables.outbox import SurrealOutbox
+from embed_star.store.tables.passages import SurrealPassages
 from embed_star.store.tables.readmes import Readmes
 from embed_star.store.tables.repos import SurrealRepos
 from embed_star.store.tables.retrieval import SurrealRetrieval
@@ -68,6 +69,10 @@ class Store:
     @cached_property
     def repos(self) -> SurrealRepos:
         return SurrealRepos(self.database, self.space, self.text_fields)
+
+    @cached_property
+    def passages(self) -> SurrealPassages:
+        return SurrealPassages(self.database, self.space)
 
     @cached_property
     def readmes(self) -> Readmes:

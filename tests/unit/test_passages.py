@@ -8,7 +8,6 @@ import pytest
 
 from embed_star.embed import text
 from embed_star.embed.passages import (
-    MOST_PASSAGES,
     PASSAGE_TOKENS,
     Passage,
     readme_hash,
@@ -16,6 +15,7 @@ from embed_star.embed.passages import (
     split,
 )
 from embed_star.embed.readme import MAX_CHARS, sections
+from embed_star.models import MOST_PASSAGES
 
 WORDS = "A queue for background jobs that keeps its promises"
 LONG = " ".join(f"{WORDS}, number {n}." for n in range(9))
