@@ -21,6 +21,10 @@ from embed_star.values import NULL, Null
 MAX_HITS = 1000
 """Most answers of one search."""
 
+MOST_PASSAGES = 32
+"""Passages of one README that have a vector; the rest is left out. With 256 tokens each, that is
+some 4,000 words: nearly every README, and a bound on what one row can cost."""
+
 MESSAGE_VERSION = 1
 """Version of the shape of task messages. A worker requeues a message of another version for
 workers that know it, and ignores fields that a later release adds within a version."""
@@ -162,6 +166,11 @@ class Space:
         """The table that holds this space's vectors."""
         return f"embedding_{self.name}"
 
+    @property
+    def passages_table(self) -> str:
+        """The table that holds the vectors of READMEs' passages."""
+        return f"{self.table}_passages"
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -239,7 +248,7 @@ class Outcome:
     row: Pending
     status: Status
     text_hash: str = ""
-    """Hash of the text that was embedded; with the space, the cache key of its vector."""
+    """Hash of all that was embedded, by which the row is judged."""
     replaces: bool = False
     """Whether a vector of another text is stored."""
     heals: bool = False
@@ -251,11 +260,27 @@ class Outcome:
     """The server that made the vector, another part of its cache key."""
     name: str = ""
     """The repo's flat name, kept beside the vector."""
+    own_hash: str = ""
+    """Hash of the row's own text, for a row with a README; else it is `text_hash`."""
+    passages: tuple[str, ...] = ()
+    """Hashes of the passages of its README that have vectors, in order."""
+    old_passages: int = 0
+    """How many are stored."""
+    left_out: int = 0
+    """How many passages cannot be embedded."""
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """The row's own and its passages'; each, with space and source, is a vector's cache key."""
+        return (self.own_hash or self.text_hash, *self.passages)
 
     def to_json(self) -> list[Any]:
         flags = int(self.replaces) + 2 * int(self.heals) + 4 * int(self.cut)
-        said = [self.status.value, self.text_hash, flags, self.reason]
-        if self.source or self.name:
+        said: list[Any] = [self.status.value, self.text_hash, flags, self.reason]
+        of_readme = [self.own_hash, self.old_passages, self.left_out, *self.passages]
+        if of_readme != ["", 0, 0]:
+            said += [self.source, self.name, of_readme]
+        elif self.source or self.name:
             said += [self.source, self.name]
         return [*self.row.to_json(), *said]
 
@@ -264,6 +289,8 @@ class Outcome:
         """Raises ValueError when `value` is not an outcome."""
         try:
             key, outbox, status, text_hash, flags, reason, *rest = value
+            source, name, of_readme = (*rest, *("", "", ("", 0, 0))[len(rest) :])[:3]
+            own_hash, old, left_out, *passages = of_readme
             return cls(
                 Pending.from_json((key, outbox)),
                 Status(status),
@@ -272,7 +299,12 @@ class Outcome:
                 bool(flags & 2),
                 str(reason),
                 bool(flags & 4),
-                *map(str, rest[:2]),
+                str(source),
+                str(name),
+                own_hash=str(own_hash),
+                passages=tuple(map(str, passages)),
+                old_passages=int(old),
+                left_out=int(left_out),
             )
         except (TypeError, OverflowError) as error:
             raise ValueError(f"not an outcome: {error}") from error

@@ -66,7 +66,8 @@ def register(app: Celery, settings: Settings) -> None:
         name="embed_star.maintain_index", bind=True, **EXPECTED
     )
     def maintain_index(task: ServiceTask) -> None:
-        """Begin to build the HNSW index once it pays and the backlog is done."""
+        """Begin to build the HNSW index of each table once it pays and the backlog is done."""
         store = task.services.store
-        if vector_index.build_if_due(store.vectors, store.outbox, store.database):
-            log.info("index_begun", space=task.services.space.name)
+        for table in (store.vectors, store.passages):
+            if vector_index.build_if_due(table, store.outbox, store.database):
+                log.info("index_begun", space=task.services.space.name)

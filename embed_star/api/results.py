@@ -45,6 +45,10 @@ class Result(Facts):
     """Cosine similarity in [-1, 1]; across models only its order means something."""
     reason: str
     """Why it was found, for people."""
+    passage: str | None = None
+    """What its README says where it was found by that, without the heading."""
+    heading: str | None = None
+    """The headings of that passage, from the title on."""
 
     @classmethod
     def of(cls, hit: Hit, embedded_at: datetime | None = None) -> Self:
@@ -53,6 +57,8 @@ class Result(Facts):
         return cls(
             score=found["score"],
             reason=hit.reason,
+            passage=hit.passage.body if hit.passage else None,
+            heading=(hit.passage.heading or None) if hit.passage else None,
             embedded_at=embedded_at,
             _json=found,
             **_facts(hit.repo, found["repo"]),

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 import cbor2
 import numpy as np
 
-from embed_star.backup.manifest import SavedFile
+from embed_star.backup.manifest import PASSAGES, SavedFile
 from embed_star.backup.plain import check_record
 from embed_star.errors import BackupError
 from embed_star.store.client import codec
@@ -185,11 +185,16 @@ def _packed(record: Mapping[str, Any]) -> Mapping[str, Any]:
     vector = record.get("vector")
     if vector is None:
         return record
-    return {**record, "vector": np.asarray(vector, dtype="<f4").tobytes()}
+    packed = {**record, "vector": np.asarray(vector, dtype="<f4").tobytes()}
+    if passages := record.get(PASSAGES):
+        packed[PASSAGES] = [_packed(one) for one in passages]
+    return packed
 
 
 def _unpacked(record: dict[str, Any]) -> dict[str, Any]:
     if (raw := record.get("vector")) is not None:
         vector = np.frombuffer(raw, dtype="<f4").astype(np.float32)
         record["vector"] = codec.VectorBytes(vector)
+    for passage in record.get(PASSAGES, ()):
+        _unpacked(passage)
     return record

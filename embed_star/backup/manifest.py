@@ -21,10 +21,14 @@ from embed_star.models import Space
 
 FILE = "manifest.json"
 FORMAT = "embed_star backup"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Increased when an older reader would misread a new backup."""
 
 FAILURES = "embedding_failure"
+
+PASSAGES = "passage_vectors"
+"""In the record of a vector: its row's passages, each with its hash and vector, in order. A row
+is saved and restored with all of them, or without any."""
 
 
 class _Part(BaseModel):

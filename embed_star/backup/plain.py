@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from embed_star.backup.manifest import FAILURES
-from embed_star.models import is_int64, is_usable
+from embed_star.backup.manifest import FAILURES, PASSAGES
+from embed_star.models import MOST_PASSAGES, is_int64, is_usable
 from embed_star.values import RecordID
 
 _PLAIN = (str, float, bool, bytes, datetime, timedelta, UUID, type(None))
@@ -46,6 +46,18 @@ def check_record(record: Any, table: str, dimensions: int | None) -> None:
         fits = isinstance(vector, bytes) and len(vector) == 4 * dimensions
     if not fits:
         raise ValueError("a vector of another length")
+    if PASSAGES in record:
+        _check_passages(record[PASSAGES], dimensions)
+
+
+def _check_passages(passages: Any, dimensions: int | None) -> None:
+    if not isinstance(passages, list) or len(passages) > MOST_PASSAGES or dimensions is None:
+        raise ValueError("no list of passages")
+    for one in passages:
+        if not isinstance(one, dict) or type(one.get("text_hash")) is not str:
+            raise ValueError("no passage")
+        if type(one.get("vector")) is not bytes or len(one["vector"]) != 4 * dimensions:
+            raise ValueError("a passage's vector of another length")
 
 
 def is_plain(value: Any) -> bool:

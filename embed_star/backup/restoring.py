@@ -5,12 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from embed_star.backup.chunks import read_records, verify
-from embed_star.backup.manifest import FAILURES, Manifest, SavedSpace, read_manifest
+from embed_star.backup.manifest import FAILURES, PASSAGES, Manifest, SavedSpace, read_manifest
 from embed_star.backup.saving import OnRecords, page_rows
 from embed_star.errors import AlreadyExists, BackupError, FenceLost
 from embed_star.models import Key, Space, key_text
@@ -19,6 +18,7 @@ from embed_star.store.tables.checkpoints import Checkpoints
 from embed_star.store.tables.locks import LockTable
 from embed_star.store.tables.records import Records
 from embed_star.store.tables.spaces import Spaces
+from embed_star.store.tables.vectors import passage_record
 
 _FAILURE_ROWS = 500
 
@@ -141,21 +141,27 @@ class Restorer:
         settled = self._records.failed(locked, of_space)
         settled |= self._records.with_vector(space.table, locked)
         missing = [one for one in mine if key_text(one["id"].id) not in settled]
-        written = self._write(table, missing, locked, token)
+        written = self._write(table, space, missing, locked, token)
         result.written += written
         result.kept += len(mine) - len(missing)
         result.in_flight += len(rows) - len(mine) + len(missing) - written
 
     def _write(
-        self, table: str, missing: Sequence[dict[str, Any]], locked: Sequence[Key], token: str
+        self,
+        table: str,
+        space: Space,
+        missing: Sequence[dict[str, Any]],
+        locked: Sequence[Key],
+        token: str,
     ) -> int:
         if not missing:
             self._locks.release(locked, token)
             return 0
         # Neither id nor link is taken from the backup but for the key: it may be anybody's.
         rows = [_linked(one, table, one["id"].id) for one in missing]
+        passages = [passage for one in missing for passage in _passages(one, space)]
         try:
-            self._records.add(table, rows, locked, token)
+            self._records.add(table, rows, locked, token, (space.passages_table, passages))
         except (FenceLost, AlreadyExists):
             # This process stood still for longer than a lock lasts: others have the rows.
             self._locks.release(locked, token)
@@ -165,15 +171,38 @@ class Restorer:
 
 def _linked(one: Mapping[str, Any], table: str, key: Key) -> dict[str, Any]:
     link = {"repo": record("repo", key)} if "repo" in one else {}
-    return {**one, **link, "id": record(table, key)}
+    count = {"passages": len(one[PASSAGES])} if one.get(PASSAGES) else {}
+    kept = {name: value for name, value in one.items() if name not in (PASSAGES, "passages")}
+    return {**kept, **link, **count, "id": record(table, key)}
+
+
+def _passages(one: Mapping[str, Any], space: Space) -> list[dict[str, Any]]:
+    """The records of the passages of a row, whose vector's record is `one`."""
+    return [
+        {
+            **passage_record(space, one["id"].id, n, part["text_hash"]),
+            "vector": part["vector"],
+            "run": one.get("run"),
+        }
+        for n, part in enumerate(one.get(PASSAGES, ()))
+    ]
 
 
 def _pages(
     directory: Path, manifest: Manifest, table: str, rows: int
 ) -> Iterator[list[dict[str, Any]]]:
+    """The records in lists of at most `rows` vectors, or of one row with its passages."""
     for file in manifest.records(table):
-        records = read_records(directory, file, manifest.dimensions(table))
-        while page := list(islice(records, rows)):
+        page: list[dict[str, Any]] = []
+        left = rows
+        for one in read_records(directory, file, manifest.dimensions(table)):
+            vectors = 1 + len(one.get(PASSAGES, ()))
+            if page and vectors > left:
+                yield page
+                page, left = [], rows
+            page.append(one)
+            left -= vectors
+        if page:
             yield page
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from embed_star.backup.manifest import (
     FAILURES,
     FILE,
     FORMAT_VERSION,
+    PASSAGES,
     Manifest,
     SavedSpace,
     SavedTable,
@@ -21,8 +22,8 @@ from embed_star.backup.manifest import (
     write_manifest,
 )
 from embed_star.errors import BackupError
-from embed_star.models import is_usable
-from embed_star.store.tables.records import Records
+from embed_star.models import MOST_PASSAGES, Space, is_usable, key_text
+from embed_star.store.tables.records import Record, Records
 from embed_star.store.tables.spaces import KnownSpace, Spaces
 
 _PAGE_NUMBERS = 400_000
@@ -66,9 +67,14 @@ class Saver:
         with _writing(directory):
             _prepare(directory)
             known = self._spaces.known()
+            with_passages = self._spaces.with_passages()
             tables = [
                 self._save_table(
-                    directory, one.space.table, page_rows(one.space.dimensions), on_records
+                    directory,
+                    one.space.table,
+                    page_rows(one.space.dimensions),
+                    on_records,
+                    one.space if one.space in with_passages else None,
                 )
                 for one in known
                 if vectors
@@ -90,16 +96,21 @@ class Saver:
         return manifest
 
     def _save_table(
-        self, directory: Path, table: str, rows: int, on_records: OnRecords
+        self,
+        directory: Path,
+        table: str,
+        rows: int,
+        on_records: OnRecords,
+        space: Space | None = None,
     ) -> SavedTable:
         writer = ChunkWriter(directory, table)
         after = None
         try:
             while page := self._records.page(table, after, rows):
                 # A key with a date in it, for one, has lost its nanoseconds on the way here.
-                for record in page:
-                    if is_usable(record["id"].id):
-                        writer.add(record)
+                usable = [one for one in page if is_usable(one["id"].id)]
+                for record in self._with_passages(space, usable, rows) if space else usable:
+                    writer.add(record)
                 on_records(table, len(page))
                 after = page[-1]["id"].id
             files = writer.finish()
@@ -109,6 +120,32 @@ class Saver:
         return SavedTable(
             table=table, records=sum(one.records for one in files), files=tuple(files)
         )
+
+    def _with_passages(self, space: Space, page: Sequence[Record], most: int) -> Iterator[Record]:
+        """The records of vectors, each with its row's passages; `most` vectors are read at once."""
+        few = max(1, most // MOST_PASSAGES)
+        for start in range(0, len(page), few):
+            some = page[start : start + few]
+            counts = [(one["id"].id, int(one.get("passages") or 0)) for one in some]
+            counts = [(key, count) for key, count in counts if count]
+            found = self._records.passages(space, counts) if counts else {}
+            for one in some:
+                yield _joined(one, found.get(key_text(one["id"].id), []))
+
+
+def _joined(one: Record, passages: Sequence[Record]) -> Record:
+    """The record of a vector with its passages.
+
+    Without any, and as that of a row without a README, if they are of another run by now: such
+    a row is found by the reconcile after a restore.
+    """
+    if not one.get("passages"):
+        return one
+    if len(passages) == one["passages"] and all(part.get("run") == one["run"] for part in passages):
+        parts = [{name: part[name] for name in ("text_hash", "vector")} for part in passages]
+        return {**one, PASSAGES: parts}
+    left = {name: value for name, value in one.items() if name not in ("passages", "own_hash")}
+    return {**left, "text_hash": one["own_hash"]}
 
 
 def _saved(known: KnownSpace) -> SavedSpace:

@@ -95,13 +95,16 @@ def table(hits: Sequence[Hit], *, explain: bool = False) -> Table:
 def _cells(hit: Hit, explain: bool) -> tuple[str, ...]:
     repo = hit.repo
     stars = repo.get("stargazers_count")
-    why = hit.name.value if hit.name else "meaning"
+    why = hit.name.value if hit.name else "README" if hit.passage else "meaning"
+    about = plain(repo.get("description"))
+    if hit.passage:
+        about = plain(f"{hit.passage.heading}: {hit.passage.body}".removeprefix(": "))
     return (
         f"{hit.score:.3f}",
         name_of(repo),
         f"{stars:,}" if isinstance(stars, int) else "",
         plain(repo.get("language")),
-        why if explain else plain(repo.get("description")),
+        why if explain else about,
     )
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,8 +19,6 @@ from embed_star.models import Lane
 from embed_star.observe.terminal import shown
 
 if TYPE_CHECKING:
-    from rich.status import Status
-
     from embed_star.cli.import_pages import Rows, Sink, Summary
     from embed_star.importing import Maps
     from embed_star.settings import Settings
@@ -42,6 +39,11 @@ def open_sink(settings: Settings) -> Iterator[Sink]:
 @click.command()
 @click.argument("file", required=False)
 @click.option("--starred", metavar="USER", help="What USER starred on GitHub, instead of FILE.")
+@click.option(
+    "--readme",
+    is_flag=True,
+    help="Fetch their READMEs from GitHub, too; alone: those of all rows that are there.",
+)
 @click.option(
     "--lane",
     type=click.Choice([lane.name.lower() for lane in Lane]),
@@ -64,7 +66,7 @@ def open_sink(settings: Settings) -> Iterator[Sink]:
     type=click.IntRange(min=0),
     default=3600,
     show_default=True,
-    help="Seconds to wait, for one page, while GitHub's rate limit is used up.",
+    help="Seconds to wait, for one page or README, while GitHub's rate limit is used up.",
 )
 @click.option(
     "--github-api",
@@ -72,13 +74,14 @@ def open_sink(settings: Settings) -> Iterator[Sink]:
     default=GITHUB_API_URL,
     callback=lambda _context, _option, value: _checked_url(value),
     show_default=True,
-    help="Where GitHub's API is, for --starred.",
+    help="Where GitHub's API is, for --starred and --readme.",
 )
 @click.pass_context
 def command(
     ctx: click.Context,
     file: str | None,
     starred: str | None,
+    readme: bool,
     lane: str,
     maps: tuple[str, ...],
     dry_run: bool,
@@ -88,6 +91,10 @@ def command(
 ) -> None:
     """Put repositories into the database, from FILE or a user's stars.
 
+    With --readme, each README goes into the field `readme`, unless the row brings one along.
+    What is unchanged on GitHub since is not fetched again, so an import that was stopped goes
+    on where it was.
+
     FILE is JSON of REST, of GraphQL or of `gh`, in lines, in arrays or inside of an answer,
     or CSV with a header; it may be compressed, and `-` reads standard input. A row that is
     there already is updated, so an import may be run again. Bad rows, and those that the
@@ -96,21 +103,32 @@ def command(
     from embed_star.cli.import_pages import Summary, write_rows
     from embed_star.cli.starting import load_settings
 
-    if (file is None) == (starred is None):
+    sources = (file is not None) + (starred is not None)
+    if sources > 1 or (sources == 0 and (dry_run or not readme)):
         raise click.UsageError("give either FILE (- is standard input) or --starred USER")
     ours = _maps(maps, starred)
-    source = f"{starred}'s stars" if starred is not None else _name(file or "")
+    source = f"{starred}'s stars" if starred is not None else _name(file) if file else "repo"
     summary = Summary(source, lane, dry_run)
     try:
         with ExitStack() as stack:
             # A dry run of a file needs no settings: there may be no database yet.
             settings = load_settings() if starred is not None or not dry_run else None
-            rows = stack.enter_context(
-                starred_rows(starred, settings, max_wait_s, github_api)
-                if starred is not None and settings
-                else file_rows(file or "", ours)
-            )
+            rows: Rows | None = None
+            if starred is not None and settings:
+                from embed_star.cli.import_github import starred_rows
+
+                rows = stack.enter_context(starred_rows(starred, settings, max_wait_s, github_api))
+            elif file is not None:
+                rows = stack.enter_context(file_rows(file, ours))
             sink = stack.enter_context(open_sink(settings)) if settings and not dry_run else None
+            if rows is None:
+                rows = sink.rows() if sink else ()
+            if readme and sink and settings:
+                from embed_star.cli.import_github import rows_with_readmes
+
+                rows = stack.enter_context(
+                    rows_with_readmes(rows, sink, settings, max_wait_s, github_api)
+                )
             write_rows(rows, sink, Lane[lane.upper()], summary)
     except (EmbedStarError, KeyboardInterrupt):
         _print_faults(summary)
@@ -172,53 +190,6 @@ def file_rows(file: str, maps: Maps) -> Iterator[Rows]:
             stack.enter_context(bar)
             counted = bar.wrap_file(handle, total=status.st_size, description=name)
         yield read_rows(counted, name=name, maps=maps)
-
-
-@contextmanager
-def starred_rows(user: str, settings: Settings, max_wait_s: float, api_url: str) -> Iterator[Rows]:
-    """The repositories that `user` starred; a row's line is its place in GitHub's list."""
-    from embed_star.importing import to_row
-    from embed_star.importing.github import StarredClient
-
-    with ExitStack() as stack:
-        on_wait = _plain_wait()
-        if sys.stderr.isatty():
-            from rich.console import Console
-
-            console = Console(stderr=True)
-            on_wait = _live_wait(stack.enter_context(console.status("asking GitHub")))
-        client = StarredClient(
-            api_url,
-            settings.github_token.get_secret_value(),
-            max_wait_s=max_wait_s,
-            on_wait=on_wait,
-        )
-        stack.callback(client.close)
-        yield (to_row(place, value) for place, value in enumerate(client.starred(user), 1))
-
-
-def _live_wait(status: Status) -> Callable[[float, str], None]:
-    def show(remaining_s: float, why: str) -> None:
-        minutes, seconds = divmod(round(remaining_s), 60)
-        left = f"{why}: trying again in {minutes}:{seconds:02}"
-        status.update(left if remaining_s else "asking GitHub")
-
-    return show
-
-
-def _plain_wait() -> Callable[[float, str], None]:
-    # For logs: a line at the start of a wait, and each minute after.
-    due_s = math.inf
-
-    def show(remaining_s: float, why: str) -> None:
-        nonlocal due_s
-        if remaining_s and remaining_s <= due_s:
-            click.echo(f"{why}: trying again in {remaining_s:,.0f} s", err=True)
-            due_s = remaining_s - 60
-        elif not remaining_s:
-            due_s = math.inf
-
-    return show
 
 
 def _name(file: str) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from embed_star.errors import StoreAuthError, StoreError, WriteConflict
-from embed_star.importing.repo import BadLine, Row
-from embed_star.models import Lane
+from embed_star.errors import StoreAuthError, StoreError, TransientError, WriteConflict
+from embed_star.importing.repo import BadLine, Repo, Row
+from embed_star.models import Key, Lane, key_text
 from embed_star.store.client import codec
 
 PAGE_ROWS = 500
@@ -27,11 +27,17 @@ Rows = Iterable[Row | BadLine]
 class Sink(Protocol):
     """Takes pages of rows. A call writes all or nothing; a second call changes nothing."""
 
-    def upsert_repos(self, rows: Sequence[tuple[str, dict[str, Any]]], *, lane: int) -> int:
+    def upsert_repos(self, rows: Sequence[tuple[Key, dict[str, Any]]], *, lane: int) -> int:
         """Create or update rows of (key, fields), announced in `lane`; the number written."""
 
     def check_rights(self) -> None:
         """Raise StoreAuthError when the user may not write at all."""
+
+    def etags(self, keys: Sequence[Key]) -> Sequence[str]:
+        """The ETag of the README of each of `keys`; empty where none is known."""
+
+    def rows(self) -> Iterator[Row]:
+        """The rows of the table, each with its full name alone; its place is its line."""
 
 
 class StoreSink:
@@ -40,11 +46,25 @@ class StoreSink:
     def __init__(self, store: Any) -> None:
         self._store = store
 
-    def upsert_repos(self, rows: Sequence[tuple[str, dict[str, Any]]], *, lane: int) -> int:
+    def upsert_repos(self, rows: Sequence[tuple[Key, dict[str, Any]]], *, lane: int) -> int:
         return int(self._store.repos.upsert(rows, lane=lane))
 
     def check_rights(self) -> None:
         self._store.database.check_rights()
+
+    def etags(self, keys: Sequence[Key]) -> Sequence[str]:
+        found = self._store.readmes.etags(keys)
+        return [found.get(key_text(key), "") for key in keys]
+
+    def rows(self) -> Iterator[Row]:
+        place, after = 0, None
+        while True:
+            page, after = self._store.readmes.page(after, PAGE_ROWS)
+            for one in page:
+                place += 1
+                yield Row(place, Repo(one.key, {"full_name": one.full_name}))
+            if after is None:
+                return
 
 
 @dataclass(slots=True)
@@ -103,7 +123,7 @@ class Summary:
 
 class _Written(NamedTuple):
     line: int
-    key: str
+    key: Key
     fields: dict[str, Any]
 
 
@@ -111,36 +131,53 @@ def write_rows(rows: Rows, sink: Sink | None, lane: Lane, summary: Summary) -> N
     """Write the good rows in pages and count into `summary`; no sink: only count.
 
     A row that the database refuses becomes a bad line; the others of its page are written.
-    Other errors of `rows` and `sink` are raised, and `summary` then has the counts so far.
+    Other errors of `rows` and `sink` are raised, and `summary` then has the counts so far. What
+    was read before a TransientError, or before Ctrl-C, is written: it may have cost requests.
     """
-    seen: set[int] = set()  # hashes: 12 MB for the 170,000 rows of a file of 1 GB
-    page: dict[str, _Written] = {}
-    page_bytes = 0
+    pages = _Pages(sink, lane, summary)
+    try:
+        for row in rows:
+            pages.take(row)
+    except (TransientError, KeyboardInterrupt):
+        pages.flush()
+        raise
+    pages.flush()
 
-    def flush() -> None:
-        nonlocal page_bytes
-        if page and sink:
-            _write(list(page.values()), sink, lane, summary)
-        page.clear()
-        page_bytes = 0
 
-    for row in rows:
+class _Pages:
+    """Gathers rows into pages, and writes these."""
+
+    def __init__(self, sink: Sink | None, lane: Lane, summary: Summary) -> None:
+        self._sink, self._lane, self._summary = sink, lane, summary
+        self._seen: set[int] = set()  # hashes: 12 MB for the 170,000 rows of a file of 1 GB
+        self._page: dict[str, _Written] = {}
+        self._page_bytes = 0
+
+    def take(self, row: Row | BadLine) -> None:
+        summary = self._summary
         summary.read += 1
         if isinstance(row, BadLine):
             summary.count_bad(row)
-            continue
+            return
         key, fields = row.repo
+        text = key_text(key)
         summary.count_left_out(row.line, row.left_out)
-        summary.duplicates += hash(key) in seen
-        seen.add(hash(key))
+        summary.duplicates += hash(text) in self._seen
+        self._seen.add(hash(text))
         row_bytes = len(codec.encode(fields))
-        if page_bytes + row_bytes > PAGE_BYTES:
-            flush()
-        page[key] = _Written(row.line, key, fields)
-        page_bytes += row_bytes
-        if len(page) >= PAGE_ROWS:
-            flush()
-    flush()
+        if self._page_bytes + row_bytes > PAGE_BYTES:
+            self.flush()
+        self._page[text] = _Written(row.line, key, fields)
+        self._page_bytes += row_bytes
+        if len(self._page) >= PAGE_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        page = list(self._page.values())
+        self._page.clear()
+        self._page_bytes = 0
+        if page and self._sink:
+            _write(page, self._sink, self._lane, self._summary)
 
 
 def _write(page: Sequence[_Written], sink: Sink, lane: Lane, summary: Summary) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import click
 from embed_star.errors import EmbedStarError, StoreUnavailable
 
 if TYPE_CHECKING:
+    from embed_star.models import Space
     from embed_star.services import Services
     from embed_star.store.migrations import Migration
 
@@ -70,8 +71,6 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
         user, password = settings.db_user, settings.db_pass.get_secret_value()
         _retry(lambda: bootstrap(target, user, password), StoreUnavailable, wait_s or 0.0)
         click.echo(f"user {settings.db_user} on {target.namespace}/{target.database}: ready")
-    from embed_star.cli import cost
-
     with Services(settings) as services:
         store = services.store
         store.spaces.check_server(settings.text_fields)  # also before the first migration
@@ -85,15 +84,24 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
         changed = store.spaces.ensure(services.space, settings.text_fields)
         if changed:
             click.echo(f"embedding space {services.space.name}: active")
-        if before and services.space not in before:
-            click.echo(
-                "the model or TEXT_FIELDS changed: every repo is embedded anew, but for those "
-                "that have a vector of it"
-            )
-            click.echo(cost.of_all(services))
-            click.echo("restart producer, workers and beat if they run with other settings")
+        if before:
+            _say_what_it_takes(services, before, changed=changed)
         if not applied and not changed and not named:
             click.echo("nothing to do: the database is up to date")
+
+
+def _say_what_it_takes(services: Services, before: Sequence[Space], *, changed: bool) -> None:
+    from embed_star.cli import cost
+
+    if services.space not in before:
+        click.echo(
+            "the model or TEXT_FIELDS changed: every repo is embedded anew, but for those "
+            "that have a vector of it"
+        )
+        click.echo(cost.of_all(services))
+        click.echo("restart producer, workers and beat if they run with other settings")
+    elif changed and (told := cost.of_readmes(services)):
+        click.echo(told)
 
 
 def _retry(attempt: Callable[[], None], error_type: type[EmbedStarError], wait_s: float) -> None:
@@ -125,6 +133,8 @@ def _dry_run(services: Services) -> None:
         click.echo(f"would make {store.space.name} active: every repo is embedded in it")
         if not pending:
             click.echo(cost.of_all(services))
+    elif not store.spaces.notices_readmes(store.space, services.settings.text_fields):
+        click.echo("would let the event notice READMEs, and make a table of their passages")
     elif not store.spaces.has_names(store.space):
         click.echo("would give the vectors names, and an index of them")
     else:

@@ -75,6 +75,8 @@ class Bisector:
     throttled: PoisonCounter
     """Counts the 429s in a row of each text."""
     batch_max_tokens: int
+    batch_texts: int
+    """Texts of one call, at most: a row has more than one, if it has passages."""
     most_s: float
     """No call begins later than this: Redis would hand the task to another worker, too."""
     emit: Emit = ignore_event
@@ -157,7 +159,7 @@ class Bisection:
         return self._in_groups([*question.items, *question.rest], Mode.TOGETHER)
 
     def _in_groups(self, items: Sequence[Item], mode: Mode) -> list[Question]:
-        most_texts = self.by.gateway.most_texts
+        most_texts = min(self.by.gateway.most_texts, self.by.batch_texts)
         return grouped(items, mode, most_texts=most_texts, max_tokens=self.by.batch_max_tokens)
 
     def _push(self, *questions: Question) -> None:

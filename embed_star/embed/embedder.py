@@ -26,6 +26,7 @@ from embed_star.errors import (
     TransientError,
 )
 from embed_star.models import Batch, Key, Outcome, Pending, Status
+from embed_star.store.tables.passages import Passages
 from embed_star.store.tables.repos import Repos
 from embed_star.store.tables.space_watch import SpaceWatch
 
@@ -52,6 +53,7 @@ class Embedder:
         self,
         *,
         repos: Repos,
+        passages: Passages,
         claims: Claims,
         ledger: InFlightLedger,
         cache: VectorCache,
@@ -60,6 +62,7 @@ class Embedder:
         limits: Limits,
     ) -> None:
         self._repos = repos
+        self._passages = passages
         self._claims = claims
         self._ledger = ledger
         self._cache = cache
@@ -90,8 +93,9 @@ class Embedder:
             while True:
                 claim, items = self._load(batch, turn)
                 work = [one for one in items if isinstance(one, Work)]
-                cached = self._cache.get_shared(one.hash for one in work) if work else {}
-                missing = {one.hash: one.text for one in work if one.hash not in cached}
+                texts = {one: said for row in work for one, said in row.texts.items()}
+                cached = self._cache.get_shared(texts) if texts else {}
+                missing = {one: said for one, said in texts.items() if one not in cached}
                 result = BisectionResult()
                 if missing:
                     result = self._bisector.begin(missing, claim).run()
@@ -159,7 +163,7 @@ class Embedder:
         """Load and sort the rows. The claim covers those that need a vector."""
         asked = self._claims.clock()
         states = self._repos.load([row.key for row in batch.rows], batch.run_id)
-        items = sort(batch.rows, states, self._limits.text_max_tokens)
+        items = self._with_readmes(sort(batch.rows, states, self._limits.text_max_tokens))
         work = [one for one in items if isinstance(one, Work)]
         left_s = min((one.state.lock_left_s or 0.0 for one in work), default=0.0)
         keys = [one.row.key for one in work]
@@ -167,6 +171,32 @@ class Embedder:
         if turn is not None:
             claim.check = turn.check
         return claim, items
+
+    def _with_readmes(self, items: list[Work | Outcome]) -> list[Work | Outcome]:
+        """`items`, where rows with READMEs have their passages.
+
+        What is stored of them goes into the cache, so that only what an edit changed is paid for.
+        """
+        works = [one for one in items if isinstance(one, Work) and one.state.readme_hash]
+        if not works:
+            return items
+        states = self._passages.load([(one.row.key, one.state.stored_passages) for one in works])
+        most = self._limits.text_max_tokens
+        read = [
+            one.with_readme(state.readme, most) for one, state in zip(works, states, strict=True)
+        ]
+        self._cache.put_many(
+            {
+                one: vector
+                for work, state in zip(read, states, strict=True)
+                for one, vector in state.vectors.items()
+                if one in work.texts
+            }
+        )
+        left = iter(read)
+        return [
+            next(left) if isinstance(one, Work) and one.state.readme_hash else one for one in items
+        ]
 
     def _release_waiting(
         self, run_id: str, found: Sequence[Outcome], stopped: EmbedStarError | None

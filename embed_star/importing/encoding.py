@@ -40,6 +40,17 @@ def text_of(stream: Peeked) -> Iterator[str]:
             return
 
 
+def decoded(data: bytes) -> str:
+    """A whole text, in whatever encoding it seems to be; empty when it is binary data."""
+    encoding = _encoding(data)
+    if encoding != "utf-8":
+        text = data.decode(encoding, "replace")
+    else:
+        text = Western().read(data.decode(encoding, "surrogateescape"))
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "" if "\0" in text else text.removeprefix("\ufeff")
+
+
 def _encoding(head: bytes) -> str:
     for mark, encoding in _MARKS:
         if head.startswith(mark):

@@ -1,18 +1,16 @@
-"""The starred repositories of a user, from GitHub's REST API.
+"""One question to GitHub's REST API, asked until there is an answer.
 
 The client talks to one host only: the token goes to the host of --github-api, and no
-`Link` and no redirect leads elsewhere. For each page, it allows `RETRIES` failures,
+`Link` and no redirect leads elsewhere. For each question, it allows `RETRIES` failures,
 and `max_wait_s` of waiting for rate limits.
 """
 
 from __future__ import annotations
 
-import json
 import random
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -21,11 +19,10 @@ import requests
 import urllib3.exceptions
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 
-from embed_star.errors import ConfigError, EmbedStarError, TransientError
+from embed_star.errors import ConfigError, TransientError
 from embed_star.providers.http.connection_faults import (
     lasting_fault,
     proxy_trouble,
-    refused_by_proxy,
 )
 
 RETRIES = 4
@@ -40,21 +37,21 @@ MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _TIMEOUTS_S = (5.0, 20.0)  # connecting; silence within an answer
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _MAX_REDIRECTS = 5  # a renamed user is one
-_USER = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _HEADERS = {
-    "Accept": "application/vnd.github.star+json",  # {"starred_at", "repo"}; else bare repos
     "X-GitHub-Api-Version": "2022-11-28",
     "User-Agent": "embed-star",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
+class Reply:
+    """An answer that is neither a failure, nor a rate limit, nor a redirect."""
+
     status: int
-    headers: Mapping[str, str]  # looked up in any case
+    headers: Mapping[str, str]
+    """Looked up in any case."""
     next_link: str
     body: bytes
-    items: Sequence[object] = ()
 
 
 class _TokenAuth(requests.auth.AuthBase):
@@ -69,8 +66,8 @@ class _TokenAuth(requests.auth.AuthBase):
         return request
 
 
-class StarredClient:
-    """Lists starred repositories. Not thread-safe.
+class GitHubClient:
+    """Asks GitHub. Not thread-safe.
 
     `on_wait(remaining_s, why)` is called every second of a wait, and with 0 at its end.
     Raises ConfigError when the URL or the token is malformed.
@@ -89,10 +86,10 @@ class StarredClient:
     ) -> None:
         if not token.isascii() or any(c.isspace() or not c.isprintable() for c in token):
             raise ConfigError("GITHUB_TOKEN holds a space or a character that no token has")
-        self._base = api_url.rstrip("/")
-        self._origin = _origin(self._base)
-        self._host = urlsplit(self._base).hostname or ""
-        self._has_token = bool(token)
+        self.base = api_url.rstrip("/")
+        self._origin = _origin(self.base)
+        self.host = urlsplit(self.base).hostname or ""
+        self.has_token = bool(token)
         self._max_wait_s = max_wait_s
         self._on_wait, self._clock, self._sleep, self._jitter = on_wait, clock, sleep, jitter
         self._session = requests.Session()
@@ -103,35 +100,29 @@ class StarredClient:
         """Close the connections. A second call changes nothing."""
         self._session.close()
 
-    def starred(self, user: str) -> Iterator[object]:
-        """Every repository that `user` starred, as an object of GitHub's API.
+    def ask(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        fault: Callable[[bytes], str] = lambda _body: "",
+        most_bytes: int | None = None,
+    ) -> Reply | str:
+        """The reply to GET `url`; after too many failures, a sentence with the last one.
 
-        Reads page by page. Raises ConfigError when the user, the token or the URL is wrong,
-        and TransientError after too many failures or too long a wait; the repositories up to
-        there are valid.
+        `fault` says what is wrong with the body of a 200, which is a failure then. Of a body
+        only `most_bytes` are read; without them, one beyond MAX_ANSWER_BYTES is a ConfigError.
+        Raises ConfigError for what trying again does not cure, and TransientError if a rate
+        limit lasts longer than `max_wait_s`.
         """
-        if not _USER.fullmatch(user):
-            raise ConfigError("--starred takes a GitHub user name: letters, digits and hyphens")
-        url: str | None = f"{self._base}/users/{user}/starred?per_page=100"
-        seen: set[str] = set()
-        while url:
-            if url in seen:
-                raise TransientError(f"GitHub at {self._host} gave pages that go in a circle")
-            seen.add(url)
-            reply = self._page(url, user)
-            yield from reply.items
-            url = self._on_host(url, reply.next_link) if reply.next_link else None
-
-    def _page(self, url: str, user: str) -> _Reply:
         failures, redirects, limits, waited_s = 0, 0, 0, 0.0
         while True:
-            reply = self._try(url)
+            reply = self._try(url, headers, fault, most_bytes)
             if isinstance(reply, str):
                 failures += 1
                 if failures > RETRIES:
-                    raise TransientError(
-                        f"GitHub at {self._host} {reply}, {failures} times in a row; "
-                        "try again later"
+                    return (
+                        f"GitHub at {self.host} {reply}, {failures} times in a row; try again later"
                     )
                 self._wait(self._backoff_s(failures), f"GitHub {reply}")
             elif (limit_s := self._limit_s(reply, limits)) is not None:
@@ -141,16 +132,20 @@ class StarredClient:
                 self._wait(limit_s, "GitHub's rate limit is used up")
             elif reply.status in _REDIRECTS and redirects < _MAX_REDIRECTS:
                 redirects += 1
-                url = self._on_host(url, reply.headers.get("Location", ""))
-            elif reply.status == 200:
-                return reply
+                url = self.on_host(url, reply.headers.get("Location", ""))
             else:
-                raise self._refusal(reply.status, user)
+                return reply
 
-    def _try(self, url: str) -> _Reply | str:
+    def _try(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        fault: Callable[[bytes], str],
+        most_bytes: int | None,
+    ) -> Reply | str:
         """Send one request; the reply, or the reason to try again."""
         try:
-            reply = self._request(url)
+            reply = self._request(url, headers, most_bytes)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if sentence := lasting_fault(error, url):
                 raise ConfigError(sentence) from None
@@ -160,28 +155,23 @@ class StarredClient:
             return trouble or f"could not be reached ({type(error).__name__})"
         if reply.status >= 500:
             return f"answered {reply.status}"
-        if reply.status == 200:
-            items = _items(reply.body)
-            return (
-                "gave an answer that is no JSON list"
-                if items is None
-                else replace(reply, items=items)
-            )
-        return reply
+        return (fault(reply.body) if reply.status == 200 else "") or reply
 
-    def _request(self, url: str) -> _Reply:
+    def _request(self, url: str, headers: Mapping[str, str], most_bytes: int | None) -> Reply:
         with self._session.get(
-            url, timeout=_TIMEOUTS_S, allow_redirects=False, stream=True
+            url, headers=headers, timeout=_TIMEOUTS_S, allow_redirects=False, stream=True
         ) as response:
             body = bytearray()
             for block in response.iter_content(64 * 1024):
                 body += block
+                if most_bytes is not None and len(body) >= most_bytes:
+                    break
                 if len(body) > MAX_ANSWER_BYTES:
-                    raise ConfigError(f"{self._host} answers too much; is --github-api right?")
+                    raise ConfigError(f"{self.host} answers too much; is --github-api right?")
             link = response.links.get("next", {}).get("url", "")
-            return _Reply(response.status_code, response.headers, link, bytes(body))
+            return Reply(response.status_code, response.headers, link, bytes(body[:most_bytes]))
 
-    def _limit_s(self, reply: _Reply, limits: int) -> float | None:
+    def _limit_s(self, reply: Reply, limits: int) -> float | None:
         """How long a rate limit asks to wait; None for a reply that is no rate limit."""
         if reply.status not in (403, 429):
             return None
@@ -204,7 +194,7 @@ class StarredClient:
 
     def _check_patience(self, limit_s: float, waited_s: float) -> None:
         if waited_s > self._max_wait_s:
-            advice = "try again later" if self._has_token else "GITHUB_TOKEN raises the limit"
+            advice = "try again later" if self.has_token else "GITHUB_TOKEN raises the limit"
             raise TransientError(
                 f"GitHub's rate limit is used up for another {limit_s:,.0f} s, and --max-wait is "
                 f"{self._max_wait_s:,.0f}: {advice}"
@@ -220,30 +210,17 @@ class StarredClient:
             seconds -= 1.0
         self._on_wait(0.0, why)
 
-    def _on_host(self, url: str, link: str) -> str:
+    def on_host(self, url: str, link: str) -> str:
+        """Where `link`, in the answer to `url`, leads. Raises ConfigError for another host."""
         target = urljoin(url, link)
         if _origin(target) != self._origin:
             raise ConfigError(
-                f"GitHub at {self._host} refers to another host, which is not followed; is "
+                f"GitHub at {self.host} refers to another host, which is not followed; is "
                 "--github-api right?"
             )
         # Our own host with its path: URL parsers disagree on odd ones.
-        ours, theirs = urlsplit(self._base), urlsplit(target)
+        ours, theirs = urlsplit(self.base), urlsplit(target)
         return urlunsplit((ours.scheme, ours.netloc, theirs.path, theirs.query, ""))
-
-    def _refusal(self, status: int, user: str) -> EmbedStarError:
-        if status == 404:
-            return ConfigError(f"GitHub at {self._host} has no user {user}")
-        if status == 401 and self._has_token:
-            return ConfigError("GitHub refused GITHUB_TOKEN (401): it is wrong or has expired")
-        if status == 407:
-            return ConfigError(refused_by_proxy(status, self._base))
-        if status in (401, 403):
-            return ConfigError(
-                f"GitHub at {self._host} refuses to list what {user} starred ({status}): check "
-                "GITHUB_TOKEN and its rights"
-            )
-        return EmbedStarError(f"GitHub at {self._host} answered {status}; is --github-api right?")
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
@@ -254,14 +231,6 @@ def _origin(url: str) -> tuple[str, str, int | None]:
     except (ValueError, KeyError) as error:
         raise ConfigError("GitHub's address, or a link it gave, is not a URL") from error
     return parts.scheme, parts.hostname or "", port
-
-
-def _items(body: bytes) -> list[object] | None:
-    try:
-        items = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return items if isinstance(items, list) else None
 
 
 def _date(text: str) -> float | None:

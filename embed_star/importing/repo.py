@@ -31,8 +31,9 @@ _Fault = tuple[tuple[str, ...], str]
 class Repo(NamedTuple):
     """A valid repository: its record key, and all its fields."""
 
-    key: str
-    """`full_name` in lower case: GitHub's names are case-insensitive."""
+    key: Any
+    """`full_name` in lower case, since GitHub's names are case-insensitive; of a row that is there
+    already, its key."""
     fields: dict[str, Any]
 
 

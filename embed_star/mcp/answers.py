@@ -47,6 +47,7 @@ class Found(Repo):
 
     score: float = Field(description="cosine similarity, from -1 to 1")
     reason: str = Field(description="why it was found")
+    passage: str | None = Field(description="what its README says there, if it was found by that")
 
 
 class Hits(BaseModel):
@@ -76,8 +77,15 @@ class State(BaseModel):
 
 def of_results(results: Sequence[Result]) -> CallToolResult:
     """The answer of a search."""
-    hits = [Found(score=one.score, reason=one.reason, **_facts(one)) for one in results]
+    hits = [
+        Found(score=one.score, reason=one.reason, passage=_passage(one), **_facts(one))
+        for one in results
+    ]
     lines = [hit.as_text(f"score {hit.score:.3f}", f"found by {hit.reason}") for hit in hits]
+    lines = [
+        f"{line}\n  README: {hit.passage}" if hit.passage else line
+        for line, hit in zip(lines, hits, strict=True)
+    ]
     return _answer("\n".join(lines) or "no repository fits", Hits(hits=hits))
 
 
@@ -132,6 +140,11 @@ def _facts(facts: Facts) -> dict[str, Any]:
         "topics": [_bounded(topic) for topic in facts.topics[:MOST_TOPICS]],
         "embedded_at": at and at.isoformat(timespec="seconds"),
     }
+
+
+def _passage(found: Result) -> str | None:
+    said = ": ".join(filter(None, [found.heading, found.passage]))
+    return _bounded(said) if said else None
 
 
 def _bounded(text: str) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
 from embed_star.embed import text
+from embed_star.embed.passages import row_hash
 from embed_star.errors import StoreError
 from embed_star.models import Key, Lane, Space
 from embed_star.produce.under_way import UnderWay
 from embed_star.store.client.codec import encode_key
 from embed_star.store.tables import failures
 from embed_star.store.tables.checkpoints import Checkpoints, Phase, Progress
-from embed_star.store.tables.orphans import Orphans
+from embed_star.store.tables.orphans import Orphans, Swept
 from embed_star.store.tables.outbox import Outbox
 from embed_star.store.tables.repos import Repos, RepoState
 from embed_star.store.tables.vectors import Vectors
@@ -40,16 +41,19 @@ class RetiredSpaces(Protocol):
     def retired(self) -> list[Space]:
         """The spaces that are not active and whose table is there, by name."""
 
+    def with_passages(self) -> list[Space]:
+        """The spaces, active or retired, that have a table of passages."""
+
 
 class Reconciler:
-    """Walks `repo`, the vector table, the failures and the tables of retired spaces.
+    """Walks `repo`, the vector table, the failures, the tables of retired spaces, and passages.
 
     Each step reads one page by key range, announces its stale rows in the backfill lane, and
     saves a checkpoint: a walk that is stopped goes on from there. Rows that are pending are left
     to their records in the outbox. Rows that a run holds are looked at again at the end of
     the first phase: the run may have read them before they changed. To announce a row twice
     costs one read, never a second payment. Failures and retired vectors of deleted repos are
-    removed at once, since no run works on them.
+    removed at once, since no run works on them, and so are passages that no vector counts.
     """
 
     def __init__(
@@ -165,18 +169,29 @@ class Reconciler:
         return self._advance(progress, keys, 0, more=more)
 
     def _step_retired(self, progress: Progress) -> Progress:
-        """Do a page of the first unfinished retired space, and then go to the next space."""
-        left = [one for one in self._spaces.retired() if one.name >= progress.space]
+        """Do a page of the first unfinished table, and then go to the next one."""
+        left = [one for one in self._tables() if one[0] >= progress.space]
         if not left:
             return progress.next_phase()
-        space, *others = left
-        after = progress.after if space.name == progress.space else None
-        keys, removed, more = self._orphans.sweep(space.table, after, self._page_rows)
-        progress = replace(progress, space=space.name, removed=progress.removed + removed)
-        advanced = self._advance(progress, keys, 0, more=more)
+        (name, table, sweep), *others = left
+        after = progress.after if name == progress.space else None
+        keys, removed, more = sweep(table, after, self._page_rows)
+        progress = replace(progress, space=name, removed=progress.removed + removed)
+        advanced = self._advance(replace(progress, after=after), keys, 0, more=more)
         if advanced.phase is Phase.RETIRED or not others:
             return advanced
-        return replace(progress, space=others[0].name, after=None)
+        return replace(progress, space=others[0][0], after=None)
+
+    def _tables(self) -> list[tuple[str, str, Callable[[str, Key | None, int], Swept]]]:
+        """What is swept: a name to go on by, the table, and how. A space's passages come after
+        its vectors, which say what passages there are."""
+        sweep, sweep_passages = self._orphans.sweep, self._orphans.sweep_passages
+        tables = [(one.name, one.table, sweep) for one in self._spaces.retired()]
+        tables += [
+            (f"{one.name}_passages", one.passages_table, sweep_passages)
+            for one in self._spaces.with_passages()
+        ]
+        return sorted(tables, key=lambda one: one[0])
 
     def _advance(self, progress: Progress, keys: list[Key], found: int, *, more: bool) -> Progress:
         """The progress after a page.
@@ -204,6 +219,6 @@ class Reconciler:
         if state.unreadable:
             return int(state.failed_hash != "")
         rendered = text.render(state.values or (), self._text_max_tokens)
-        if text.text_hash(rendered) == state.settled_hash:
+        if row_hash(text.text_hash(rendered), state.readme_hash) == state.settled_hash:
             return 0
         return len(rendered) or 1

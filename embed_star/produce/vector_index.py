@@ -1,11 +1,12 @@
-"""The HNSW index over the vectors: built once the table is large enough for it to pay."""
+"""The HNSW index over vectors: built once their table is large enough for it to pay."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 from embed_star.models import Lane
 from embed_star.store.client.pool import Database
 from embed_star.store.tables.outbox import Outbox
-from embed_star.store.tables.vectors import SurrealVectors
 
 MIN_ROWS = 10_000
 """Vectors from which on the index is built: to read fewer one by one takes a second at most."""
@@ -21,8 +22,21 @@ WAITED_ROWS = 20 * MIN_ROWS
 """Vectors from which on it waits no longer: a backlog may never end."""
 
 
+class Indexed(Protocol):
+    """A table of vectors: `SurrealVectors` or `SurrealPassages`."""
+
+    def has_index(self) -> bool:
+        """Whether the index exists, built or not."""
+
+    def count(self) -> int:
+        """The number of vectors."""
+
+    def build_index(self) -> bool:
+        """Begin to build the index; False when it exists."""
+
+
 def build_if_due(
-    vectors: SurrealVectors, outbox: Outbox, database: Database, min_rows: int = MIN_ROWS
+    vectors: Indexed, outbox: Outbox, database: Database, min_rows: int = MIN_ROWS
 ) -> bool:
     """Begin to build the index if it is missing and pays; whether it was begun.
 

@@ -9,12 +9,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embed_star.embed.passages import PASSAGE_TOKENS, find
 from embed_star.errors import ConfigError
 from embed_star.models import key_text
 from embed_star.search.names import NameQuery, read_name
 from embed_star.search.results import Hit, check_count
 from embed_star.store.tables.filters import NO_FILTERS, Filters
-from embed_star.store.tables.retrieval import Retrieval
+from embed_star.store.tables.retrieval import Neighbour, Retrieval
 
 _Vector = NDArray[np.float32]
 
@@ -38,9 +39,13 @@ class EmbedsQueries(Protocol):
 class Search:
     """Answers queries over one space."""
 
-    def __init__(self, retrieval: Retrieval, queries: EmbedsQueries) -> None:
+    def __init__(
+        self, retrieval: Retrieval, queries: EmbedsQueries, *, max_tokens: int = PASSAGE_TOKENS
+    ) -> None:
+        """`max_tokens` is where texts are cut, and with them passages."""
         self._retrieval = retrieval
         self._queries = queries
+        self._max_tokens = max_tokens
 
     def find(
         self, query: str, k: int, filters: Filters = NO_FILTERS, mode: Mode = Mode.HYBRID
@@ -60,8 +65,17 @@ class Search:
         if len(named) == k:
             return named
         seen = {key_text(hit.repo["id"].id) for hit in named}
-        nearest = [Hit(one.repo, one.score) for one in self._retrieval.nearest(vector, k, filters)]
-        return [*named, *(one for one in nearest if key_text(one.repo["id"].id) not in seen)][:k]
+        found = self._retrieval.nearest(vector, k, filters, passages=True)
+        others = [one for one in found if key_text(one.repo["id"].id) not in seen]
+        return [*named, *map(self._hit, others[: k - len(named)])]
+
+    def _hit(self, one: Neighbour) -> Hit:
+        """A hit by meaning. Its passage is cut out of the README that the row has now: there is
+        none if the README was changed and is not embedded yet."""
+        if not one.passage:
+            return Hit(one.repo, one.score)
+        passage = find(one.repo.get("readme"), one.passage, self._max_tokens)
+        return Hit(one.repo, one.score, passage=passage)
 
     def _named(self, name: NameQuery, vector: _Vector, k: int, filters: Filters) -> list[Hit]:
         """The `k` best of the repos whose name matches: by kind of match, then by meaning."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from embed_star.embed.passages import Passage
 from embed_star.errors import ConfigError
 from embed_star.models import MAX_HITS
 from embed_star.search.names import NameMatch
@@ -21,17 +22,26 @@ class Hit:
     """Cosine similarity of its vector and the query's, in [-1, 1]."""
     name: NameMatch | None = None
     """How its name matches the query; None where only its meaning does."""
+    passage: Passage | None = None
+    """The passage of its README whose meaning is that near; None where its own text's is."""
 
     @property
     def reason(self) -> str:
         """Why it is there, for people."""
-        return f"{self.name.value}; meaning" if self.name else "meaning"
+        meaning = "meaning of its README" if self.passage else "meaning"
+        return f"{self.name.value}; {meaning}" if self.name else meaning
 
     def to_dict(self) -> dict[str, Any]:
-        """What `--explain --json` prints of it, with the row's own values."""
+        """What `--explain --json` prints of it, with the row's own values.
+
+        `passage` is there only if a passage of its README was found.
+        """
         score = round(self.score, 6)
         why = {"name": self.name.name.lower() if self.name else None, "cosine": score}
-        return {"score": score, "why": why, "repo": self.repo}
+        found = {"score": score, "why": why, "repo": self.repo}
+        if self.passage:
+            found["passage"] = {"heading": self.passage.heading, "text": self.passage.body}
+        return found
 
 
 def check_count(k: int) -> None:

@@ -71,6 +71,7 @@ class Services(Searching):
         settings = self.settings
         return Embedder(
             repos=self.store.repos,
+            passages=self.store.passages,
             claims=self.claims,
             ledger=self.ledger,
             cache=self.cache,
@@ -105,6 +106,7 @@ class Services(Searching):
             ),
             throttled=self.throttled,
             batch_max_tokens=self.settings.batch_max_tokens,
+            batch_texts=self.settings.batch_rows,
             most_s=self.settings.timings.batch_max_s,
             emit=self.emit,
             clock=clock,

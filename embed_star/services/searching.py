@@ -28,7 +28,7 @@ class Searching(Calling):
             max_tokens=self.settings.text_tokens,
             before_query=prefixes(self.settings.model)[Role.QUERY],
         )
-        return Search(self.store.retrieval, queries)
+        return Search(self.store.retrieval, queries, max_tokens=self.settings.text_tokens)
 
     @cached_property
     def lookup(self) -> Lookup:

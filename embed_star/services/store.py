@@ -18,6 +18,8 @@ from embed_star.store.tables.failures import Failures
 from embed_star.store.tables.installation import Installation
 from embed_star.store.tables.locks import LockTable
 from embed_star.store.tables.outbox import SurrealOutbox
+from embed_star.store.tables.passages import SurrealPassages
+from embed_star.store.tables.readmes import Readmes
 from embed_star.store.tables.repos import SurrealRepos
 from embed_star.store.tables.retrieval import SurrealRetrieval
 from embed_star.store.tables.space_watch import SpaceWatch
@@ -67,6 +69,14 @@ class Store:
     @cached_property
     def repos(self) -> SurrealRepos:
         return SurrealRepos(self.database, self.space, self.text_fields)
+
+    @cached_property
+    def passages(self) -> SurrealPassages:
+        return SurrealPassages(self.database, self.space)
+
+    @cached_property
+    def readmes(self) -> Readmes:
+        return Readmes(self.database)
 
     @cached_property
     def outbox(self) -> SurrealOutbox:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -25,15 +25,21 @@ from embed_star.errors import (
     TransientError,
 )
 from embed_star.events import Emit, RowsLeft, RowsWritten, ignore_event
-from embed_star.models import Outcome, Space, Status
+from embed_star.models import MOST_PASSAGES, Outcome, Space, Status
 from embed_star.store.tables.space_watch import SpaceWatch
-from embed_star.store.tables.vectors import BulkWrite, FailureWrite, Vectors, VectorWrite
+from embed_star.store.tables.vectors import (
+    BulkWrite,
+    FailureWrite,
+    PassageWrite,
+    Vectors,
+    VectorWrite,
+)
 
 log = structlog.get_logger(__name__)
 
 STORE_ROWS = 200
-"""Rows one transaction writes. 100 to 500 cost the same for each row on 3.3.5; more
-cost more, and keep their neighbours' writes waiting."""
+"""Vectors one transaction writes; a plain row has one. 100 to 500 cost the same for each on 3.3.5;
+more cost more, and keep their neighbours' writes waiting."""
 
 GONE_S = 2.0
 """A row whose vector is gone from the cache is claimed anew after this. Not at once: it is paid for
@@ -84,8 +90,8 @@ class Storer:
         try:
             if self._space_watch.is_over(space or self._space.name):
                 raise SpaceRetired("the run's space is retired")
-            for start in range(0, len(settled), STORE_ROWS):
-                tally += self._store_some(run_id, settled[start : start + STORE_ROWS])
+            for some in _parts(settled):
+                tally += self._store_some(run_id, some)
         except SpaceRetired:
             log.info("run_of_a_retired_space", rows=len(settled))
             with suppress(RedisUnavailable):
@@ -99,19 +105,20 @@ class Storer:
         wanted: dict[str, list[str]] = {}
         for one in outcomes:
             if one.status in _WITH_VECTOR:
-                wanted.setdefault(one.source, []).append(one.text_hash)
+                wanted.setdefault(one.source, []).extend(one.hashes)
         found: dict[str, Vector] = {}
         for source, hashes in wanted.items():
             found |= self._cache.get_from(source, hashes)
         # Gone between the two tasks, with all of Redis or by eviction: the row stays pending.
         gone = [
-            one for one in outcomes if one.status in _WITH_VECTOR and one.text_hash not in found
+            one
+            for one in outcomes
+            if one.status in _WITH_VECTOR and not all(part in found for part in one.hashes)
         ]
         with suppress(TransientError):
             self._claims.end_soon([one.row.key for one in gone], run_id, GONE_S)
-        ready = [
-            one for one in outcomes if one.status not in _WITH_VECTOR or one.text_hash in found
-        ]
+        lost = set(map(id, gone))
+        ready = [one for one in outcomes if id(one) not in lost]
         tally = Counter({Status.DEFERRED: len(outcomes) - len(ready)})
         written = self._write(run_id, ready, found)
         tally.update(one.status for one in written)
@@ -128,7 +135,8 @@ class Storer:
                 break
             write = _bulk_write(run_id, outcomes, found)
             if write_all_stale:
-                write = replace(write, stale=write.locks)
+                passages = [(key, MOST_PASSAGES) for key in write.locks]
+                write = replace(write, stale=write.locks, stale_passages=passages)
             started = self._clock()
             try:
                 self._vectors.apply(write)
@@ -136,7 +144,7 @@ class Storer:
                 held = self._claims.held([one.row.key for one in outcomes], run_id)
                 outcomes = [one for one, mine in zip(outcomes, held, strict=True) if mine]
             except AlreadyExists:
-                # A vector came from elsewhere (a restored backup): replace it.
+                # A vector or passage came from elsewhere (a restored backup): replace it.
                 write_all_stale = True
             else:
                 self._emit(RowsWritten(outcomes, self._clock() - started))
@@ -154,6 +162,20 @@ class Storer:
             log.warning("run_not_reported", reason=str(error))
 
 
+def _parts(outcomes: Sequence[Outcome]) -> Iterator[list[Outcome]]:
+    """`outcomes`, in order, in lists with at most STORE_ROWS vectors, or of one row."""
+    part: list[Outcome] = []
+    vectors = 0
+    for one in outcomes:
+        if part and vectors + len(one.hashes) > STORE_ROWS:
+            yield part
+            part, vectors = [], 0
+        part.append(one)
+        vectors += len(one.hashes)
+    if part:
+        yield part
+
+
 def _bulk_write(run_id: str, outcomes: Sequence[Outcome], found: Mapping[str, Vector]) -> BulkWrite:
     gone = [one for one in outcomes if one.status is Status.GONE]
     renewed = [one for one in outcomes if one.status in _WITH_VECTOR]
@@ -162,9 +184,21 @@ def _bulk_write(run_id: str, outcomes: Sequence[Outcome], found: Mapping[str, Ve
         run_id=run_id,
         vectors=[
             VectorWrite(
-                one.row.key, np.asarray(found[one.text_hash]), one.text_hash, one.name, one.cut
+                one.row.key,
+                np.asarray(found[one.hashes[0]]),
+                one.text_hash,
+                one.name,
+                one.cut,
+                one.own_hash,
+                [PassageWrite(np.asarray(found[part]), part) for part in one.passages],
+                one.left_out,
             )
             for one in renewed
+        ],
+        stale_passages=[
+            (one.row.key, one.old_passages)
+            for one in (*renewed, *failed, *gone)
+            if one.old_passages
         ],
         stale=[one.row.key for one in (*renewed, *failed) if one.replaces]
         + [one.row.key for one in gone],

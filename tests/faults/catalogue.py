@@ -10,6 +10,7 @@ from tests.faults.cases import (
     installations,
     processes,
     provider,
+    readmes,
     redis,
     rows,
     surrealdb,
@@ -27,6 +28,7 @@ FAULTS: tuple[Fault, ...] = tuple(
                 surrealdb,
                 provider,
                 rows,
+                readmes,
                 disk,
                 installations,
             )

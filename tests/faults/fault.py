@@ -28,6 +28,9 @@ WORKER_CALLS = 3
 IN_FLIGHT = WORKER_CALLS * BATCH_ROWS
 """Inputs that one worker may be waiting for when it is struck."""
 
+PASSAGES = 3
+"""Of each row with a README."""
+
 
 class Step(Enum):
     """Where a case is when it yields."""
@@ -64,6 +67,8 @@ class Fault:
     """Nobody can write meanwhile: the case itself says how long it lasts."""
     edits: bool = True
     """Whether the user edits and deletes rows, too."""
+    readmes: bool = False
+    """Whether the user's rows have READMEs of PASSAGES passages each, and edits are of those."""
     options: tuple[str, ...] = ()
     """Of the workers' command line."""
     env: Mapping[str, str] = field(default_factory=dict)

@@ -20,7 +20,7 @@ import redis
 
 from embed_star.devstack.processes import Child, stop_together
 from embed_star.devstack.redis_server import find_redis_server
-from tests.faults.fault import BATCH_ROWS, WORKER_CALLS, Fault
+from tests.faults.fault import BATCH_ROWS, PASSAGES, WORKER_CALLS, Fault
 from tests.faults.user import User
 from tests.support.command_line import CELERY, EMBED_STAR
 from tests.support.fleet import Fleet, Tenant, log_lines
@@ -145,7 +145,8 @@ class Scene:
         self.provider.script(latency_ms=LATENCY_MS)
         self.tenant: Tenant = arena.fleet.tenant(**{**PROMPT, **fault.env})
         self.lab: Lab = self.tenant.lab
-        self.user = User(self.lab, seed, edits=fault.edits)
+        passages = PASSAGES if fault.readmes else 0
+        self.user = User(self.lab, seed, edits=fault.edits, passages=passages)
         self._celery, self._embed_star = celery, embed_star
         self._to_provider = arena.toxiproxy.link("provider", self.ports()["provider"])
 

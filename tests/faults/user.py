@@ -6,10 +6,11 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from embed_star.errors import AlreadyExists, TransientError
 from embed_star.models import Key
-from tests.support.lab import Lab, example_row
+from tests.support.lab import Lab, example_readme, example_row
 
 PAUSE_S = 0.05
 """Between two writes."""
@@ -17,7 +18,7 @@ PATIENCE_S = 60.0
 """No database for so long is a failure of the case."""
 _AGAIN_S = 0.1
 
-MARKS = ("A project about subject", "Now it is about")
+MARKS = ("A project about subject", "Now it is about", "A part of a README")
 """Each text of a row has one of these: what must not be in any log."""
 
 
@@ -28,8 +29,10 @@ class User:
     choice, twice is once. Keys, texts and the order of writes follow from the seed alone.
     """
 
-    def __init__(self, lab: Lab, seed: int, *, edits: bool = True) -> None:
+    def __init__(self, lab: Lab, seed: int, *, edits: bool = True, passages: int = 0) -> None:
+        """`passages`: how many the README of each row has; 0: rows have none."""
         self._lab = lab
+        self._passages = passages
         self._random = random.Random(seed)  # noqa: S311 - to be repeated
         self._edits = edits
         self.keys: list[Key] = []
@@ -59,16 +62,23 @@ class User:
         """Fresh rows in one statement; their keys."""
         keys: list[Key] = list(range(self._next_key, self._next_key + rows))
         self._next_key += rows
-        self._insist(lambda: self._lab.write({key: example_row(int(key)) for key in keys}))
+        self._insist(lambda: self._lab.write({key: self._row(int(key)) for key in keys}))
         self.keys += keys
         self.written += rows
         return keys
 
     def edit(self, key: Key) -> None:
-        """Give a row another text."""
-        text = f"{MARKS[1]} {self._random.randrange(10**12)}"
-        self._insist(lambda: self._lab.edit(key, description=text))
+        """Give a row another text, or another part of its README."""
+        number = self._random.randrange(10**12)
+        fields = {"description": f"{MARKS[1]} {number}"}
+        if self._passages and number % 3:
+            fields = {"readme": self.readme(int(key), number)}
+        self._insist(lambda: self._lab.edit(key, **fields))
         self.written += 1
+
+    def readme(self, key: int, last: object = "last") -> str:
+        """The README of a row; `last` is what its last passage is of."""
+        return example_readme(*(f"{key} {n}" for n in range(self._passages - 1)), f"{key} {last}")
 
     def delete(self, key: Key) -> None:
         self._insist(lambda: self._lab.delete(key))
@@ -95,6 +105,10 @@ class User:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+
+    def _row(self, key: int) -> dict[str, Any]:
+        readme = {"readme": self.readme(key)} if self._passages else {}
+        return {**example_row(key), **readme}
 
     def _write_on(self) -> None:
         try:

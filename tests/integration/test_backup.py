@@ -71,6 +71,69 @@ def saved(world: World, tmp_path: Path) -> Path:
     return tmp_path / "backup"
 
 
+README = "".join(
+    f"# Part {part}\n\n{'A sentence that is long enough to be kept, and more. ' * 9}{part}.\n\n"
+    for part in ("one", "two", "three")
+)
+
+
+def passages(world: World, *keys: Key) -> list[dict[str, list[float]]]:
+    """The vectors of each row, its own too, by the hashes of their texts."""
+    states = world.store.passages.load([(key, 32) for key in keys])
+    return [{one: list(vector) for one, vector in state.vectors.items()} for state in states]
+
+
+class TestReadmes:
+    @pytest.mark.usefixtures("small_files")
+    def test_come_back_with_their_rows_and_are_not_paid_for_again(
+        self, world: World, make_world: MakeWorld, tmp_path: Path
+    ) -> None:
+        for number, key in enumerate(KEYS):
+            world.write(key, full_name=f"owner/name{number}", readme=README * (number % 3))
+        world.write("readme", full_name="a/b", readme=README.replace("three", "four"))
+        world.settle()
+        rows, parts = world.vectors(), passages(world, *KEYS, "readme")
+        assert {len(one) for one in parts} == {1, 4}
+        save(world, tmp_path)
+        world.lose_state()
+        after = make_world()
+        restore(after, tmp_path)
+        assert comparable(after.vectors()) == comparable(rows)
+        assert passages(after, *KEYS, "readme") == parts
+        assert after.reconcile() == 0
+        restore(after, tmp_path)
+        assert after.store.passages.count() == world.store.passages.count()
+        after.write("readme", readme=README.replace("three", "five"))
+        after.settle()
+        assert len(after.provider.paid) == 1
+        after.assert_current()
+
+    def test_one_that_is_written_meanwhile_is_saved_without_its_passages(
+        self, world: World, make_world: MakeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.write(1, full_name="a/b", readme=README)
+        world.settle()
+        page = world.services.saver._records.page
+
+        def slow(table: str, after: Key | None, rows: int) -> list[dict[str, Any]]:
+            found = page(table, after, rows)
+            if found and table == world.table:
+                world.write(1, readme=README.replace("three", "four"))
+                world.settle()
+            return found
+
+        monkeypatch.setattr(world.services.saver._records, "page", slow)
+        save(world, tmp_path)
+        world.lose_state()
+        after = make_world()
+        restore(after, tmp_path)
+        assert after.store.passages.count() == 0
+        assert after.reconcile() == 1
+        after.settle()
+        assert "a/b" not in after.provider.paid
+        after.assert_current()
+
+
 class TestRoundTrip:
     @pytest.mark.usefixtures("small_files")
     def test_records_of_every_key_come_back_as_they_were(
@@ -229,10 +292,10 @@ class TestBesideAFleet:
         records = world.services.restorer._records
         add = records.add
 
-        def late(table: str, rows: Any, locks: Any, token: str) -> None:
+        def late(table: str, rows: Any, locks: Any, token: str, *passages: Any) -> None:
             world.store.locks.release(["a"], token)
             assert world.store.locks.acquire(["a"], "another", 60) == [True]
-            add(table, rows, locks, token)
+            add(table, rows, locks, token, *passages)
 
         monkeypatch.setattr(records, "add", late)
         done = restore(world, saved)
@@ -355,7 +418,7 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         ("old", "new", "said"),
         [
-            ('"version": 1,', '"version": 2,', "newer format"),
+            ('"version": 2,', '"version": 3,', "newer format"),
             ('"migration": ', '"migration": 9', "install embed_star"),
             ('"test-model"', '"other-model"', "EMBEDDING_"),
             ('"sha256": "', '"sha256": "z', "damaged"),

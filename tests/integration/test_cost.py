@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from embed_star.cli import cost
+from embed_star.embed.passages import split
+from embed_star.embed.text import estimate_tokens
+from tests.support.lab import example_readme
 from tests.support.world import World
 
 
@@ -30,6 +33,17 @@ def test_tokens_and_their_price(world: World, price: float, said: str) -> None:
     rows, tokens = 21, 126
     price_of_all = said.replace("100.00", f"{tokens * price / 1e6:.2f}")
     assert found == f"that is {rows} repos, at most some {tokens} tokens{price_of_all}"
+
+
+def test_passages_are_counted(world: World) -> None:
+    assert cost.of_readmes(world.services) == ""
+    readme = example_readme("one", "two")
+    for key in range(20):
+        world.write(key, full_name="owner/name", readme=readme if key % 2 else None)
+    of_one = sum(estimate_tokens(one.text) for one in split(readme, world.settings.text_tokens))
+    tokens = 10 * of_one
+    assert cost.of_readmes(world.services).endswith(f"at most some {tokens:,} tokens")
+    assert told(world) == f"that is 20 repos, at most some {tokens + 20 * 4:,} tokens"
 
 
 def test_a_model_in_the_process_takes_time(world: World) -> None:

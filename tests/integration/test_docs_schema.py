@@ -23,6 +23,7 @@ from embed_star.store.client.connection import Connection
 from embed_star.store.tables.checkpoints import Phase
 from embed_star.values import RecordID
 from tests.conftest import fresh_database, root_target
+from tests.support.lab import example_readme
 from tests.support.servers import eventually, find_surreal
 from tests.support.world import Unclaimed, World
 
@@ -65,6 +66,8 @@ def _world(servers: LocalServers, redis_url: str) -> Iterator[World]:
     for name in ("celery/celery", "rq/rq", "pallets/flask"):
         world.write(name, full_name=name, language="Python")
     world.write("pallets/flask", description="too long " * 3_000)
+    world.provider.rejects = lambda text: "refused in sentence 0" in text
+    world.write("celery/celery", readme=example_readme("one", "two", "refused"))
     world.write("no/text", stargazers_count=1)
     world.settle()
     world.write("being/embedded", full_name="being/embedded")
@@ -284,12 +287,16 @@ def _reconcile(world: World) -> None:
 def test_the_page_lists_the_fields_of_every_table(docs_world: World) -> None:
     """The fields that records have, and those documented: the same."""
     there: dict[str, set[str]] = defaultdict(set)
+    titles = {
+        docs_world.space.table: "The vector table of a space",
+        docs_world.space.passages_table: "The passages of a space",
+    }
 
     def look() -> None:
         (info,) = docs_world.query("INFO FOR DB")
         for table in info["tables"]:
             if table != "repo":
-                title = "The vector table of a space" if table == docs_world.table else f"`{table}`"
+                title = titles.get(table, f"`{table}`")
                 rows = docs_world.query("SELECT * FROM type::table($t)", t=table)[0]
                 there[title].update(*rows)
 

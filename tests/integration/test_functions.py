@@ -20,7 +20,7 @@ from embed_star.store.bootstrap import bootstrap
 from embed_star.store.client import functions
 from embed_star.store.client.connection import Connection, Target
 from embed_star.store.client.functions import functions_in, needed
-from embed_star.store.tables.spaces import event_sql
+from embed_star.store.tables.event import event_sql
 from tests.conftest import DIMENSIONS
 from tests.support.command_line import embed_star
 from tests.support.scripted_answers import vector_for

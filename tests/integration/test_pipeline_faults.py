@@ -129,6 +129,7 @@ def make_embedder(
     services = world.services
     return Embedder(
         repos=services.store.repos,
+        passages=services.store.passages,
         claims=Claims(
             services.locks, lock_table, ttl_s=45.0, renew_before_s=call_s + 1.0, clock=clock
         ),
@@ -154,6 +155,7 @@ def make_embedder(
             suspects=RedisPoisonCounter(services.redis, services.redis_prefix),
             throttled=services.throttled,
             batch_max_tokens=10_000,
+            batch_texts=100,
             most_s=1000.0,
             clock=clock,
         ),

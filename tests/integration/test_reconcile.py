@@ -373,7 +373,7 @@ class TestTheWalk:
                     continue
                 bound = (params or {}).get(source[1].removeprefix("$"))
                 by_id = isinstance(bound, RecordID | list) or source[1].startswith(
-                    ("type::record('repo',", "type::thing('repo',")
+                    ("type::record('repo',", "type::thing('repo',", "$page")  # read before
                 )
                 assert by_id or re.search(
                     r"\bLIMIT (\$rows|1 START \$rows|\$rows START \$skipped)\)?$", statement.strip()

@@ -9,6 +9,7 @@ from embed_star.embed.text import text_hash
 from embed_star.errors import SchemaError
 from embed_star.store.tables import neighbours
 from embed_star.store.tables.filters import Filters
+from embed_star.store.tables.passage_neighbours import PassageNeighbours
 from embed_star.store.tables.retrieval import Neighbour
 from tests.conftest import DIMENSIONS
 from tests.support.command_line import embed_star
@@ -200,3 +201,29 @@ class TestIndexed:
         assert hits[0].score == pytest.approx(1.0, abs=1e-5)
         assert 5 not in keys(indexed.store.retrieval.nearest(query, 40))
         assert indexed.vectors()["3"]["text_hash"] == text_hash("brand new")
+
+    def test_passages_have_one_of_their_own(self, world: World) -> None:
+        sentences = "A sentence that is long enough to be kept, and some more. " * 5
+        for key in range(20):
+            readme = "".join(f"# Part {n}\n\n{sentences}{key} {n}.\n\n" for n in range(3))
+            world.write(key, full_name=f"owner/name{key}", readme=readme)
+        world.settle()
+        indexed = PassageNeighbours(world.store.database, world.space.passages_table)
+        queries = [vector_for(f"question {n}", DIMENSIONS) for n in range(5)]
+        exact = [world.store.retrieval.nearest(query, 5, passages=True) for query in queries]
+        assert world.store.passages.build_index() is True
+        eventually(indexed.has_index, "the index is built")
+        assert world.store.passages.build_index() is False
+        for query, wanted in zip(queries, exact, strict=True):
+            hits = world.store.retrieval.nearest(query, 5, passages=True)
+            assert keys(hits) == keys(wanted)
+            assert [hit.passage for hit in hits] == [hit.passage for hit in wanted]
+        world.write(3, readme="")
+        world.settle()
+        world.assert_current()
+        assert all(
+            not hit.passage
+            for query in queries
+            for hit in world.store.retrieval.nearest(query, 20, passages=True)
+            if hit.repo["id"].id == 3
+        )

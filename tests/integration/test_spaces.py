@@ -12,6 +12,7 @@ import pytest
 from embed_star.errors import SchemaError, StoreError, StoreUnavailable
 from embed_star.models import Lane
 from embed_star.services import Services
+from embed_star.store.tables.event import event_sql
 from tests.conftest import MakeSettings, MakeWorld
 from tests.support.command_line import embed_star
 from tests.support.world import World
@@ -111,6 +112,27 @@ class TestEnsure:
         world.query(f"UPSERT repo:1 MERGE {{ `{field}`: 'changed' }}")
         world.settle()
         assert world.provider.paid == {"said\ntoo": 1, "changed\ntoo": 1}
+
+
+class TestADatabaseWithoutPassages:
+    """One that an older version has made."""
+
+    @pytest.mark.parametrize("what", ["table", "event"])
+    def test_is_brought_up_to_date_by_migrate(self, world: World, what: str) -> None:
+        world.write(1, full_name="a/b")
+        if what == "table":
+            world.query(f"REMOVE TABLE {world.space.passages_table}")
+        else:
+            world.query(event_sql([*world.settings.text_fields]).replace("readme", "nothing"))
+        with pytest.raises(SchemaError, match="run `embed-star migrate`"):
+            world.store.check()
+        dry = embed_star("migrate", "--dry-run", env=world.environment)
+        assert "would let the event notice READMEs" in dry.out
+        assert world.store.spaces.ensure(world.services.space, world.settings.text_fields) is True
+        world.store.check()
+        before = len(world.outbox())
+        world.write(1, readme="text")
+        assert len(world.outbox()) == before + 1
 
 
 class TestTheTableRepo:

@@ -16,7 +16,8 @@ from uuid import UUID
 import cbor2
 import pytest
 
-from embed_star.backup.plain import is_plain
+from embed_star.backup.manifest import PASSAGES
+from embed_star.backup.plain import check_record, is_plain
 from embed_star.backup.restoring import open_backup, verify_files
 from embed_star.errors import BackupError, SchemaError, StoreError
 from embed_star.models import Space
@@ -88,6 +89,25 @@ def change(value: Any, where: tuple[Any, ...], new: Any) -> Any:
         inner = inner[name]
     inner[where[-1]] = new
     return copy
+
+
+GOOD = {"text_hash": "h", "vector": b"\0" * 8}
+
+
+@pytest.mark.parametrize(
+    "passages",
+    [
+        *("x", {}, ["x"], [{}], [GOOD] * 33, [{**GOOD, "text_hash": 1}], [{**GOOD, "vector": "x"}]),
+        *([{**GOOD, "vector": b"\0" * 7}], [{**GOOD, "vector": None}]),
+        *([{**GOOD, "more": one}] for one in CODE),
+    ],
+    ids=lambda passages: repr(passages)[:40],
+)
+def test_passages_that_are_none_are_refused(passages: Any) -> None:
+    record = {"id": RecordID("t", 1), "vector": b"\0" * 8}
+    check_record({**record, PASSAGES: [GOOD] * 32}, "t", 2)
+    with pytest.raises(ValueError, match=r"record|passage"):
+        check_record({**record, PASSAGES: passages}, "t", 2)
 
 
 def test_each_text_of_a_manifest_stays_data(world: World, backup: Path) -> None:

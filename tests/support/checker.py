@@ -16,6 +16,7 @@ import numpy as np
 
 from embed_star.calling.gateway import PROBE_TEXT
 from embed_star.embed import text
+from embed_star.embed.passages import readme_hash, row_hash, split
 from embed_star.models import Key, is_usable, key_text
 from embed_star.services import Services
 from embed_star.values import printed
@@ -60,7 +61,7 @@ class Report:
     mismatched: Sequence[str] = ()
     """L: rows whose vector is not what the provider answers for their text."""
     orphaned: Sequence[str] = ()
-    """W: vectors and failures of rows that do not exist, and vectors of failed rows."""
+    """W: vectors, passages and failures of rows that do not exist, or have others."""
 
     @property
     def paid_again(self) -> Counter[str]:
@@ -97,6 +98,15 @@ class Report:
         assert not found, "\n".join(map(str, found))
 
 
+class _Wanted(NamedTuple):
+    """What should be embedded of a row."""
+
+    text: str
+    hash: str
+    """Of its text and its README."""
+    passages: Sequence[str]
+
+
 @dataclass(slots=True)
 class _Faults:
     lost: list[str] = field(default_factory=list)
@@ -121,9 +131,13 @@ class Checker:
         texts = self._texts()
         vectors = {name_of(row["id"].id): row for row in self._rows(self._services.space.table)}
         failures = {name_of(row["id"].id): row for row in self._rows("embedding_failure")}
+        passages = self._passages()
         faults = _Faults()
-        for key, rendered in texts.items():
-            self._judge(key, rendered, vectors.get(key), failures.get(key), faults)
+        for key, wanted in texts.items():
+            self._judge(key, wanted, vectors.get(key), failures.get(key), faults)
+            if key in vectors:
+                self._judge_passages(key, wanted.passages, passages.pop(key, {}), faults)
+        faults.orphaned += [f"passages of {key}, which has no vector" for key in passages]
         for key in (vectors.keys() | failures.keys()) - texts.keys():
             faults.orphaned.append(f"{key} is no row")
         return Report(
@@ -142,7 +156,7 @@ class Checker:
     def _judge(
         self,
         key: str,
-        rendered: str,
+        wanted: _Wanted,
         vector: Mapping[str, Any] | None,
         failure: Mapping[str, Any] | None,
         faults: _Faults,
@@ -157,10 +171,35 @@ class Checker:
             faults.lost.append(f"{key} failed without a reason")
         if failure and failure["reason"] == "key_type":
             return  # of no text
-        if settled["text_hash"] != text.text_hash(rendered):
+        if settled["text_hash"] != wanted.hash:
             faults.stale.append(f"{key} is settled for another text")
-        elif vector and not failure and not self._fits(vector, rendered):
+        elif vector and not failure and not self._fits(vector, wanted.text):
             faults.mismatched.append(f"{key} has a vector of something else")
+
+    def _judge_passages(
+        self,
+        key: str,
+        wanted: Sequence[str],
+        stored: Mapping[int, Mapping[str, Any]],
+        faults: _Faults,
+    ) -> None:
+        for n, passage in enumerate(wanted):
+            if n not in stored:
+                faults.lost.append(f"{key} has no passage {n}")
+            elif stored[n]["text_hash"] != text.text_hash(passage):
+                faults.stale.append(f"{key} has another passage {n}")
+            elif not self._fits(stored[n], passage):
+                faults.mismatched.append(f"{key} has a vector of something else in passage {n}")
+        if more := stored.keys() - set(range(len(wanted))):
+            faults.orphaned.append(f"{key} has passages {sorted(more)}, too")
+
+    def _passages(self) -> dict[str, dict[int, Mapping[str, Any]]]:
+        """Key → number → record."""
+        found: dict[str, dict[int, Mapping[str, Any]]] = {}
+        for row in self._rows(self._services.space.passages_table):
+            key, n = row["id"].id
+            found.setdefault(name_of(key), {})[n] = row
+        return found
 
     def _fits(self, vector: Mapping[str, Any], rendered: str) -> bool:
         wanted = vector_for(rendered, self._services.space.dimensions)
@@ -172,13 +211,14 @@ class Checker:
         unit = wanted / np.linalg.norm(wanted)
         return bool(np.allclose(stored, wanted, rtol=1e-6) or np.allclose(stored, unit, atol=1e-6))
 
-    def _texts(self) -> dict[str, str]:
-        """Key → text of every row, as it should be embedded."""
+    def _texts(self) -> dict[str, _Wanted]:
+        """Key → what should be embedded of every row."""
         settings = self._services.settings
         fields = "[" + ", ".join(settings.text_fields) + "]"
+        readme = "readme" if "readme" not in settings.text_fields else "NONE"
         return {
-            name_of(row["id"].id): text.render(row["f"], settings.text_tokens)
-            for row in self._rows("repo", f"id, {fields} AS f")
+            name_of(row["id"].id): _wanted(row, settings.text_tokens)
+            for row in self._rows("repo", f"id, {fields} AS f, {readme} AS readme")
         }
 
     def _rows(self, table: str, fields: str = "*") -> Iterator[Mapping[str, Any]]:
@@ -197,6 +237,14 @@ class Checker:
     def _count(self, table: str) -> int:
         (rows,) = self._services.store.database.query(f"SELECT count() FROM {table} GROUP ALL")
         return int(rows[0]["count"]) if rows else 0
+
+
+def _wanted(row: Mapping[str, Any], most: int) -> _Wanted:
+    rendered = text.render(row["f"], most)
+    readme = row.get("readme")
+    readme = readme if isinstance(readme, str) else ""
+    of_both = row_hash(text.text_hash(rendered), readme_hash(readme))
+    return _Wanted(rendered, of_both, [one.text for one in split(readme, most)])
 
 
 def payments(ledger: Iterable[Mapping[str, Any]]) -> Counter[str]:

@@ -108,6 +108,16 @@ class Lab:
         return Checker(self.services).check(ledger)
 
 
+def example_readme(*parts: object) -> str:
+    """A README with a passage for each of `parts`."""
+    said = "A part of a README that is long enough for a passage of its own, and says so"
+    sections = []
+    for part in parts:
+        sentences = [f"{said}, {part} in sentence {n}." for n in range(4)]
+        sections.append(f"## Part {part}\n\n{' '.join(sentences)}\n\n")
+    return "".join(sections)
+
+
 def example_row(key: int) -> dict[str, Any]:
     """The fields of a repo, with a text of its own."""
     return {

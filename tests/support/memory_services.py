@@ -196,6 +196,7 @@ class MemoryServices:
             suspects=backends.suspects,
             throttled=backends.throttled,
             batch_max_tokens=settings.batch_max_tokens,
+            batch_texts=settings.batch_size,
             most_s=settings.batch_max_s,
             clock=clock,
         )
@@ -256,6 +257,7 @@ class MemoryServices:
         settings = self.settings
         return Embedder(
             repos=self.store.repos,
+            passages=self.store.passages,
             claims=self.claims,
             ledger=self.ledger,
             cache=self.cache,

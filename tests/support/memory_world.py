@@ -46,6 +46,10 @@ class MemoryWorld(World):
     def delete(self, key: Key) -> None:
         self.store.repos.delete(key)
 
+    def lose_cache(self) -> None:
+        self.services.cache._local.clear()
+        self.backends.vectors.clear()
+
     def begin_shutdown(self) -> None:
         """What a signal does to this process, without the thread that watches for it."""
         self.services.shutdown._begun.set()
@@ -81,6 +85,9 @@ class MemoryWorld(World):
                 "run": stored.run,
                 "embedded_at": stored.embedded_at,
                 **({"cut": True} if stored.cut else {}),
+                **({"own_hash": stored.own_hash} if stored.own_hash else {}),
+                **({"passages": stored.passages} if stored.passages else {}),
+                **({"left_out": stored.left_out} if stored.left_out else {}),
             }
             for key, stored in self._database.vectors[self.table]
         }

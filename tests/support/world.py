@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from embed_star.embed import text
+from embed_star.embed.passages import readme_hash, row_hash
 from embed_star.models import Batch, Key, Lane, Outcome, Space, Status, key_text
 from embed_star.produce.backlog import Backlog
 from embed_star.services import RECONCILE_PAGE_ROWS, Services
 from embed_star.settings import Settings
 from embed_star.store.tables.checkpoints import Phase
+from embed_star.store.tables.event import EVENT
 from embed_star.store.tables.outbox import Entry
-from embed_star.store.tables.spaces import EVENT
+from embed_star.store.tables.passages import has_passages
 from embed_star.values import RecordID, Table
 from tests.support.in_process_provider import InProcessProvider
 
@@ -225,6 +227,11 @@ class World:
             walk = self.services.reconciler.step(walk)
         return walk.found
 
+    def lose_cache(self) -> None:
+        """What an empty Redis, and processes that are started anew, are like."""
+        self.services.cache._local.clear()
+        self.services.cache_redis.flushall()
+
     def lose_state(self) -> None:
         """What a restored dump without our tables, and a new Redis, are like."""
         self.services.redis.flushall()
@@ -240,7 +247,9 @@ class World:
         keys = {key_text(repo["id"].id) for repo in repos}
         for repo in repos:
             key = key_text(repo["id"].id)
-            wanted = text.text_hash(self.text_of(**repo))
+            readme = repo.get("readme") if has_passages(self.settings.text_fields) else None
+            of_readme = readme_hash(readme if isinstance(readme, str) else "")
+            wanted = row_hash(text.text_hash(self.text_of(**repo)), of_readme)
             got = (failures.get(key) or vectors.get(key) or {}).get("text_hash")
             assert got == wanted, f"repo {key} is not current"
         assert set(vectors) | set(failures) <= keys, "something is left of a deleted repo"

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from embed_star.cli import import_, import_pages
+from embed_star.cli import import_, import_github, import_pages
 from embed_star.errors import ConfigError, InputFileError, StoreUnavailable
+from embed_star.importing.repo import Repo, Row
 from embed_star.settings import Settings
 
 
@@ -28,6 +29,13 @@ class MemorySink:
 
     def check_rights(self) -> None:
         pass
+
+    def etags(self, keys: Sequence[str]) -> list[str]:
+        return [self.repos.get(key, {}).get("readme_etag", "") for key in keys]
+
+    def rows(self) -> Iterator[Row]:
+        for line, (key, fields) in enumerate(list(self.repos.items()), 1):
+            yield Row(line, Repo(key, {"full_name": fields["full_name"]}))
 
     def upsert_repos(self, rows: Sequence[tuple[str, dict[str, Any]]], *, lane: int) -> int:
         if len(self.pages) == self.fails_at_page:
@@ -223,7 +231,7 @@ def test_the_examples_have_no_bad_row(sink: MemorySink) -> None:
 
 
 def test_waits_are_told_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
-    wait = import_._plain_wait()
+    wait = import_github._plain_wait()
     for remaining_s in range(130, -1, -1):
         wait(float(remaining_s), "GitHub's rate limit is used up")
     wait(1.0, "GitHub answered 502")

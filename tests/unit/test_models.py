@@ -54,6 +54,11 @@ outcomes = st.builds(
     replaces=st.booleans(),
     heals=st.booleans(),
     reason=st.text(max_size=20),
+    source=st.text(max_size=5),
+    own_hash=st.text("0123456789abcdef", max_size=32),
+    passages=st.lists(st.text("0123456789abcdef", max_size=32), max_size=4).map(tuple),
+    old_passages=st.integers(0, 32),
+    left_out=st.integers(0, 32),
 )
 batches = st.builds(
     Batch, st.text(), st.text(), st.text(), st.lists(pending, max_size=4).map(tuple)
@@ -197,11 +202,18 @@ class TestOutcome:
             ["k", [], value, "", 0, ""],
             [value, value, "embedded", "", 0, ""],
             ["k", [[value, ""]], "embedded", "", value, ""],
+            ["k", [], "embedded", "", 0, "", "", "", value],
+            ["k", [], "embedded", "", 0, "", value, value, ["", value, value, value]],
         ):
             try:
                 assert isinstance(Outcome.from_json(message).status, Status)
             except ValueError:
                 continue
+
+    def test_that_of_a_plain_row_is_as_short_as_before(self) -> None:
+        row = Pending("k", ())
+        assert len(Outcome(row, Status.GONE).to_json()) == 6
+        assert len(Outcome(row, Status.CACHED, source="s", name="n").to_json()) == 8
 
 
 class TestSpace:

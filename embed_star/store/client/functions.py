@@ -18,6 +18,7 @@ _TRIALS: Mapping[str, str] = {
     "array::filter": "array::filter([1], |$one| true)",
     "array::len": "array::len([])",
     "count": "count([])",
+    "crypto::sha256": "crypto::sha256('')",
     "rand::ulid": "rand::ulid()",
     "record::exists": "record::exists(embedding_space:none)",
     "record::id": "record::id(embedding_space:none)",

@@ -51,6 +51,17 @@ class StoredVector:
     run: str
     embedded_at: datetime
     cut: bool
+    own_hash: str = ""
+    passages: int = 0
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPassage:
+    """A record of a table of passages. Its key is `[key of the row, number]`."""
+
+    vector: NDArray[np.float32]
+    text_hash: str
 
 
 @dataclass(slots=True)
@@ -86,6 +97,8 @@ class MemoryDatabase:
     failures: MemoryTable[Failure] = field(default_factory=MemoryTable)
     vectors: dict[str, MemoryTable[StoredVector]] = field(default_factory=dict)
     """By the table's name."""
+    passages: dict[str, MemoryTable[StoredPassage]] = field(default_factory=dict)
+    """By the name of the vector table."""
     spaces: dict[str, SpaceRecord] = field(default_factory=dict)
     cursors: dict[str, Cursor] = field(default_factory=dict)
     """By the space's name."""

@@ -21,3 +21,15 @@ class MemoryOrphans:
             for key in gone:
                 records.delete(key)
         return Swept(keys, len(gone), more=len(keys) == rows)
+
+    def sweep_passages(self, table: str, after: Key | None, rows: int) -> Swept:
+        vectors = table.removesuffix("_passages")
+        with self._database.transaction:
+            records = self._database.passages[vectors]
+            keys = [key for key, _ in records.after(after, rows)]
+            stored = [self._database.vectors[vectors].get(key) for key, _ in keys]
+            counts = [one.passages if one else 0 for one in stored]
+            gone = [key for key, count in zip(keys, counts, strict=True) if count <= key[1]]
+            for key in gone:
+                records.delete(key)
+        return Swept(keys, len(gone), more=len(keys) == rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from embed_star.models import Key, Space, is_usable
 from embed_star.store.memory.database import MemoryDatabase
 from embed_star.store.memory.event import RepoEvent
 from embed_star.store.tables.names import flat_name
+from embed_star.store.tables.passages import README, has_passages
 from embed_star.store.tables.repos import RepoPage, RepoState
 
 
@@ -19,6 +21,7 @@ class MemoryRepos:
         self._database = database
         self._space = space
         self._text = RepoEvent(text_fields)
+        self._has_passages = has_passages(text_fields)
 
     def load(self, keys: Sequence[Key], token: str) -> list[RepoState]:
         with self._database.transaction:
@@ -56,7 +59,15 @@ class MemoryRepos:
             failed_hash=failure.text_hash if failure and here else None,
             recorded=failure is not None,
             name="" if repo is None else flat_name(repo.get("full_name")),
+            readme_hash=self._readme_hash(repo),
+            stored_passages=stored.passages if stored else 0,
         )
+
+    def _readme_hash(self, repo: Mapping[str, Any] | None) -> str:
+        readme = repo.get(README) if repo and self._has_passages else None
+        if not isinstance(readme, str) or not readme:
+            return ""
+        return hashlib.sha256(readme.encode()).hexdigest()
 
     def _is_noted(self, key: Key) -> bool:
         failure = self._database.failures.get(key)

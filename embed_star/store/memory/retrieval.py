@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from embed_star.models import Key, Space, key_text
 from embed_star.store.client.codec import record
-from embed_star.store.memory.database import MemoryDatabase, StoredVector
+from embed_star.store.memory.database import MemoryDatabase, StoredPassage, StoredVector
 from embed_star.store.memory.table import MemoryTable
 from embed_star.store.tables import names as table_names
 from embed_star.store.tables import retrieval
@@ -32,18 +32,27 @@ class MemoryRetrieval:
         self._space = space
 
     def nearest(
-        self, query: NDArray[np.float32], k: int, filters: Filters = NO_FILTERS
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        filters: Filters = NO_FILTERS,
+        *,
+        passages: bool = False,
     ) -> list[Neighbour]:
         with self._database.transaction:
-            rows = list(self._vectors)
-            scores = _cosines([stored for _, stored in rows], query)
-            best = sorted(range(len(rows)), key=lambda place: -scores[place])
-            passing = (
-                Neighbour(_whole(key, repo), scores[place])
-                for place in best
-                if (repo := self._passing(key := rows[place][0], filters)) is not None
-            )
-            return list(islice(passing, k))
+            rows = [(key, stored.vector, "") for key, stored in self._vectors]
+            if passages:
+                rows += [(key[0], one.vector, one.text_hash) for key, one in self._passages]
+            scores = _cosines([vector for _, vector, _ in rows], query)
+            best: dict[str, Neighbour] = {}
+            for place in sorted(range(len(rows)), key=lambda place: -scores[place]):
+                key, _, passage = rows[place]
+                repo = self._passing(key, filters)
+                if repo is not None and key_text(key) not in best:
+                    best[key_text(key)] = Neighbour(_whole(key, repo), scores[place], passage)
+                if len(best) == k:
+                    break
+            return list(best.values())
 
     def named(
         self,
@@ -64,7 +73,7 @@ class MemoryRetrieval:
             ]
             scores = [0.0] * len(found)
             if query is not None:
-                scores = _cosines([stored for _, _, stored in found], query)
+                scores = _cosines([stored.vector for _, _, stored in found], query)
         return [
             Named(key, full_name, score)
             for (key, full_name, _), score in zip(found, scores, strict=True)
@@ -103,6 +112,10 @@ class MemoryRetrieval:
     def _vectors(self) -> MemoryTable[StoredVector]:
         return self._database.vectors[self._space.table]
 
+    @property
+    def _passages(self) -> MemoryTable[StoredPassage]:
+        return self._database.passages.get(self._space.table, MemoryTable())
+
     def _stored_after(
         self, after: Key | None, filters: Filters
     ) -> Iterator[retrieval.StoredVector]:
@@ -120,10 +133,10 @@ def _whole(key: Key, repo: Mapping[str, Any]) -> dict[str, Any]:
     return {**repo, "id": record("repo", key)}
 
 
-def _cosines(rows: Sequence[StoredVector], query: NDArray[np.float32]) -> list[float]:
+def _cosines(rows: Sequence[NDArray[np.float32]], query: NDArray[np.float32]) -> list[float]:
     if not rows:
         return []
-    vectors = np.stack([one.vector for one in rows])
+    vectors = np.stack(rows)
     lengths = np.linalg.norm(vectors, axis=1) * float(np.linalg.norm(query))
     dots = vectors @ query
     found: list[float] = np.divide(
@@ -134,7 +147,7 @@ def _cosines(rows: Sequence[StoredVector], query: NDArray[np.float32]) -> list[f
 
 def _stored(key: Key, stored: StoredVector) -> retrieval.StoredVector:
     return retrieval.StoredVector(
-        key, stored.vector, stored.text_hash, stored.embedded_at, stored.cut
+        key, stored.vector, stored.own_hash or stored.text_hash, stored.embedded_at, stored.cut
     )
 
 

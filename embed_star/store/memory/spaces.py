@@ -44,6 +44,11 @@ class MemorySpaces:
             spaces = [one.space for one in self.known() if not one.active]
             return [one for one in spaces if one.table in self._database.vectors]
 
+    def with_passages(self) -> list[Space]:
+        with self._database.transaction:
+            spaces = [one.space for one in self.known()]
+            return [one for one in spaces if one.table in self._database.passages]
+
     def count(self, space: Space) -> int:
         with self._database.transaction:
             return len(self._database.vectors.get(space.table, ()))
@@ -57,6 +62,7 @@ class MemorySpaces:
                 raise ConfigError(f"{name} is the active space")
             del self._database.spaces[name]
             self._database.vectors.pop(found.known.space.table, None)
+            self._database.passages.pop(found.known.space.table, None)
             self._database.cursors.pop(name, None)
             for key, failure in self._database.failures:
                 if failure.space == name:
@@ -87,3 +93,4 @@ class MemorySpaces:
         identity = self.identity(known.space)
         self._database.spaces[known.space.name] = SpaceRecord(known, identity)
         self._database.vectors.setdefault(known.space.table, MemoryTable())
+        self._database.passages.setdefault(known.space.table, MemoryTable())

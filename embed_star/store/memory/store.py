@@ -11,6 +11,7 @@ from embed_star.store.memory.failures import MemoryFailures
 from embed_star.store.memory.locks import MemoryLockTable
 from embed_star.store.memory.orphans import MemoryOrphans
 from embed_star.store.memory.outbox import MemoryOutbox
+from embed_star.store.memory.passages import MemoryPassages
 from embed_star.store.memory.repos import MemoryRepos
 from embed_star.store.memory.retrieval import MemoryRetrieval
 from embed_star.store.memory.spaces import MemorySpaces
@@ -38,6 +39,7 @@ class MemoryStore:
         self.repos = MemoryRepos(database, space, text_fields)
         self.outbox = MemoryOutbox(database)
         self.vectors = MemoryVectors(database, space)
+        self.passages = MemoryPassages(database, space)
         self.retrieval = MemoryRetrieval(database, space)
         self.locks = MemoryLockTable(database)
         self.failures = MemoryFailures(database, space)

@@ -8,7 +8,7 @@ import numpy as np
 
 from embed_star.errors import AlreadyExists, FenceLost, SpaceRetired
 from embed_star.models import Key, Space
-from embed_star.store.memory.database import MemoryDatabase, StoredVector
+from embed_star.store.memory.database import MemoryDatabase, StoredPassage, StoredVector
 from embed_star.store.memory.key_order import key_order
 from embed_star.store.memory.table import MemoryTable
 from embed_star.store.tables.vectors import BulkWrite
@@ -45,6 +45,10 @@ class MemoryVectors:
     def _table(self) -> MemoryTable[StoredVector]:
         return self._database.vectors[self._space.table]
 
+    @property
+    def _passages(self) -> MemoryTable[StoredPassage]:
+        return self._database.passages[self._space.table]
+
     def _check(self, write: BulkWrite) -> None:
         space = self._database.spaces.get(self._space.name)
         if space is None or not space.known.active:
@@ -56,15 +60,34 @@ class MemoryVectors:
         there = {key_order(one.key) for one in write.vectors if one.key in self._table}
         if there - stale or len(added) < len(write.vectors):
             raise AlreadyExists("a vector is there")
+        old = {key_order([key, n]) for key, most in write.stale_passages for n in range(most)}
+        new = [[one.key, n] for one in write.vectors for n in range(len(one.passages))]
+        if any(key in self._passages and key_order(key) not in old for key in new):
+            raise AlreadyExists("a passage is there")
 
     def _change(self, write: BulkWrite) -> None:
         database, now = self._database, self._database.now()
         for key in write.stale:
             self._table.delete(key)
+        for key, most in write.stale_passages:
+            for n in range(most):
+                self._passages.delete([key, n])
         for one in write.vectors:
             vector = one.vector.astype(np.float32)  # a copy: the caller's may change
-            stored = StoredVector(vector, one.text_hash, write.run_id, now, one.cut)
+            stored = StoredVector(
+                vector,
+                one.text_hash,
+                write.run_id,
+                now,
+                one.cut,
+                one.own_hash,
+                len(one.passages),
+                one.left_out,
+            )
             self._table.put(one.key, stored)
+            for n, passage in enumerate(one.passages):
+                copied = StoredPassage(passage.vector.astype(np.float32), passage.text_hash)
+                self._passages.put([one.key, n], copied)
         for key in write.healed:
             database.failures.delete(key)
         for failed in write.failures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -37,6 +37,9 @@ class Orphans(Protocol):
         Raises StoreError after _MAX_SKIPPED of those in a row.
         """
 
+    def sweep_passages(self, table: str, after: Key | None, rows: int) -> Swept:
+        """As `sweep`, for a table of passages: delete those that no row's vector counts."""
+
 
 class SurrealOrphans:
     """In SurrealDB, which may hold records whose keys it cannot return."""
@@ -45,10 +48,22 @@ class SurrealOrphans:
         self._database = database
 
     def sweep(self, table: str, after: Key | None, rows: int) -> Swept:
+        return self._swept(self._sweep, table, after, rows)
+
+    def sweep_passages(self, table: str, after: Key | None, rows: int) -> Swept:
+        return self._swept(self._sweep_passages, table, after, rows)
+
+    def _swept(
+        self,
+        sweep: Callable[[str, Key | None, int, int], tuple[list[Key], int]],
+        table: str,
+        after: Key | None,
+        rows: int,
+    ) -> Swept:
         skipped = 0
         while True:
             try:
-                keys, removed = self._sweep(table, after, rows, skipped)
+                keys, removed = sweep(table, after, rows, skipped)
             except StoreAuthError:
                 raise
             except StoreError:
@@ -88,6 +103,23 @@ class SurrealOrphans:
         uuids = [one.id for one in keys if isinstance(one.id, UUID)]
         if uuids and self._database.version < (3,):
             removed += self._sweep_uuids(table, uuids)
+        return [one.id for one in keys], int(removed)
+
+    def _sweep_passages(
+        self, table: str, after: Key | None, rows: int, skipped: int
+    ) -> tuple[list[Key], int]:
+        """By the link to the row's vector, which is exact for keys of any type."""
+        source, bound = records_after(self._database, table, after)
+        ((keys, removed),) = self._database.query(
+            f"{{ LET $page = (SELECT VALUE id FROM {source} LIMIT $rows START $skipped);"
+            "LET $gone = (SELECT VALUE id FROM $page "
+            "WHERE (main.passages ?? 0) <= record::id(id)[1]);"
+            "DELETE $gone RETURN NONE;"
+            "RETURN [$page, array::len($gone)] }",
+            rows=rows,
+            skipped=skipped,
+            **bound,
+        )
         return [one.id for one in keys], int(removed)
 
     def _sweep_uuids(self, table: str, keys: Sequence[Key]) -> int:

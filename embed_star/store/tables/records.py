@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from embed_star.models import Key, key_text
+from embed_star.models import Key, Space, key_text
 from embed_star.store.client.codec import record
 from embed_star.store.client.connection import FENCE
 from embed_star.store.client.pool import Database
@@ -32,6 +32,19 @@ class Records:
         (found,) = self._database.query(f"SELECT * FROM {source} LIMIT $rows", rows=rows, **bound)
         return list(found)
 
+    def passages(self, space: Space, keys: Sequence[tuple[Key, int]]) -> dict[str, list[Record]]:
+        """The passages of rows, in order, by `key_text`; `keys` say how many each has."""
+        (found,) = self._database.query(
+            "SELECT id, run, text_hash, vector FROM $passages",
+            passages=[
+                record(space.passages_table, [key, n]) for key, most in keys for n in range(most)
+            ],
+        )
+        by_key: dict[str, list[Record]] = {}
+        for one in sorted(found, key=lambda one: int(one["id"].id[1])):
+            by_key.setdefault(key_text(one["id"].id[0]), []).append(one)
+        return by_key
+
     def with_vector(self, table: str, keys: Sequence[Key]) -> set[str]:
         """The `key_text` of each of `keys` that has a vector in `table`."""
         (found,) = self._database.query(
@@ -49,9 +62,15 @@ class Records:
         return {key_text(one.id) for one in found}
 
     def add(
-        self, table: str, rows: Sequence[Mapping[str, Any]], locks: Sequence[Key], token: str
+        self,
+        table: str,
+        rows: Sequence[Mapping[str, Any]],
+        locks: Sequence[Key],
+        token: str,
+        passages: tuple[str, Sequence[Mapping[str, Any]]] = ("", ()),
     ) -> None:
-        """Insert `rows` into `table` and release `locks`, in one transaction.
+        """Insert `rows` into `table`, and `passages` into theirs, and release `locks`, in one
+        transaction.
 
         Raises FenceLost when `token` does not hold one of the locks, and AlreadyExists when
         a record exists; nothing is changed then.
@@ -61,10 +80,13 @@ class Records:
             "LET $held = (SELECT VALUE id FROM $locks WHERE token = $owner);"
             f"IF array::len($held) != $count {{ THROW '{FENCE}' }};"
             "INSERT INTO $table $rows RETURN NONE;"
+            "IF $passages != [] { INSERT INTO $passages_table $passages RETURN NONE };"
             "DELETE $locks RETURN NONE;"
             "COMMIT",
             table=Table(table),
             rows=[dict(one) for one in rows],
+            passages_table=Table(passages[0] or table),
+            passages=[dict(one) for one in passages[1]],
             locks=[record("embedding_lock", key) for key in locks],
             count=len(locks),
             owner=token,

@@ -15,6 +15,7 @@ from embed_star.store.client.pool import Database
 from embed_star.store.client.quoting import quoted_path
 from embed_star.store.tables.keyset import record_alone, records_after
 from embed_star.store.tables.names import flat_name
+from embed_star.store.tables.passages import has_passages
 from embed_star.values import printed
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,10 @@ class RepoState:
     """The database holds the row but cannot return it."""
     name: str = ""
     """The flat name; see `names.flat_name`."""
+    readme_hash: str = ""
+    """SHA-256 of the README, in hex; empty: the row has none, or it is part of the text."""
+    stored_passages: int = 0
+    """How many of its passages are stored."""
 
     @property
     def settled_hash(self) -> str | None:
@@ -65,8 +70,12 @@ _MAX_SKIPPED = 100
 
 # (Durations are never negative: SurrealDB fails the subtraction for a lock that is over.)
 _LOCKS = "SELECT id, expires, time::now() AS now FROM $locks WHERE token = $owner"
-_VECTORS = "SELECT id, text_hash FROM $vectors"
+_VECTORS = "SELECT id, text_hash, passages FROM $vectors"
 _FAILURES = "SELECT id, text_hash, space = $space AS here FROM $failures"
+# Not the README itself: a reconcile would read all of them. Only a text is one.
+_README_HASH = (
+    "(IF readme AND readme = <string>readme { crypto::sha256(<string>readme) } ELSE { '' })"
+)
 
 
 class Repos(Protocol):
@@ -99,6 +108,7 @@ class SurrealRepos:
         self._space = space
         self._paths = [quoted_path(path) for path in text_fields]
         self._values = "[" + ", ".join(self._paths) + "]"
+        self._readme_hash = _README_HASH if has_passages(text_fields) else "''"
 
     def count(self) -> int:
         """The number of repos. Reads only keys, but all of them."""
@@ -121,7 +131,7 @@ class SurrealRepos:
         locks, vectors, failures, repos = self._database.query(
             f"{_LOCKS}; {_VECTORS}; {_FAILURES};"
             # Last: a change of text between the reads is then seen, not missed.
-            f"SELECT id, full_name AS n, {self._values} AS f FROM $repos",
+            f"SELECT id, full_name AS n, {self._readme_hash} AS r, {self._values} AS f FROM $repos",
             repos=[record("repo", key) for key in keys],
             **self._around(keys, token),
         )
@@ -138,6 +148,7 @@ class SurrealRepos:
             f"{_LOCKS}; {_VECTORS}; {_FAILURES}", **self._around([key], token)
         )
         try:
+            readme = self._field(key, self._readme_hash)
             fields = [self._field(key, path) for path in self._paths]
         except StoreAuthError:
             raise
@@ -145,7 +156,9 @@ class SurrealRepos:
             (state,) = _join([key], [], vectors, failures, _left_s(locks))
             return replace(state, unreadable=True)
         there = (
-            [{"id": record("repo", key), "f": [one[0] for one in fields]}] if all(fields) else []
+            [{"id": record("repo", key), "r": readme[0], "f": [one[0] for one in fields]}]
+            if readme and all(fields)
+            else []
         )
         (state,) = _join([key], there, vectors, failures, _left_s(locks))
         return state
@@ -266,7 +279,9 @@ def _join(
 ) -> list[RepoState]:
     values = {key_text(one["id"].id): tuple(one["f"]) for one in repos}
     names = {key_text(one["id"].id): flat_name(one.get("n")) for one in repos}
+    readmes = {key_text(one["id"].id): one["r"] for one in repos}
     stored = {key_text(one["id"].id): one["text_hash"] for one in vectors}
+    passages = {key_text(one["id"].id): one.get("passages") or 0 for one in vectors}
     failed = {key_text(one["id"].id): one["text_hash"] for one in failures if one["here"]}
     recorded = {key_text(one["id"].id) for one in failures}
     return [
@@ -278,6 +293,8 @@ def _join(
             failed.get(k),
             k in recorded,
             name=names.get(k, ""),
+            readme_hash=readmes.get(k, ""),
+            stored_passages=passages.get(k, 0),
         )
         for key, k in ((key, key_text(key)) for key in keys)
     ]

@@ -15,6 +15,7 @@ from embed_star.store.tables.filters import NO_FILTERS, Filters, conditions, whe
 from embed_star.store.tables.keyset import records_after
 from embed_star.store.tables.names import flat_name
 from embed_star.store.tables.neighbours import Neighbours
+from embed_star.store.tables.passage_neighbours import PassageNeighbours, merged
 from embed_star.values import RecordID
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Neighbour:
 
     repo: Mapping[str, Any]
     score: float
+    passage: str = ""
+    """The hash of the passage of its README that is that near; empty: its own text is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class StoredVector:
     key: Key
     vector: NDArray[np.float32]
     text_hash: str
+    """Of the row's own text, without a README."""
     embedded_at: datetime | None = None
     cut: bool = False
 
@@ -62,10 +66,16 @@ class Retrieval(Protocol):
     `repos` and `repo`, which need none."""
 
     def nearest(
-        self, query: NDArray[np.float32], k: int, filters: Filters = NO_FILTERS
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        filters: Filters = NO_FILTERS,
+        *,
+        passages: bool = False,
     ) -> list[Neighbour]:
         """The `k` repos nearest to `query` (shape (dimensions,)) by cosine, best first.
 
+        With `passages`, a repo is as near as the nearest of its vector and its passages'.
         It is exact, except on a table with the HNSW index: there some of the nearest may be
         missing. It gives `k` wherever so many pass `filters`, whose values are those of now.
         """
@@ -106,14 +116,25 @@ class SurrealRetrieval:
         self._database = database
         self._table = space.table  # [a-z0-9_], as every Space sees to
         self._nearest = Neighbours(database, space.table)
+        self._passages = PassageNeighbours(database, space.passages_table)
 
     def nearest(
-        self, query: NDArray[np.float32], k: int, filters: Filters = NO_FILTERS
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        filters: Filters = NO_FILTERS,
+        *,
+        passages: bool = False,
     ) -> list[Neighbour]:
-        found = self._nearest.find(query, k, filters)
-        by_key = {key_text(repo["id"].id): repo for repo in self.repos([key for key, _ in found])}
-        scores = [(key_text(key), score) for key, score in found]
-        return [Neighbour(by_key[key], score) for key, score in scores if key in by_key][:k]
+        found = [(key, score, "") for key, score in self._nearest.find(query, k, filters)]
+        if passages:
+            found = merged(found, self._passages.find_rows(query, k, filters))
+        by_key = {key_text(repo["id"].id): repo for repo in self.repos([key for key, *_ in found])}
+        return [
+            Neighbour(by_key[key_text(key)], score, passage)
+            for key, score, passage in found
+            if key_text(key) in by_key
+        ][:k]
 
     def named(
         self,
@@ -231,7 +252,7 @@ class SurrealRetrieval:
         return list(found)
 
 
-_VECTOR = "SELECT id, vector, text_hash, embedded_at, cut"
+_VECTOR = "SELECT id, vector, own_hash ?? text_hash AS text_hash, embedded_at, cut"
 
 
 def _stored(row: Mapping[str, Any]) -> StoredVector:

@@ -1,4 +1,4 @@
-"""Embedding spaces in the database, and the event that feeds the outbox."""
+"""Embedding spaces in the database."""
 
 from __future__ import annotations
 
@@ -11,34 +11,13 @@ from embed_star.models import Space
 from embed_star.store.client.codec import record
 from embed_star.store.client.functions import check_functions
 from embed_star.store.client.pool import Database
-from embed_star.store.client.quoting import quoted_path
 from embed_star.store.tables import names
+from embed_star.store.tables.event import EVENT, event_sql
+from embed_star.store.tables.passages import has_passages
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-EVENT = "embedding_outbox"
-"""The event's name. The table that it writes to has the same."""
-
-
-def event_sql(text_fields: Sequence[str]) -> str:
-    """The event on `repo` that announces each change of the text.
-
-    It fires on create, on delete, and on a change of a text field. Its body must never fail,
-    since it would fail the user's write: `<string>[…]` takes values of any type. A writer
-    that sets `$embed_star_lane` to 1 puts the change into the backfill lane.
-    """
-    paths = [quoted_path(path) for path in text_fields]
-    before = ", ".join(f"$before.{path}" for path in paths)
-    after = ", ".join(f"$after.{path}" for path in paths)
-    return (
-        f"DEFINE EVENT OVERWRITE {EVENT} ON TABLE repo "
-        f"WHEN $event = 'CREATE' OR $event = 'DELETE' OR [{before}] != [{after}] "
-        "THEN { CREATE embedding_outbox CONTENT { "
-        "id: [IF $embed_star_lane = 1 { 1 } ELSE { 0 }, rand::ulid()], "
-        f"repo: $value.id, size: string::len(<string>[{after}]) }} RETURN NONE }}"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +55,8 @@ class Spaces:
         """
         fields = list(text_fields)
         self.check_server(fields)
-        if self.is_active(space) and self._has_event() and self.has_names(space):
+        noticed = self.notices_readmes(space, fields)
+        if noticed and self.is_active(space) and self.has_names(space):
             return False
         self._database.query(
             "BEGIN;"
@@ -151,6 +131,7 @@ class Spaces:
             "BEGIN;"
             "IF (SELECT VALUE state FROM $id) != ['retired'] { THROW 'the space is in use again' };"
             f"REMOVE TABLE IF EXISTS {space.table};"
+            f"REMOVE TABLE IF EXISTS {space.passages_table};"
             "DELETE embedding_failure WHERE space = $name RETURN NONE;"
             "DELETE $cursor RETURN NONE;"
             "DELETE $id RETURN NONE;"
@@ -227,11 +208,13 @@ class Spaces:
                 "`embed-star migrate` to embed every repo anew"
             )
         self.check_server(active.text_fields)
-        if not self._has_event():
+        if not self._has_event(active.text_fields):
             raise SchemaError(
-                "the event on the table repo is gone, so changes are not announced: run "
-                "`embed-star migrate`"
+                "the event on the table repo is gone, or an older one, so changes are not "
+                "announced: run `embed-star migrate`"
             )
+        if not self.has_passages(space):
+            raise SchemaError("there is no table of passages: run `embed-star migrate`")
         if not self.has_names(space):
             raise SchemaError(
                 "the table of vectors has no index of names: run `embed-star migrate`"
@@ -242,14 +225,28 @@ class Spaces:
         (info,) = self._database.query(f"INFO FOR TABLE {space.table}")
         return names.INDEX in info["indexes"] and not info["fields"]
 
+    def has_passages(self, space: Space) -> bool:
+        """Whether `space` has a table of passages, and with it one of vectors."""
+        return space.passages_table in self._tables()
+
+    def notices_readmes(self, space: Space, text_fields: Sequence[str]) -> bool:
+        """Whether `space` has a table of passages, and the event is of today's form."""
+        return self.has_passages(space) and self._has_event(text_fields)
+
+    def with_passages(self) -> list[Space]:
+        """The spaces, active or retired, that have a table of passages."""
+        tables = self._tables()
+        return [one.space for one in self.known() if one.space.passages_table in tables]
+
     def _tables(self) -> Mapping[str, Any]:
         (info,) = self._database.query("INFO FOR DB")
         tables: Mapping[str, Any] = info["tables"]
         return tables
 
-    def _has_event(self) -> bool:
+    def _has_event(self, text_fields: Sequence[str]) -> bool:
         (info,) = self._database.query("INFO FOR TABLE repo")
-        return EVENT in info["events"]
+        event = str(info["events"].get(EVENT, ""))
+        return bool(event) and (not has_passages(text_fields) or "$after.readme" in event)
 
     def _active(self) -> KnownSpace | None:
         (rows,) = self._database.query("SELECT * FROM embedding_space WHERE state = 'active'")
@@ -260,6 +257,7 @@ def _vectors_sql(space: Space) -> str:
     """Makes the vector table of a space, unless it is there."""
     return (
         f"DEFINE TABLE IF NOT EXISTS {space.table} SCHEMALESS PERMISSIONS NONE;"
+        f"DEFINE TABLE IF NOT EXISTS {space.passages_table} SCHEMALESS PERMISSIONS NONE;"
         f"REMOVE FIELD IF EXISTS name ON {space.table}"  # computed by the database before
     )
 

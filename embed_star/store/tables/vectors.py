@@ -22,6 +22,14 @@ INDEX = "embedding_hnsw"
 
 
 @dataclass(frozen=True, slots=True)
+class PassageWrite:
+    """The vector of one passage to store, and the hash of its text."""
+
+    vector: NDArray[np.float32]
+    text_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class VectorWrite:
     """One vector to store, shape (dimensions,), float32."""
 
@@ -32,6 +40,11 @@ class VectorWrite:
     """The flat name of the repo; see `names.flat_name`."""
     cut: bool = False
     """Whether only the beginning of the text was embedded."""
+    own_hash: str = ""
+    """For a row with a README: the hash of its own text. `text_hash` is then that of both."""
+    passages: Sequence[PassageWrite] = ()
+    left_out: int = 0
+    """How many passages have no vector, since they cannot be embedded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,8 @@ class BulkWrite:
     vectors: Sequence[VectorWrite] = ()
     stale: Sequence[Key] = ()
     """Keys whose stored vector is deleted: `vectors` replaces it, or the repo is deleted."""
+    stale_passages: Sequence[tuple[Key, int]] = ()
+    """Keys whose stored passages are deleted, and how many each may have."""
     failures: Sequence[FailureWrite] = ()
     healed: Sequence[Key] = ()
     """Keys whose failure is deleted."""
@@ -102,8 +117,12 @@ class SurrealVectors:
         ]
         if write.stale:
             run.append("DELETE $stale RETURN NONE")
+        if write.stale_passages:
+            run.append("DELETE $stale_passages RETURN NONE")
         if write.vectors:
             run.append(f"INSERT INTO {self._table} $rows RETURN NONE")
+        if any(one.passages for one in write.vectors):
+            run.append(f"INSERT INTO {self._space.passages_table} $passages RETURN NONE")
         if write.healed:
             run.append("DELETE $healed RETURN NONE")
         if write.failures:
@@ -151,18 +170,11 @@ class SurrealVectors:
 
     def has_index(self) -> bool:
         """Whether the HNSW index exists, built or not."""
-        (info,) = self._database.query(f"INFO FOR TABLE {self._table}")
-        return INDEX in info["indexes"]
+        return has_index(self._database, self._table)
 
     def build_index(self) -> bool:
         """Begin to build the HNSW index in the background; False when it exists."""
-        if self.has_index():
-            return False
-        self._database.query(
-            f"DEFINE INDEX IF NOT EXISTS {INDEX} ON {self._table} FIELDS vector "
-            f"HNSW DIMENSION {int(self._space.dimensions)} DIST COSINE TYPE F32 CONCURRENTLY"
-        )
-        return True
+        return build_index(self._database, self._table, self._space.dimensions)
 
     def _bindings(self, write: BulkWrite) -> dict[str, Any]:
         now = datetime.now(UTC)
@@ -193,7 +205,51 @@ class SurrealVectors:
                     "run": write.run_id,
                     "embedded_at": now,
                     **({"cut": True} if one.cut else {}),
+                    **({"own_hash": one.own_hash} if one.own_hash else {}),
+                    **({"passages": len(one.passages)} if one.passages else {}),
+                    **({"left_out": one.left_out} if one.left_out else {}),
                 }
                 for one in write.vectors
             ],
+            "stale_passages": [
+                record(self._space.passages_table, [key, n])
+                for key, most in write.stale_passages
+                for n in range(most)
+            ],
+            "passages": [
+                {
+                    **passage_record(self._space, one.key, n, passage.text_hash),
+                    "vector": VectorBytes(passage.vector),
+                    "run": write.run_id,
+                }
+                for one in write.vectors
+                for n, passage in enumerate(one.passages)
+            ],
         }
+
+
+def passage_record(space: Space, key: Key, n: int, text_hash: str) -> dict[str, Any]:
+    """The record of passage `n` of the row `key`, without its vector and run."""
+    return {
+        "id": record(space.passages_table, [key, n]),
+        "repo": record("repo", key),
+        "main": record(space.table, key),
+        "text_hash": text_hash,
+    }
+
+
+def has_index(database: Database, table: str) -> bool:
+    """Whether the HNSW index over the vectors of `table` exists, built or not."""
+    (info,) = database.query(f"INFO FOR TABLE {table}")
+    return INDEX in info["indexes"]
+
+
+def build_index(database: Database, table: str, dimensions: int) -> bool:
+    """Begin to build the HNSW index over the vectors of `table`; False when it exists."""
+    if has_index(database, table):
+        return False
+    database.query(
+        f"DEFINE INDEX IF NOT EXISTS {INDEX} ON {table} FIELDS vector "
+        f"HNSW DIMENSION {int(dimensions)} DIST COSINE TYPE F32 CONCURRENTLY"
+    )
+    return True

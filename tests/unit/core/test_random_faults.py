@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from embed_star.embed.passages import split
 from embed_star.errors import (
     ProviderThrottled,
     ProviderUnavailable,
@@ -15,7 +16,8 @@ from embed_star.errors import (
     StoreUnavailable,
     TransientError,
 )
-from embed_star.models import Batch, Outcome
+from embed_star.models import MOST_PASSAGES, Batch, Outcome
+from tests.support.lab import example_readme
 from tests.support.memory_services import LOCK_TTL_S, THRESHOLDS
 from tests.support.memory_world import MemoryWorld
 from tests.unit.core.conftest import MakeMemoryWorld
@@ -119,3 +121,65 @@ def test_no_row_is_lost_and_no_text_is_paid_for_twice(
     assert len(world.vectors()) == len(keys)
     assert (world.outbox(), world.locks()) == ([], {})
     assert set(world.provider.paid.values()) == {1}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nor_is_a_passage_while_readmes_are_edited_and_rows_deleted(
+    make_world: MakeMemoryWorld, seed: int
+) -> None:
+    world = make_world(batch_size=3, chord_batches=2)
+    faults = break_everything(world, seed)
+    faults.add(world.store.passages, StoreUnavailable, 0.05, "load")
+    readmes = {key: [f"{key} {n}" for n in range(faults.chance.randrange(4))] for key in range(8)}
+    for key, parts in readmes.items():
+        world.write(key, full_name=f"a/{key}", readme=example_readme(*parts))
+    backlog, recorder = world.backlog()
+    for tick in range(14):
+        faults.on = tick < 9
+        if faults.on:
+            user(world, readmes, faults.chance, tick)
+        world.clock.pass_s(faults.chance.choice([1.0, 20.0, LOCK_TTL_S + 1.0]))
+        if not faults.on:
+            world.clock.pass_s(LOCK_TTL_S + THRESHOLDS.open_s)
+        backlog.rewind()
+        try:
+            backlog.dispatch()
+        except TransientError:
+            assert faults.on
+        runs = list(recorder.runs)
+        recorder.runs.clear()
+        for _, run in runs:
+            outcomes = [one for batch in run for one in embed(world, batch)]
+            if faults.on and faults.chance.random() < 0.3:
+                user(world, readmes, faults.chance, f"{tick} in flight")
+            store(world, run[0].run_id, outcomes)
+    world.assert_current()
+    for key, parts in readmes.items():
+        (state,) = world.store.passages.load([(key, MOST_PASSAGES)])
+        wanted = split(example_readme(*parts), world.settings.text_tokens)
+        assert len(state.vectors) == 1 + len(parts)
+        assert {one.hash for one in wanted} < state.vectors.keys()
+    assert world.store.passages.count() == sum(map(len, readmes.values()))
+    assert set(world.provider.paid.values()) == {1}
+
+
+def user(
+    world: MemoryWorld, readmes: dict[int, list[str]], chance: random.Random, when: object
+) -> None:
+    """Replaces a part of a README, takes all of it away, or deletes a row."""
+    if not readmes:
+        return
+    key = chance.choice(sorted(readmes))
+    parts = readmes[key]
+    match chance.randrange(4):
+        case 0:
+            world.delete(key)
+            del readmes[key]
+            return
+        case 1:
+            parts.clear()
+        case _ if parts:
+            parts[chance.randrange(len(parts))] = f"{key} edited {when}"
+        case _:
+            parts.append(f"{key} new {when}")
+    world.write(key, readme=example_readme(*parts))

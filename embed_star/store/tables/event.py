@@ -1,0 +1,30 @@
+"""The event on `repo` that feeds the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from embed_star.store.client.quoting import quoted_path
+from embed_star.store.tables.passages import announced_fields
+
+EVENT = "embedding_outbox"
+"""The event's name. The table that it writes to has the same."""
+
+
+def event_sql(text_fields: Sequence[str]) -> str:
+    """The event on `repo` that announces each change of the text.
+
+    It fires on create, on delete, and on a change of a text field or of the README. Its body
+    must never fail, since it would fail the user's write: `<string>[…]` takes values of any
+    type. A writer that sets `$embed_star_lane` to 1 puts the change into the backfill lane.
+    """
+    paths = [quoted_path(path) for path in announced_fields(text_fields)]
+    before = ", ".join(f"$before.{path}" for path in paths)
+    after = ", ".join(f"$after.{path}" for path in paths)
+    return (
+        f"DEFINE EVENT OVERWRITE {EVENT} ON TABLE repo "
+        f"WHEN $event = 'CREATE' OR $event = 'DELETE' OR [{before}] != [{after}] "
+        "THEN { CREATE embedding_outbox CONTENT { "
+        "id: [IF $embed_star_lane = 1 { 1 } ELSE { 0 }, rand::ulid()], "
+        f"repo: $value.id, size: string::len(<string>[{after}]) }} RETURN NONE }}"
+    )
