@@ -17,6 +17,7 @@ from embed_star.calling.rate_limit.memory import MemoryRateLimiter
 from embed_star.calling.rate_limit.rate_limiter import Grant, Limits, Wait
 from embed_star.calling.validation import Validator
 from embed_star.errors import ProviderPaused, ProviderThrottled, RedisUnavailable
+from embed_star.events import Event, ProviderCalled
 from embed_star.models import Space
 from embed_star.shutdown import Shutdown
 from tests.support.in_process_provider import InProcessProvider
@@ -37,6 +38,10 @@ class Steps:
         self.done.append(name)
         if name in self.away:
             raise RedisUnavailable(f"Redis: cannot {name}")
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, ProviderCalled):
+            self.done.append("timed")
 
 
 class WatchedBreaker(NeverOpen):
@@ -124,7 +129,7 @@ def make(steps: Steps, provider: InProcessProvider) -> Make:
                 throttled_pause_s=5.0,
                 estimate_tokens=len,
             ),
-            "emit": lambda _: steps.done.append("timed"),
+            "emit": steps.hear,
         }
         return ProviderGateway(provider, **{**parts, **changes})
 
