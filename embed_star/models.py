@@ -1,6 +1,8 @@
 """Frozen values that the layers hand to each other, and their form in messages.
 
 A message carries ids, hashes and short codes; never a text, a vector or a secret.
+
+It is over 300 lines since each value stands with its form in messages, which must fit.
 """
 
 from __future__ import annotations
