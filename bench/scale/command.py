@@ -21,14 +21,11 @@ from embed_star.store.bootstrap import bootstrap
 from embed_star.store.client.connection import Target
 from embed_star.store.client.pool import Database, Pool
 
-CHOSEN = "HNSW DIMENSION {dimensions} DIST COSINE TYPE F32"
-"""As `SurrealVectors.build_index` defines it."""
-
-OTHERS = (
-    "HNSW DIMENSION {dimensions} DIST COSINE TYPE F16",
+DEFINITIONS = (
+    "HNSW DIMENSION {dimensions} DIST COSINE TYPE F32",
     "DISKANN DIMENSION {dimensions} DIST COSINE TYPE F32",
-    "DISKANN DIMENSION {dimensions} DIST COSINE TYPE F16",
 )
+"""The first is the one that `SurrealVectors.build_index` makes."""
 
 _MORE_ROWS = 2_000
 """Written while the index is there."""
@@ -52,9 +49,10 @@ def main(arguments: list[str]) -> None:
         many.write(store.database, store.space.table, range(options.rows))
         measurer = Measurer(store, many, options.rows, servers.processes["surrealdb"].pid)
         scale = Scale(options.rows, dimensions, many.origin, measurer.users_writes())
-        for definition in ("", *(options.index or (CHOSEN, *OTHERS))):
+        definitions = [one.format(dimensions=dimensions) for one in options.index or DEFINITIONS]
+        for definition in ("", *definitions):
             console.print(f"· {definition or 'without an index'} …")
-            scale.indexes.append(_measured(measurer, definition.format(dimensions=dimensions)))
+            scale.indexes.append(_measured(measurer, definition))
             console.print(report.table(scale.indexes[-1]))
             if options.write:
                 report.write(scale)

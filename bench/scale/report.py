@@ -47,9 +47,10 @@ def write(scale: Scale) -> None:
     """Put the figures between the markers of the document, and draw the picture beside it."""
     before, rest = DOCUMENT.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
+    if any(one.by_effort for one in scale.indexes):
+        _draw(scale)
     told = "\n\n".join([_about(scale), _indexes(scale.indexes), *map(_searches, scale.indexes)])
     DOCUMENT.write_text(f"{before}{BEGIN}\n\n{told}\n\n{END}{after}", encoding="utf-8")
-    _draw(scale)
 
 
 def _about(scale: Scale) -> str:

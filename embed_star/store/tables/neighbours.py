@@ -25,7 +25,7 @@ docs/search-scale.md."""
 
 _STEPS = (200, 1000)
 """With filters, so many of the nearest are read from the index, and then more. Each costs the
-database 0.1 ms, since it decodes the vector; the filters themselves cost next to nothing."""
+database some 0.1 ms, since it decodes the vector."""
 
 _ENOUGH_FOR_MORE = 0.5
 """A step that would find fewer than this share of what is wanted is left out."""
