@@ -10,6 +10,7 @@ from embed_star.embed.passages import Passage
 from embed_star.errors import ConfigError
 from embed_star.models import MAX_HITS
 from embed_star.search.names import NameMatch
+from embed_star.store.tables.passages import README
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,13 @@ class Hit:
     def to_dict(self) -> dict[str, Any]:
         """What `--explain --json` prints of it, with the row's own values.
 
-        `passage` is there only if a passage of its README was found.
+        `passage` is there only if a passage of its README was found. The README itself is left
+        out: `embed-star get` prints it.
         """
+        own = {name: value for name, value in self.repo.items() if name != README}
         score = round(self.score, 6)
         why = {"name": self.name.name.lower() if self.name else None, "cosine": score}
-        found = {"score": score, "why": why, "repo": self.repo}
+        found = {"score": score, "why": why, "repo": own}
         if self.passage:
             found["passage"] = {"heading": self.passage.heading, "text": self.passage.body}
         return found

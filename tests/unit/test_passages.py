@@ -16,6 +16,8 @@ from embed_star.embed.passages import (
 )
 from embed_star.embed.readme import MAX_CHARS, sections
 from embed_star.models import MOST_PASSAGES
+from embed_star.search.results import Hit
+from embed_star.values import RecordID
 
 WORDS = "A queue for background jobs that keeps its promises"
 LONG = " ".join(f"{WORDS}, number {n}." for n in range(9))
@@ -180,3 +182,10 @@ def test_a_row_without_a_readme_has_the_hash_of_its_text() -> None:
     hashes = {row_hash(one, readme_hash(two)) for one in (own, "other") for two in ("", "a", "b")}
     assert len(hashes) == 6
     assert readme_hash("ä") == hashlib.sha256("ä".encode()).hexdigest()
+
+
+def test_a_hit_shows_the_passage_and_not_the_whole_readme() -> None:
+    repo = {"id": RecordID("repo", 1), "full_name": "a/b", "readme": "word " * 1000}
+    shown = Hit(repo, 0.5, passage=Passage("Use", "It counts words.")).to_dict()
+    assert shown["repo"] == {"id": RecordID("repo", 1), "full_name": "a/b"}
+    assert shown["passage"] == {"heading": "Use", "text": "It counts words."}
