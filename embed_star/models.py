@@ -278,21 +278,19 @@ class Outcome:
 
     def to_json(self) -> list[Any]:
         flags = int(self.replaces) + 2 * int(self.heals) + 4 * int(self.cut)
-        said: list[Any] = [self.status.value, self.text_hash, flags, self.reason]
         of_readme = [self.own_hash, self.old_passages, self.left_out, *self.passages]
-        if of_readme != ["", 0, 0]:
-            said += [self.source, self.name, of_readme]
-        elif self.source or self.name:
-            said += [self.source, self.name]
-        return [*self.row.to_json(), *said]
+        if of_readme == ["", 0, 0]:
+            of_readme = []  # as most rows have none
+        said = [self.status.value, self.text_hash, flags, self.reason, self.source, self.name]
+        return [*self.row.to_json(), *said, of_readme]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Outcome:
         """Raises ValueError when `value` is not an outcome."""
         try:
             key, outbox, status, text_hash, flags, reason, *rest = value
-            source, name, of_readme = (*rest, *("", "", ("", 0, 0))[len(rest) :])[:3]
-            own_hash, old, left_out, *passages = of_readme
+            source, name, of_readme = (*rest, *("", "", ())[len(rest) :])[:3]
+            own_hash, old, left_out, *passages = of_readme or ("", 0, 0)
             return cls(
                 Pending.from_json((key, outbox)),
                 Status(status),

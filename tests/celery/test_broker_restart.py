@@ -153,6 +153,8 @@ def test_a_pool_that_has_lost_track_of_its_children(fleet: Fleet) -> None:
     worker = tenant.worker(*PREFORK, "-I", "tests.support.blocking")
     side = Side(tenant, worker, tenant.producer(), busy=False)
     with tenant.app() as app:
+        # A worker is ready a moment before it hears what is said to all of them.
+        eventually(lambda: app.control.ping(timeout=1.0), "the worker answers", RECOVERED_S)
         (answer,) = app.control.broadcast("mistake_children", reply=True, timeout=10.0)
     assert list(answer.values()) == [{"children": 3}]
     fleet.servers.stop_server("redis", grace_s=ORDERLY_S)

@@ -210,10 +210,14 @@ class TestOutcome:
             except ValueError:
                 continue
 
-    def test_that_of_a_plain_row_is_as_short_as_before(self) -> None:
+    def test_what_a_later_version_adds_is_overlooked_and_what_an_earlier_one_lacks(self) -> None:
         row = Pending("k", ())
-        assert len(Outcome(row, Status.GONE).to_json()) == 6
-        assert len(Outcome(row, Status.CACHED, source="s", name="n").to_json()) == 8
+        plain = Outcome(row, Status.CACHED, "hash", source="s", name="n")
+        for outcome in (Outcome(row, Status.GONE), plain, replace(plain, passages=("one",))):
+            assert Outcome.from_json([*outcome.to_json(), "added"]) == outcome
+        message = plain.to_json()
+        assert Outcome.from_json(message[:-1]) == plain
+        assert Outcome.from_json(message[:-3]) == replace(plain, source="", name="")
 
 
 class TestSpace:
