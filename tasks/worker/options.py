@@ -80,7 +80,9 @@ def _check_typed(sender: Celery, **_: Any) -> None:
         if (context and context.info_name == "beat") or typed.get("beat"):
             _check_scheduler(typed.get("scheduler"), sender.conf.beat_scheduler)
         for option in ("pidfile", "statedb"):
-            folder = Path(typed.get(option) or "").parent
+            if not (given := typed.get(option)):
+                continue
+            folder = Path(given).parent
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise ConfigError(f"--{option}: there is no folder {folder} that may be written to")
     except ConfigError as error:
