@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embed_star.store.client.quoting import quoted_path
+from embed_star.store.client.quoting import quoted, quoted_path
 from embed_star.store.tables.passages import announced_fields
 
 EVENT = "embedding_outbox"
@@ -18,13 +18,19 @@ def event_sql(text_fields: Sequence[str]) -> str:
     must never fail, since it would fail the user's write: `<string>[…]` takes values of any
     type. A writer that sets `$embed_star_lane` to 1 puts the change into the backfill lane.
     """
-    paths = [quoted_path(path) for path in announced_fields(text_fields)]
-    before = ", ".join(f"$before.{path}" for path in paths)
-    after = ", ".join(f"$after.{path}" for path in paths)
+    fields = announced_fields(text_fields)
+    after = ", ".join(f"$after.{quoted_path(path)}" for path in fields)
+    # All fields at once: each `$before.field` by itself copies the whole row, on every update.
+    some = "{" + ", ".join(map(_member, fields)) + "}"
     return (
         f"DEFINE EVENT OVERWRITE {EVENT} ON TABLE repo "
-        f"WHEN $event = 'CREATE' OR $event = 'DELETE' OR [{before}] != [{after}] "
+        f"WHEN $event = 'CREATE' OR $event = 'DELETE' OR $before.{some} != $after.{some} "
         "THEN { CREATE embedding_outbox CONTENT { "
         "id: [IF $embed_star_lane = 1 { 1 } ELSE { 0 }, rand::ulid()], "
         f"repo: $value.id, size: string::len(<string>[{after}]) }} RETURN NONE }}"
     )
+
+
+def _member(path: str) -> str:
+    """A field of a selection such as `$after.{name}`; one inside another has its path as name."""
+    return f"{quoted(path)}: {quoted_path(path)}" if "." in path else quoted(path)
