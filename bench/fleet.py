@@ -6,13 +6,13 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from bench.simulate import Cost, Part, Prediction, fitted, predict
 from bench.stack import Bench, Shape, running
+from bench.usage import cpu_s
 
 LATENCY_S = 0.3
 FEW = Shape(batch_rows=10, chord_batches=10, workers=1, threads=3, latency_ms=LATENCY_S * 1000)
@@ -24,7 +24,6 @@ FLEETS = ((1, 4), (10, 8), (100, 32), (1_000, 256))
 """Workers, each with a processor of its own, and processors of the database."""
 CALLS, BATCH_ROWS = 16, 100
 REPOS = 100_000_000
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 Seconds = Mapping[str, float]
 """By the name of a process, without its number."""
@@ -77,8 +76,7 @@ def _used_s(bench: Bench) -> Counter[str]:
     used: Counter[str] = Counter()
     pids = {name: child.pid for name, child in bench.stack.processes.items()}
     for name, pid in {**pids, "provider": bench.provider.pid}.items():
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-        used[name.rstrip("0123456789")] += (int(fields[11]) + int(fields[12])) / _TICKS
+        used[name.rstrip("0123456789")] += cpu_s(pid)
     return used
 
 

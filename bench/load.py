@@ -20,6 +20,7 @@ from rich.table import Table
 from bench.picture import draw
 from bench.stack import Bench, Shape, quantile, running
 from bench.traffic import Fresh, Outstanding, Watcher, Writer
+from bench.usage import resident_bytes
 from tests.support.checker import Checker
 
 CONSOLE = Console()
@@ -174,11 +175,9 @@ def _rss_mb(bench: Bench) -> dict[str, float]:
     found = {}
     for name, child in bench.stack.processes.items():
         try:
-            status = Path(f"/proc/{child.pid}/status").read_text()
+            found[name] = resident_bytes(child.pid) / 1e6
         except OSError:  # it ended
             continue
-        kib = next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line)
-        found[name] = kib * 1024 / 1e6
     return found
 
 

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.usage import cpu_s, resident_bytes
 from embed_star.cli.main import COMMANDS
 from embed_star.devstack.servers import LocalServers, ServerOptions, free_port
 
@@ -100,12 +101,10 @@ def _ready(command: Sequence[str], env: Mapping[str, str], folder: Path) -> tupl
             while not _answers(port):
                 assert process.poll() is None, (folder / "log").read_text()
                 time.sleep(POLL_S)
-            proc = Path("/proc") / str(process.pid)
-            ticks = sum(map(int, (proc / "stat").read_text().rpartition(")")[2].split()[11:13]))
-            pages = int((proc / "statm").read_text().split()[1])
+            used_s, resident = cpu_s(process.pid), resident_bytes(process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
-    return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return used_s, resident / 2**20
 
 
 def _answers(port: int) -> bool:

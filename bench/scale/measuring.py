@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from bench.scale.table import FILTERS, Many
 from bench.stack import quantile
+from bench.usage import cpu_s, resident_bytes
 from embed_star.models import Key
 from embed_star.search import NO_FILTERS, Filters
 from embed_star.services.store import Store
@@ -180,14 +180,14 @@ class Measurer:
     ) -> Searched:
         taken_ms, shares = [], []
         search(queries[0])  # what the first one reads from the disk is not measured
-        cpu_s = self._cpu_s()
+        before_s = self._cpu_s()
         for query, wanted in zip(queries, truth, strict=False):
             begun = time.perf_counter()
             found = search(query)
             taken_ms.append((time.perf_counter() - begun) * 1000)
             if wanted:
                 shares.append(len(set(found) & set(wanted)) / len(wanted))
-        cpu_ms = (self._cpu_s() - cpu_s) / len(queries) * 1000
+        cpu_ms = (self._cpu_s() - before_s) / len(queries) * 1000
         recall = statistics.fmean(shares) if shares else 1.0
         p50_ms, p99_ms = statistics.median(taken_ms), quantile(taken_ms, 0.99)
         return Searched(name, p50_ms, p99_ms, recall, cpu_ms, passing)
@@ -229,9 +229,7 @@ class Measurer:
             time.sleep(0.2)
 
     def _memory_mb(self) -> float:
-        status = Path(f"/proc/{self._pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+        return resident_bytes(self._pid) / 2**20
 
     def _cpu_s(self) -> float:
-        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
+        return cpu_s(self._pid)

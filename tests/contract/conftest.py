@@ -9,6 +9,7 @@ import pytest
 from embed_star.settings import load_settings
 from tests.conftest import DIMENSIONS, MakeWorld, fresh_database
 from tests.support.clock import TickingClock
+from tests.support.github import GitHubStub
 from tests.support.memory_services import MemoryBackends
 from tests.support.memory_world import MemoryWorld
 from tests.support.world import World
@@ -19,6 +20,14 @@ SETTINGS = {
     "embedding_dimensions": DIMENSIONS,
 }
 SERVERS = {"server": "surreal", "embedded": "gateway"}
+
+
+@pytest.fixture
+def stub() -> Iterator[GitHubStub]:
+    """A GitHub that answers as it is told."""
+    one = GitHubStub()
+    yield one
+    one.close()
 
 
 @pytest.fixture(params=["memory", *SERVERS])

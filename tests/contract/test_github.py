@@ -22,10 +22,8 @@ REPOS = [
 
 
 @pytest.fixture
-def stub() -> Iterator[GitHubStub]:
-    one = GitHubStub()
-    yield one
-    one.close()
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -33,11 +31,6 @@ def other() -> Iterator[GitHubStub]:
     one = GitHubStub()
     yield one
     one.close()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -27,13 +27,6 @@ ETAG = 'W/"abc"'
 
 
 @pytest.fixture
-def stub() -> Iterator[GitHubStub]:
-    one = GitHubStub()
-    yield one
-    one.close()
-
-
-@pytest.fixture
 def clock() -> Clock:
     return Clock()
 

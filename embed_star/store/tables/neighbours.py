@@ -11,7 +11,7 @@ from embed_star.models import Key
 from embed_star.store.client.codec import VectorBytes, record
 from embed_star.store.client.pool import Database
 from embed_star.store.tables.filters import Filters, conditions, of_repo, where_all
-from embed_star.store.tables.vectors import INDEX
+from embed_star.store.tables.vectors import INDEX, has_index
 from embed_star.values import RecordID
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ class Neighbours:
 
     def has_index(self) -> bool:
         """Whether the HNSW index exists and is built."""
-        (info,) = self._database.query(f"INFO FOR TABLE {self._table}")
-        if INDEX not in info["indexes"]:
+        if not has_index(self._database, self._table):
             return False
         (state,) = self._database.query(f"INFO FOR INDEX {INDEX} ON {self._table}")
         return bool(state.get("building", {}).get("status", "ready") == "ready")

@@ -250,7 +250,7 @@ class SurrealRepos:
         ids = [record("repo", key) for key, _ in rows]
         self._database.query(
             "BEGIN; FOR $row IN $rows { UPSERT $row.id MERGE $row.fields RETURN NONE }; COMMIT;",
-            rows=[{"id": ids[at], "fields": dict(row[1])} for at, row in enumerate(rows)],
+            rows=[{"id": i, "fields": dict(row)} for i, (_, row) in zip(ids, rows, strict=True)],
             embed_star_lane=lane,
         )
         if self._database.version < (3,):
@@ -277,24 +277,24 @@ def _join(
     failures: Sequence[Mapping[str, Any]],
     lock_left_s: Mapping[str, float],
 ) -> list[RepoState]:
-    values = {key_text(one["id"].id): tuple(one["f"]) for one in repos}
-    names = {key_text(one["id"].id): flat_name(one.get("n")) for one in repos}
-    readmes = {key_text(one["id"].id): one["r"] for one in repos}
-    stored = {key_text(one["id"].id): one["text_hash"] for one in vectors}
-    passages = {key_text(one["id"].id): one.get("passages") or 0 for one in vectors}
-    failed = {key_text(one["id"].id): one["text_hash"] for one in failures if one["here"]}
-    recorded = {key_text(one["id"].id) for one in failures}
-    return [
-        RepoState(
+    repo_of, vector_of, failure_of = map(_by_key, (repos, vectors, failures))
+    found = []
+    for key, k in zip(keys, map(key_text, keys), strict=True):
+        repo, vector, failure = repo_of.get(k), vector_of.get(k), failure_of.get(k)
+        state = RepoState(
             key,
-            values.get(k),
-            lock_left_s.get(k),
-            stored.get(k),
-            failed.get(k),
-            k in recorded,
-            name=names.get(k, ""),
-            readme_hash=readmes.get(k, ""),
-            stored_passages=passages.get(k, 0),
+            values=None if repo is None else tuple(repo["f"]),
+            lock_left_s=lock_left_s.get(k),
+            stored_hash=None if vector is None else vector["text_hash"],
+            failed_hash=failure["text_hash"] if failure and failure["here"] else None,
+            recorded=failure is not None,
+            name="" if repo is None else flat_name(repo.get("n")),
+            readme_hash="" if repo is None else repo["r"],
+            stored_passages=0 if vector is None else vector.get("passages") or 0,
         )
-        for key, k in ((key, key_text(key)) for key in keys)
-    ]
+        found.append(state)
+    return found
+
+
+def _by_key(records: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {key_text(one["id"].id): one for one in records}
