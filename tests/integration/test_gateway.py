@@ -426,7 +426,8 @@ class TestHandshake:
             for _ in range(MAX_STRANGERS):
                 last = socket.create_connection((host, int(port)))
                 strangers.enter_context(last)
-            with pytest.raises((OSError, InvalidHandshake, EOFError)):
+            # Closed at once: how a client sees that depends on how far it was by then.
+            with pytest.raises((OSError, InvalidHandshake, ConnectionClosed, EOFError)):
                 connect(process.url + "/rpc", subprotocols=[CBOR])
             assert client.query("RETURN 1") == [1]
             last.close()
