@@ -48,7 +48,8 @@ def main(arguments: list[str]) -> None:
         store = _store(servers, dimensions)
         many.write(store.database, store.space.table, range(options.rows))
         measurer = Measurer(store, many, options.rows, servers.processes["surrealdb"].pid)
-        scale = Scale(options.rows, dimensions, many.origin, measurer.users_writes())
+        ratios = measurer.users_writes(100), measurer.users_writes(1)
+        scale = Scale(options.rows, dimensions, many.origin, ratios)
         definitions = [one.format(dimensions=dimensions) for one in options.index or DEFINITIONS]
         for definition in ("", *definitions):
             console.print(f"· {definition or 'without an index'} …")
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> None:
             console.print(report.table(scale.indexes[-1]))
             if options.write:
                 report.write(scale)
-    console.print(f"users' own writes, with the event over without: {scale.users_writes:.2f}")
+    console.print(report.users_writes(scale))
 
 
 def _measured(measurer: Measurer, definition: str) -> Indexed:

@@ -134,8 +134,11 @@ class Measurer:
         passing = np.array([passes(row, filters) for row in self._many.rows])
         return passing & (np.arange(len(passing)) < self._rows)
 
-    def users_writes(self) -> float:
-        """Rate of `UPDATE repo SET stargazers_count` with the event, over that without it."""
+    def users_writes(self, batch: int) -> float:
+        """Rate of `UPDATE repo SET stargazers_count` with the event, over that without it.
+
+        `batch` is the number of rows in a statement.
+        """
         ratios = []
         for turn in range(_TURNS):
             event = event_sql(self._store.text_fields)
@@ -144,15 +147,15 @@ class Measurer:
                 self._database.query(
                     event if there else f"REMOVE EVENT IF EXISTS {EVENT} ON TABLE repo"
                 )
-                rates[there] = self._update_rate(turn)
+                rates[there] = self._update_rate(turn, batch)
             ratios.append(rates[True] / rates[False])
         self._database.query(event)
         return statistics.median(ratios)
 
-    def _update_rate(self, turn: int) -> float:
+    def _update_rate(self, turn: int, batch: int) -> float:
         begun = time.perf_counter()
-        for start in range(0, _WRITTEN_ROWS, _WRITE_BATCH):
-            ids = [record("repo", self._many.key(start + n)) for n in range(_WRITE_BATCH)]
+        for start in range(0, _WRITTEN_ROWS, batch):
+            ids = [record("repo", self._many.key(start + n)) for n in range(batch)]
             self._database.query(
                 "UPDATE $ids SET stargazers_count += $more RETURN NONE", ids=ids, more=turn % 2
             )

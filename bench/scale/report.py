@@ -28,7 +28,8 @@ class Scale:
     rows: int
     dimensions: int
     origin: str
-    users_writes: float
+    users_writes: tuple[float, float]
+    """With the event over without it: 100 rows in a statement, and one."""
     indexes: list[Indexed] = field(default_factory=list)
 
 
@@ -56,8 +57,16 @@ def write(scale: Scale) -> None:
 def _about(scale: Scale) -> str:
     return (
         f"{scale.rows:,} rows with vectors of {scale.dimensions} dimensions, variants of the rows "
-        f"of `{scale.origin}`. The stars of rows written by users, with the event on `repo` over "
-        f"without it: {scale.users_writes:.2f}."
+        f"of `{scale.origin}`. {users_writes(scale)}"
+    )
+
+
+def users_writes(scale: Scale) -> str:
+    """One sentence about what the event costs those who write to `repo`."""
+    many, one = scale.users_writes
+    return (
+        "The rate at which users write other fields than those of the text, with the event on "
+        f"`repo` over without it: {many:.2f} with 100 rows in a statement, {one:.2f} with one."
     )
 
 

@@ -72,22 +72,29 @@ def command(dry_run: bool, with_bootstrap: bool, wait_s: float | None) -> None:
         _retry(lambda: bootstrap(target, user, password), StoreUnavailable, wait_s or 0.0)
         click.echo(f"user {settings.db_user} on {target.namespace}/{target.database}: ready")
     with Services(settings) as services:
-        store = services.store
-        store.spaces.check_server(settings.text_fields)  # also before the first migration
+        services.store.spaces.check_server(settings.text_fields)  # also before the first migration
         if dry_run:
             _dry_run(services)
-            return
-        applied = store.migrator.apply(lambda migration: click.echo(f"applied {_name(migration)}"))
-        if named := store.installation.ensure():
-            click.echo(f"installation {named}: restart all processes if they run")
-        before = [one.space for one in store.spaces.known() if one.active]
-        changed = store.spaces.ensure(services.space, settings.text_fields)
-        if changed:
-            click.echo(f"embedding space {services.space.name}: active")
-        if before:
-            _say_what_it_takes(services, before, changed=changed)
-        if not applied and not changed and not named:
-            click.echo("nothing to do: the database is up to date")
+        else:
+            _apply(services)
+
+
+def _apply(services: Services) -> None:
+    store, settings = services.store, services.settings
+    applied = store.migrator.apply(lambda migration: click.echo(f"applied {_name(migration)}"))
+    if named := store.installation.ensure():
+        click.echo(f"installation {named}: restart all processes if they run")
+    before = [one.space for one in store.spaces.known() if one.active]
+    changed = store.spaces.ensure(services.space, settings.text_fields)
+    if changed:
+        click.echo(f"embedding space {services.space.name}: active")
+    if renewed := not store.spaces.has_current_event(settings.text_fields):
+        store.spaces.renew_event(settings.text_fields)
+        click.echo("the event on the table repo: replaced by this version's")
+    if before:
+        _say_what_it_takes(services, before, changed=changed)
+    if not (applied or named or changed or renewed):
+        click.echo("nothing to do: the database is up to date")
 
 
 def _say_what_it_takes(services: Services, before: Sequence[Space], *, changed: bool) -> None:
@@ -137,6 +144,8 @@ def _dry_run(services: Services) -> None:
         click.echo("would let the event notice READMEs, and make a table of their passages")
     elif not store.spaces.has_names(store.space):
         click.echo("would give the vectors names, and an index of them")
+    elif not store.spaces.has_current_event(services.settings.text_fields):
+        click.echo("would replace the event on the table repo by this version's")
     else:
         click.echo("nothing to do: the database is up to date")
 

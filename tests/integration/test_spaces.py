@@ -135,6 +135,25 @@ class TestADatabaseWithoutPassages:
         assert len(world.outbox()) == before + 1
 
 
+class TestAnEventOfAnOlderVersion:
+    def test_is_replaced_by_migrate_and_announces_no_row(self, world: World) -> None:
+        world.write(1, full_name="a/b")
+        world.settle()
+        fields = [*world.settings.text_fields]
+        older = event_sql(fields).rpartition(" COMMENT ")[0].replace(" != 'UPDATE'", " = 'CREATE'")
+        world.query(older)
+        world.store.check()  # it is of use until then
+        dry = embed_star("migrate", "--dry-run", env=world.environment)
+        assert dry.out.strip() == "would replace the event on the table repo by this version's"
+        told = embed_star("migrate", env=world.environment)
+        assert told.out.strip() == "the event on the table repo: replaced by this version's"
+        assert world.outbox() == []
+        world.query("DELETE repo:1")  # which the older one did not announce
+        assert len(world.outbox()) == 1
+        again = embed_star("migrate", env=world.environment)
+        assert again.out.strip() == "nothing to do: the database is up to date"
+
+
 class TestTheTableRepo:
     """Kinds of table for which no event would be of use; migrate and doctor ask the same."""
 

@@ -186,6 +186,8 @@ INTERPOLATED = {
     "space.table": "the same",
     "self._values": "TEXT_FIELDS, quoted by store/client/quoting.py",
     "event_sql(fields)": "the same",
+    "definition": "the same, in event_sql",
+    "_mark(definition)": "letters and digits of a hash, in event_sql",
     "EVENT": "our constant",
     "is_repo": "one of two constants",
     "make": "the same",

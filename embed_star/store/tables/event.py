@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from embed_star.store.client.quoting import quoted, quoted_path
@@ -22,13 +23,24 @@ def event_sql(text_fields: Sequence[str]) -> str:
     after = ", ".join(f"$after.{quoted_path(path)}" for path in fields)
     # All fields at once: each `$before.field` by itself copies the whole row, on every update.
     some = "{" + ", ".join(map(_member, fields)) + "}"
-    return (
+    definition = (
         f"DEFINE EVENT OVERWRITE {EVENT} ON TABLE repo "
-        f"WHEN $event = 'CREATE' OR $event = 'DELETE' OR $before.{some} != $after.{some} "
+        f"WHEN $event != 'UPDATE' OR $before.{some} != $after.{some} "
         "THEN { CREATE embedding_outbox CONTENT { "
         "id: [IF $embed_star_lane = 1 { 1 } ELSE { 0 }, rand::ulid()], "
         f"repo: $value.id, size: string::len(<string>[{after}]) }} RETURN NONE }}"
     )
+    return f"{definition} COMMENT '{_mark(definition)}'"
+
+
+def is_current(found: str, text_fields: Sequence[str]) -> bool:
+    """Whether `found`, an event as the database prints it, is what `event_sql` defines."""
+    return event_sql(text_fields).rpartition("COMMENT ")[2] in found
+
+
+def _mark(definition: str) -> str:
+    """What tells one definition from another: each server prints a definition in its own way."""
+    return f"embed_star {hashlib.sha256(definition.encode()).hexdigest()[:8]}"
 
 
 def _member(path: str) -> str:

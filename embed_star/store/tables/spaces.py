@@ -12,7 +12,7 @@ from embed_star.store.client.codec import record
 from embed_star.store.client.functions import check_functions
 from embed_star.store.client.pool import Database
 from embed_star.store.tables import names
-from embed_star.store.tables.event import EVENT, event_sql
+from embed_star.store.tables.event import EVENT, event_sql, is_current
 from embed_star.store.tables.passages import has_passages
 
 if TYPE_CHECKING:
@@ -73,6 +73,14 @@ class Spaces:
         )
         self._database.query(f"{names.index_sql(space.table)}")
         return True
+
+    def has_current_event(self, text_fields: Sequence[str]) -> bool:
+        """Whether the event on `repo` is what this version defines; an older one may cost more."""
+        return is_current(self._event(), text_fields)
+
+    def renew_event(self, fields: Sequence[str]) -> None:
+        """Define the event on `repo` anew, over an older one. No row is announced by that."""
+        self._database.query(f"{event_sql(fields)}")
 
     def check_server(self, text_fields: Sequence[str]) -> None:
         """Raise SchemaError, saying what to do, if the event on `repo` would fail or never fire."""
@@ -243,9 +251,12 @@ class Spaces:
         tables: Mapping[str, Any] = info["tables"]
         return tables
 
-    def _has_event(self, text_fields: Sequence[str]) -> bool:
+    def _event(self) -> str:
         (info,) = self._database.query("INFO FOR TABLE repo")
-        event = str(info["events"].get(EVENT, ""))
+        return str(info["events"].get(EVENT, ""))
+
+    def _has_event(self, text_fields: Sequence[str]) -> bool:
+        event = self._event()
         return bool(event) and (not has_passages(text_fields) or "$after.readme" in event)
 
     def _active(self) -> KnownSpace | None:
