@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bench import backup, blame, fleet, load
 from bench.quality import command as quality
+from bench.recovery import recovery
 from bench.scale import command as scale
 from bench.scraping import scraped
 from bench.soak import soak
@@ -197,6 +198,7 @@ BENCHES = {
     "defaults": defaults,
     "freshness": freshness,
     "cached": cached,
+    "recovery": recovery,
     "monitoring": monitoring,
     "soak": soak,
     "limit": blame.limit,
