@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ SERVER_PARAMETERS = {"redis", "server", "embedded"}
 """A test that asks for one of these fixtures, or that gets one of these parameters, starts
 Redis or SurrealDB: it is marked `server` (and `make check` leaves it out)."""
 
+gc.disable()  # until all is imported and collected: it stays, and each look at it costs
+
 _databases = itertools.count()
 _databases_of: dict[str, Databases] = {}
 """By the server's URL."""
@@ -45,6 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.server)
     if os.environ.get("PYTEST_XDIST_WORKER"):
         items.sort(key=lambda item: rank(item.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:

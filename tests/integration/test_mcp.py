@@ -138,18 +138,20 @@ class TestStdio:
             assert found.structured_content is not None
             assert [hit["full_name"] for hit in found.structured_content["hits"]] == ["rq/rq"]
 
-    @pytest.mark.parametrize(
-        "filters",
-        [{"min_stars": 10**9}, {"archived": True}, {"pushed_since": "2026-01-31"}, {"topic": "on"}],
-        ids=str,
-    )
-    def test_a_filter_that_nothing_satisfies(
-        self, mcp: McpServer, filters: dict[str, object]
-    ) -> None:
-        query = {"query": "x", **filters}
-        found = mcp.over_stdio_do(lambda client: client.call_tool("search", query))
-        assert found.structured_content == {"hits": []}
-        assert text_of(found) == "no repository fits"
+    def test_a_filter_that_nothing_satisfies(self, mcp: McpServer) -> None:
+        filters: list[dict[str, object]] = [
+            {"min_stars": 10**9},
+            {"archived": True},
+            {"pushed_since": "2026-01-31"},
+            {"topic": "on"},
+        ]
+
+        async def ask(client: Client) -> list[CallToolResult]:
+            return [await client.call_tool("search", {"query": "x", **one}) for one in filters]
+
+        for one, found in zip(filters, mcp.over_stdio_do(ask), strict=True):
+            assert found.structured_content == {"hits": []}, one
+            assert text_of(found) == "no repository fits", one
 
     def test_wrong_arguments_are_one_sentence_each(self, mcp: McpServer) -> None:
         cases: list[tuple[dict[str, Any], str]] = [

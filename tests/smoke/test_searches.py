@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench.quality import corpus, needs, ways
+from bench.quality.measuring import Remembering
 from embed_star.cli.demonstration import await_embedded, import_examples
 from embed_star.devstack import examples
 from embed_star.devstack.servers import ServerOptions, free_port
@@ -62,13 +63,19 @@ def test_a_described_need_finds_the_right_project(
     assert set(found) & set(search["expect"]), found
 
 
+@pytest.fixture(scope="module")
+def measured() -> Remembering:
+    """The model as the measure asks it: once for a text."""
+    return Remembering(Local())
+
+
 @pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 def test_the_measure_of_quality_finds_what_the_product_finds(
-    services: Services, mode: Mode
+    services: Services, measured: Remembering, mode: Mode
 ) -> None:
     asked = needs.read(Path(needs.__file__).with_name("examples.jsonl"))
     rows = corpus.read("examples", examples.find("repos.jsonl"), asked)
-    for need, found in zip(asked, ways.search(rows, Local(), mode), strict=True):
+    for need, found in zip(asked, ways.search(rows, measured, mode), strict=True):
         hits = services.search.find(need.query, 10, need.filters, mode)
         assert [hit.repo["full_name"] for hit in hits] == found, need.query
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ import pytest
 
 from bench.quality import baseline, command, corpus, figures, needs, report, ways
 from bench.quality.corpus import Corpus
-from bench.quality.measuring import ALL, Measured
+from bench.quality.measuring import ALL, Measured, Remembering
 from bench.quality.needs import Need
 from embed_star.devstack import examples
-from embed_star.providers.local import Local
+from embed_star.providers.base import Provider
 from embed_star.search import Filters, Mode
 from embed_star.settings import Settings
 
@@ -158,16 +159,37 @@ def test_filters_are_those_of_the_product(tmp_path: Path) -> None:
     assert read.passing(Filters(language="Go", min_stars=1)).tolist() == [False, False]
 
 
+@pytest.fixture(scope="module")
+def local_models() -> list[tuple[str, Remembering]]:
+    """Each model as it is, but that the tests of this file ask it once for a text: 20 ms each."""
+    pytest.importorskip("tokenizers", reason="needs the local model")
+    return [(name, Remembering(make())) for name, make in ways.models()]
+
+
+@pytest.fixture
+def local(local_models: list[tuple[str, Remembering]]) -> Remembering:
+    """The default one."""
+    return local_models[0][1]
+
+
+@pytest.fixture
+def measured_once(
+    local_models: list[tuple[str, Remembering]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command measures these."""
+    made = [(name, partial(Remembering, one)) for name, one in local_models]
+    monkeypatch.setattr(ways, "models", lambda: made)
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Corpus:
-    """Some of the examples: the model takes 20 ms for each."""
+    """Some of the examples."""
     rows = [json.loads(line) for line in EXAMPLES.read_text(encoding="utf-8").splitlines()]
     go = [row for row in rows if row["language"] == "Go"]
     wanted = [row for row in rows if row["full_name"] in ("scrapy/scrapy", "gin-gonic/gin")]
     kept = {row["full_name"]: row for row in (*go[:20], *rows[:60], *wanted)}.values()
     path = tmp_path / "some.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    pytest.importorskip("tokenizers", reason="needs the local model")
     asked = [
         Need("crawl web sites and extract data", "described", {"scrapy/scrapy": 2}),
         Need("web framework", "filtered", {"gin-gonic/gin": 2}, Filters("go", 20_000)),
@@ -175,8 +197,8 @@ def small(tmp_path: Path) -> Corpus:
     return corpus.read("examples", path, asked)
 
 
-def test_a_search_finds_and_filters(small: Corpus) -> None:
-    crawling, filtered = ways.search(small, Local(), Mode.VECTOR)
+def test_a_search_finds_and_filters(small: Corpus, local: Remembering) -> None:
+    crawling, filtered = ways.search(small, local, Mode.VECTOR)
     assert "scrapy/scrapy" in crawling[:5]
     assert len(crawling) == figures.DEPTH
     by_name = {row["full_name"]: row for row in small.rows}
@@ -184,12 +206,12 @@ def test_a_search_finds_and_filters(small: Corpus) -> None:
     assert {by_name[name]["language"] for name in filtered} == {"Go"}
 
 
-def test_a_name_with_a_typing_error_is_found_first(small: Corpus) -> None:
+def test_a_name_with_a_typing_error_is_found_first(small: Corpus, local: Remembering) -> None:
     asked = [
         Need("scrpay", "typo", {"scrapy/scrapy": 2}, filters)
         for filters in (Filters(), Filters("go"))
     ]
-    found, shut_out = ways.search(replace(small, needs=asked), Local(), Mode.HYBRID)
+    found, shut_out = ways.search(replace(small, needs=asked), local, Mode.HYBRID)
     assert found[0] == "scrapy/scrapy"
     assert "scrapy/scrapy" not in shut_out
     assert len(shut_out) == figures.DEPTH
@@ -248,20 +270,19 @@ def test_a_kind_with_few_needs_is_not_checked(
     assert baseline.complaints([here], [measured(0.1, 0.1, needs_of_kind=49)]) == []
 
 
+@pytest.mark.usefixtures("measured_once")
 def test_the_command_measures_what_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("tokenizers", reason="needs the local model")
     command.main(["--check", "--corpus", str(tmp_path / "none.jsonl")])
     told = capsys.readouterr().out
     assert "none.jsonl is not there: only the examples are measured" in told
     assert "search is as good as recorded" in told
 
 
+@pytest.mark.usefixtures("measured_once")
 def test_a_worse_search_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("tokenizers", reason="needs the local model")
-
-    def nearest_last(where: Corpus, provider: Local) -> list[list[str]]:
+    def nearest_last(where: Corpus, provider: Provider) -> list[list[str]]:
         return [found[::-1] for found in ways.search(where, provider, Mode.VECTOR)]
 
     monkeypatch.setattr(ways, "WAYS", {"vector": nearest_last})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -96,13 +97,20 @@ def make(server: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         provider.close()
 
 
+@functools.cache
+def local_model(model: str) -> Provider:
+    """Each is loaded once (0.5 s): any may share it, and after `close` it loads again."""
+    return create_provider(settings_for("local", "", embedding_model=model))
+
+
 @pytest.fixture(
     params=[*HTTP_PROVIDERS, *(pytest.param(one, marks=needs_local) for one in LOCAL_MODELS)]
 )
-def provider(request: pytest.FixtureRequest, make: Make) -> Provider:
+def provider(request: pytest.FixtureRequest) -> Provider:
     """Each provider in turn, `local` with each of its models."""
     if request.param in LOCAL_MODELS:
-        return make("local", embedding_model=request.param)
+        return local_model(request.param)
+    make: Make = request.getfixturevalue("make")
     return make(request.param)
 
 

