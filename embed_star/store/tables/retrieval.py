@@ -118,7 +118,7 @@ class SurrealRetrieval:
         self._database = database
         self._table = space.table  # [a-z0-9_], as every Space sees to
         self._nearest = Neighbours(database, space.table)
-        self._passages = PassageNeighbours(database, space.passages_table)
+        self._passages = PassageNeighbours(database, space)
 
     def nearest(
         self,
