@@ -21,6 +21,8 @@ class Report:
     model: str
     dimensions: int
     embedded: int
+    passages: int
+    """Parts of READMEs that have a vector, of all rows."""
     pending: dict[str, int]
     """Outbox records by lane; a repo that changed twice counts twice."""
     oldest_pending_s: dict[str, float | None]
@@ -75,6 +77,7 @@ def report(services: Services, workers: list[str] | None = None) -> Report:
         model=services.space.model,
         dimensions=services.space.dimensions,
         embedded=store.vectors.count(),
+        passages=store.passages.count(),
         pending={lane.name.lower(): rows for lane, rows in store.outbox.counts().items()},
         oldest_pending_s={lane.name.lower(): _age_s(services, lane) for lane in Lane},
         failed=store.failures.by_reason(),

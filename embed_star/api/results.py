@@ -73,6 +73,8 @@ class Details(Facts):
     """`embedded`, `pending` or `failed`."""
     cut: bool
     """Whether only the beginning of its text was embedded."""
+    passages: int
+    """How many parts of its README have a vector."""
     failure: str
     """The code of why it could not be embedded, as in `embed-star failures`; else empty."""
 
@@ -83,6 +85,7 @@ class Details(Facts):
         return cls(
             state=printed["embedding"]["state"],
             cut=found.cut,
+            passages=found.passages,
             failure=found.failure,
             embedded_at=found.embedded_at,
             _json=printed,

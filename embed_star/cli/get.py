@@ -49,6 +49,8 @@ def _table(found: Repository) -> Table:
         if value is not None and value != []:
             rows.add_row(name, Text(_said(value)))
     rows.add_row("embedding", Text(_state(found)))
+    if found.passages:
+        rows.add_row("passages", f"{found.passages:,}, of its README")
     return rows
 
 

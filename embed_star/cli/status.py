@@ -95,6 +95,8 @@ def table(found: Report, rows_s: float = 0.0) -> Table:
     rows.add_column()
     rows.add_row("space", f"{found.provider} {found.model}, {found.dimensions} dimensions")
     rows.add_row("embedded", f"{found.embedded:,}")
+    if found.passages:
+        rows.add_row("passages", f"{found.passages:,}, of READMEs")
     for lane, count in found.pending.items():
         age = found.oldest_pending_s[lane]
         since = "" if age is None else f", the oldest for {age:,.1f} s"

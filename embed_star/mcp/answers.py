@@ -60,6 +60,7 @@ class Known(Repo):
     """One repository that was asked for."""
 
     cut: bool = Field(description="whether only the beginning of its text was embedded")
+    passages: int = Field(description="parts of its README that can be found by meaning")
     failure: str | None = Field(description="why it cannot be found by meaning")
 
 
@@ -68,6 +69,7 @@ class State(BaseModel):
 
     model: str
     embedded: int = Field(description="rows that have a vector")
+    passages: int = Field(description="parts of their READMEs that have one, too")
     pending: int = Field(description="changes that are not embedded yet")
     failed: int = Field(description="rows that cannot be embedded")
     in_flight: int | None
@@ -92,7 +94,7 @@ def of_results(results: Sequence[Result]) -> CallToolResult:
 def of_details(details: Details) -> CallToolResult:
     """The answer of `get`."""
     failure = reason_of(details.failure).meaning if details.failure else None
-    known = Known(cut=details.cut, failure=failure, **_facts(details))
+    known = Known(cut=details.cut, passages=details.passages, failure=failure, **_facts(details))
     text = known.as_text()
     if failure:
         text += f"\n  it could not be embedded: {failure}"
@@ -106,14 +108,16 @@ def of_report(report: Report) -> CallToolResult:
     state = State(
         model=f"{report.provider} {report.model}, {report.dimensions} dimensions",
         embedded=report.embedded,
+        passages=report.passages,
         pending=sum(report.pending.values()),
         failed=sum(report.failed.values()),
         in_flight=report.in_flight,
         provider_phase=report.provider_phase,
         problems=report.problems,
     )
+    of_readmes = f", and {state.passages:,} passages of READMEs" if state.passages else ""
     lines = [
-        f"{state.embedded:,} repositories are embedded by {state.model}",
+        f"{state.embedded:,} repositories{of_readmes} are embedded by {state.model}",
         f"{state.pending:,} changes are pending, {state.failed:,} rows have failed",
     ]
     if state.provider_phase not in (None, "closed"):

@@ -32,6 +32,8 @@ class Repository:
     """When its vector was written; None: it has none."""
     cut: bool = False
     """Whether only the beginning of its text was embedded."""
+    passages: int = 0
+    """How many parts of its README have a vector."""
     failure: str = ""
     """Why it has no vector, as in `embed-star failures`; empty: it did not fail."""
 
@@ -41,6 +43,7 @@ class Repository:
             "state": "embedded" if self.embedded_at else "failed" if self.failure else "pending",
             "embedded_at": self.embedded_at,
             "cut": self.cut,
+            "passages": self.passages,
             "failure": self.failure or None,
         }
         return {"embedding": embedding, "repo": self.repo}
@@ -73,6 +76,7 @@ class Lookup:
             repo,
             embedded_at=vector.embedded_at if vector else None,
             cut=vector.cut if vector else False,
+            passages=vector.passages if vector else 0,
             failure=failed[0] if failed else "",
         )
 

@@ -130,7 +130,6 @@ TABLE: dict[int, Row] = {
             "tests/celery/test_rolling_deploy.py::test_a_change_of_model_under_load",
             "tests/celery/test_rolling_deploy.py::test_and_back",
         ),
-        "Those tests start two fleets, of two workers and a producer each.",
     ),
     39: Row(
         "an old fleet meets the new shape of messages",

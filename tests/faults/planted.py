@@ -20,6 +20,7 @@ from embed_star.providers import openai_compatible
 from embed_star.store.client.connection import Connection
 from embed_star.store.client.pool import Database
 from embed_star.store.tables.locks import LockTable
+from tasks.dispatch import CeleryDispatcher
 
 
 def acknowledge_early() -> None:
@@ -88,6 +89,16 @@ def forget_to_release() -> None:
     _replace(RedisLocks, "release", lambda *_: None)
 
 
+def never_reconcile() -> None:
+    """Nobody looks for rows that no event has announced, such as those of a space before."""
+    _replace(CeleryDispatcher, "reconcile", lambda *_: None)
+
+
+def forget_passages() -> None:
+    """A row is written without its passages, though it says how many they are."""
+    _edit_queries(r"INSERT INTO \w+_passages \$passages RETURN NONE", "LET $planted = 0")
+
+
 def _edit_queries(pattern: str, replacement: str) -> None:
     right = Database.query
 
@@ -111,6 +122,8 @@ BUGS: dict[str, Callable[[], None]] = {
         trust_live,
         pair_by_position,
         forget_to_release,
+        never_reconcile,
+        forget_passages,
     )
 }
 

@@ -22,7 +22,7 @@ from embed_star.devstack.processes import Child, stop_together
 from embed_star.devstack.redis_server import find_redis_server
 from tests.faults.fault import BATCH_ROWS, PASSAGES, WORKER_CALLS, Fault
 from tests.faults.user import User
-from tests.support.command_line import CELERY, EMBED_STAR
+from tests.support.command_line import CELERY, EMBED_STAR, run
 from tests.support.fleet import Fleet, Tenant, log_lines
 from tests.support.lab import Lab
 from tests.support.scripted_provider import ScriptedProvider
@@ -145,6 +145,7 @@ class Scene:
         self.provider.script(latency_ms=LATENCY_MS)
         self.tenant: Tenant = arena.fleet.tenant(**{**PROMPT, **fault.env})
         self.lab: Lab = self.tenant.lab
+        self._retired: list[Tenant] = []
         passages = PASSAGES if fault.readmes else 0
         self.user = User(self.lab, seed, edits=fault.edits, passages=passages)
         self._celery, self._embed_star = celery, embed_star
@@ -166,7 +167,8 @@ class Scene:
         stop_together([one.child for one in self.processes if not one.child.ended.is_set()], 0)
         for link in {link for one in self.processes for link in one.links.all()}:
             link.remove()
-        self.tenant.close()
+        for tenant in (self.tenant, *self._retired):
+            tenant.close()
         self.provider.reset()
         self.redis(lambda client: client.flushall())
 
@@ -209,6 +211,15 @@ class Scene:
     @property
     def producers(self) -> list[Process]:
         return self._alive("producer")
+
+    def migrate(self, **env: str) -> None:
+        """`embed-star migrate` with other settings: what starts from here on has them, and all is
+        judged by them. What runs goes on with its own."""
+        own = {**self.tenant.env, **env}
+        run(*EMBED_STAR, "migrate", env=own).assert_worked()
+        self._retired.append(self.tenant)
+        self.tenant = self.arena.fleet.tenant(**own)
+        self.lab = self.tenant.lab
 
     def kill(self, *processes: Process) -> None:
         """SIGKILL for each and all of its children."""

@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.cases import processes, provider, redis, surrealdb
+from tests.faults.cases import processes, provider, readmes, redis, surrealdb
 from tests.faults.fault import Fault
 from tests.faults.planted import (
     acknowledge_early,
+    forget_passages,
     forget_to_release,
+    never_reconcile,
     no_fence,
     pair_by_position,
     settle_early,
@@ -37,6 +39,8 @@ PLANTED: list[tuple[Callable[[], None], Fault, str, str]] = [
     (trust_live, surrealdb.last_notification_lost, "L", "lost"),
     (pair_by_position, provider.shuffled, "L", "mismatched"),
     (forget_to_release, provider.shuffled, "R", "locks left"),
+    (never_reconcile, readmes.model_changed_among_readmes, "L", "neither a vector nor a failure"),
+    (forget_passages, readmes.model_changed_among_readmes, "L", "no passage"),
 ]
 
 

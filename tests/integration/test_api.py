@@ -22,6 +22,7 @@ from embed_star.errors import (
 )
 from embed_star.models import Lane
 from embed_star.status import report
+from tests.support.lab import example_readme
 from tests.support.world import World
 
 
@@ -145,8 +146,14 @@ class TestGet:
         assert (found.full_name, found.stars, found.topics) == ("a/one", 1, ("x", "y"))
         assert found.embedded_at == filled.vectors()['"a/one"']["embedded_at"]
         assert (found.state, found.cut, found.failure) == ("embedded", False, "")
+        assert found.passages == 0
         assert found.to_dict()["repo"]["description"] == "a/one in words"
         assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
+
+    def test_counts_the_passages_of_its_readme(self, client: Client, filled: World) -> None:
+        filled.write("a/one", readme=example_readme("one", "two"))
+        filled.settle()
+        assert client.get("a/one").passages == client.status().passages == 2
 
     def test_says_why_there_is_no_vector(self, client: Client, filled: World) -> None:
         filled.write("bad/one", full_name="bad/one")

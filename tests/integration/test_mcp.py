@@ -19,6 +19,7 @@ from mcp.types import CallToolResult
 from embed_star.store.bootstrap import bootstrap
 from tests.conftest import MakeWorld, root_target
 from tests.support.command_line import EMBED_STAR
+from tests.support.lab import example_readme
 from tests.support.mcp_server import McpServer, assert_one_sentence, http_client, text_of
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.servers import local_servers
@@ -124,6 +125,19 @@ class TestStdio:
         assert state.structured_content["pending"] == 1
         assert state.structured_content["problems"] == []
         assert "3 repositories" in text_of(state)
+
+    def test_passages_are_counted(self, mcp: McpServer, world: World) -> None:
+        world.write("rq/rq", readme=example_readme("one", "two"))
+        world.settle()
+
+        async def ask(client: Client) -> list[CallToolResult]:
+            known = await client.call_tool("get", {"full_name": "rq/rq"})
+            return [known, await client.call_tool("status", {})]
+
+        for answer in mcp.over_stdio_do(ask):
+            assert answer.structured_content is not None
+            assert answer.structured_content["passages"] == 2
+        assert "3 repositories, and 2 passages of READMEs are embedded" in text_of(answer)
 
     def test_all_filters_reach_the_search(self, mcp: McpServer) -> None:
         chosen = {"owner": "RQ", "topic": "one", "archived": False, "pushed_since": None}

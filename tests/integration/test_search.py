@@ -7,12 +7,13 @@ import pytest
 
 from embed_star.embed.text import text_hash
 from embed_star.errors import SchemaError
-from embed_star.store.tables import neighbours
+from embed_star.store.tables import neighbours, passage_neighbours
 from embed_star.store.tables.filters import Filters
 from embed_star.store.tables.passage_neighbours import PassageNeighbours
 from embed_star.store.tables.retrieval import Neighbour
 from tests.conftest import DIMENSIONS
 from tests.support.command_line import embed_star
+from tests.support.lab import example_readme
 from tests.support.scripted_answers import vector_for
 from tests.support.servers import eventually
 from tests.support.world import World
@@ -128,6 +129,18 @@ class TestIndexed:
         assert retrieval.exact_s() is None
         return filled
 
+    def queries_of(self, world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What the database is asked from now on."""
+        asked: list[str] = []
+        query_of = world.store.database.query
+
+        def query(sql: str, **params: object) -> list[object]:
+            asked.append(sql)
+            return query_of(sql, **params)
+
+        monkeypatch.setattr(world.store.database, "query", query)
+        return asked
+
     def test_gives_the_same_top_hits(self, indexed: World) -> None:
         for n in range(5):
             query = vector_for(f"question {n}", DIMENSIONS)
@@ -149,14 +162,7 @@ class TestIndexed:
     ) -> None:
         """In a small table, by small steps: 4 of the nearest, then 12, then what passes."""
         monkeypatch.setattr(neighbours, "_STEPS", (4, 12))
-        asked = []
-        query_of = indexed.store.database.query
-
-        def query(sql: str, **params: object) -> list[object]:
-            asked.append(sql)
-            return query_of(sql, **params)
-
-        monkeypatch.setattr(indexed.store.database, "query", query)
+        asked = self.queries_of(indexed, monkeypatch)
         steps = set()
         for n in range(20):
             question = vector_for(f"question {n}", DIMENSIONS)
@@ -176,7 +182,7 @@ class TestIndexed:
     def test_compares_all_where_the_rows_that_pass_cannot_be_listed(
         self, indexed: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(neighbours, "_FEW", 1)
+        monkeypatch.setattr(neighbours, "FEW", 1)
         query = vector_for("a question", DIMENSIONS)
         hits = indexed.store.retrieval.nearest(query, 9, Filters(min_stars=38))
         assert keys(hits) == expected(indexed, query, [38, 39])
@@ -202,13 +208,48 @@ class TestIndexed:
         assert 5 not in keys(indexed.store.retrieval.nearest(query, 40))
         assert indexed.vectors()["3"]["text_hash"] == text_hash("brand new")
 
+    def test_filtered_passages_are_read_in_the_same_steps(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of the rows that pass, where these are few, and of no others."""
+        for key in range(20):
+            readme = example_readme(*(f"{key} {n}" for n in range(key % 4)))
+            world.write(key, full_name=f"owner/name{key}", stargazers_count=key, readme=readme)
+        world.settle()
+        asked = [
+            (vector_for(f"question {n}", DIMENSIONS), k, Filters(min_stars=stars))
+            for n in range(5)
+            for stars in (4, 15, 18, 99)
+            for k in (1, 3)
+        ]
+
+        def found() -> list[list[tuple[int, str]]]:
+            hits = [world.store.retrieval.nearest(*one, passages=True) for one in asked]
+            return [[(hit.repo["id"].id, hit.passage) for hit in some] for some in hits]
+
+        exact = found()
+        assert any(passage for hits in exact for _, passage in hits)
+        world.store.passages.build_index()
+        indexed = PassageNeighbours(world.store.database, world.space)
+        eventually(indexed.has_index, "the index is built")
+        monkeypatch.setattr(neighbours, "_STEPS", (4, 12))
+        queries = self.queries_of(world, monkeypatch)
+        assert found() == exact
+        whole = f"AS score FROM {world.space.passages_table}"
+        assert any("<|4," in sql for sql in queries)
+        assert any("passages > 0" in sql for sql in queries)
+        assert not any(whole in sql for sql in queries)
+        monkeypatch.setattr(passage_neighbours, "FEW", 1)
+        assert found() == exact
+        assert any(whole in sql for sql in queries)
+
     def test_passages_have_one_of_their_own(self, world: World) -> None:
         sentences = "A sentence that is long enough to be kept, and some more. " * 5
         for key in range(20):
             readme = "".join(f"# Part {n}\n\n{sentences}{key} {n}.\n\n" for n in range(3))
             world.write(key, full_name=f"owner/name{key}", readme=readme)
         world.settle()
-        indexed = PassageNeighbours(world.store.database, world.space.passages_table)
+        indexed = PassageNeighbours(world.store.database, world.space)
         queries = [vector_for(f"question {n}", DIMENSIONS) for n in range(5)]
         exact = [world.store.retrieval.nearest(query, 5, passages=True) for query in queries]
         assert world.store.passages.build_index() is True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from tests.support.command_line import embed_star
+from tests.support.lab import example_readme
 from tests.support.world import World
 
 ROWS = {
@@ -45,6 +47,24 @@ def test_get_shows_the_row_and_its_embedding(filled: World) -> None:
     assert found["embedding"]["state"] == "embedded"
     assert found["embedding"]["embedded_at"]
     assert found["repo"]["full_name"] == "celery/celery"
+
+
+def test_get_and_status_say_how_many_passages_there_are(filled: World) -> None:
+    env = filled.environment
+    assert "passages" not in embed_star("get", "rq/rq", env=env).assert_worked()
+    assert "passages" not in embed_star("status", env=env).assert_worked()
+    filled.write("rq/rq", readme=example_readme("one", "two", "three"))
+    filled.write("redis/redis", readme=example_readme("one"))
+    filled.settle()
+    shown = embed_star("get", "rq/rq", env=env).assert_worked()
+    assert re.search(r"^passages +3, of its README", shown, re.MULTILINE)
+    found = json.loads(embed_star("get", "rq/rq", "--json", env=env).assert_worked())
+    assert found["embedding"]["passages"] == 3
+    found = json.loads(embed_star("get", "celery/celery", "--json", env=env).assert_worked())
+    assert found["embedding"]["passages"] == 0
+    shown = embed_star("status", env=env).assert_worked()
+    assert re.search(r"^passages +4, of READMEs", shown, re.MULTILINE)
+    assert json.loads(embed_star("status", "--json", env=env).assert_worked())["passages"] == 4
 
 
 def test_similar_compares_the_stored_vectors(filled: World) -> None:

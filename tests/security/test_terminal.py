@@ -125,7 +125,8 @@ def test_commands_over_hostile_rows(
 def test_the_table_of_status() -> None:
     found = Report.__new__(Report)
     known = {
-        "provider": "p", "model": "m", "dimensions": 8, "embedded": 1, "pending": {},
+        "provider": "p", "model": "m", "dimensions": 8, "embedded": 1, "passages": 1,
+        "pending": {},
         "oldest_pending_s": {}, "in_flight": 0, "failed": {HOSTILE[0]: 1}, "done": None,
         "provider_phase": None, "messages_set_aside": 1, "workers": [HOSTILE[1]],
         "problems": [HOSTILE[2]],

@@ -221,7 +221,7 @@ INTERPOLATED = {
     "user_sql(user, password)": "made of the two above",
     "_TRIALS[name]": "one of our constants",
     "_SAMPLE": "a constant",
-    "_FEW + 1": "a constant",
+    "FEW + 1": "a constant",
     "int(dimensions)": "a number",
     "where_all(passing)": "literals of store/tables/filters.py",
     "where_all(of_repo(passing))": "the same",

@@ -16,6 +16,7 @@ QUIET: dict[str, Any] = {
     "model": "a-model",
     "dimensions": 8,
     "embedded": 10,
+    "passages": 0,
     "pending": {"fresh": 0, "backfill": 0},
     "oldest_pending_s": {"fresh": None, "backfill": None},
     "failed": {},
@@ -52,3 +53,8 @@ def test_none_is_told_where_nothing_is_pending_or_nothing_moves(
     pending: int, rows_s: float
 ) -> None:
     assert "time left" not in shown(rows_s, pending={"fresh": 0, "backfill": pending})
+
+
+def test_passages_have_a_line_where_rows_have_readmes() -> None:
+    assert "passages" not in shown(0.0)
+    assert "passages 1,234, of READMEs" in " ".join(shown(0.0, passages=1234).split())

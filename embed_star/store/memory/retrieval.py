@@ -147,7 +147,12 @@ def _cosines(rows: Sequence[NDArray[np.float32]], query: NDArray[np.float32]) ->
 
 def _stored(key: Key, stored: StoredVector) -> retrieval.StoredVector:
     return retrieval.StoredVector(
-        key, stored.vector, stored.own_hash or stored.text_hash, stored.embedded_at, stored.cut
+        key,
+        stored.vector,
+        stored.own_hash or stored.text_hash,
+        stored.embedded_at,
+        stored.cut,
+        stored.passages,
     )
 
 

@@ -30,7 +30,7 @@ database some 0.1 ms, since it decodes the vector."""
 _ENOUGH_FOR_MORE = 0.5
 """A step that would find fewer than this share of what is wanted is left out."""
 
-_FEW = 20_000
+FEW = 20_000
 """So many that pass are compared one by one, without the others."""
 
 _SAMPLE = 500
@@ -118,19 +118,24 @@ class Neighbours:
     def _vectors_of(
         self, passing: Sequence[str], bound: Mapping[str, Any]
     ) -> list[RecordID] | None:
-        """The vectors of the repos that pass, found without a look at a vector.
+        """The vectors of the repos that pass; None if they are too many, as `_keys_of`."""
+        keys = self._keys_of(passing, bound)
+        return None if keys is None else [record(self._table, key) for key in keys]
 
-        None if they are more than `_FEW`, or a row cannot be read.
+    def _keys_of(self, passing: Sequence[str], bound: Mapping[str, Any]) -> list[Key] | None:
+        """The keys of the repos that pass, found without a look at a vector.
+
+        None if they are more than `FEW`, or a row cannot be read.
         """
         try:
             (ids,) = self._database.query(
-                f"SELECT VALUE id FROM repo{where_all(of_repo(passing))} LIMIT {_FEW + 1}", **bound
+                f"SELECT VALUE id FROM repo{where_all(of_repo(passing))} LIMIT {FEW + 1}", **bound
             )
         except StoreAuthError:
             raise
         except StoreError:
             return None
-        return None if len(ids) > _FEW else [record(self._table, one.id) for one in ids]
+        return None if len(ids) > FEW else [one.id for one in ids]
 
     def _indexed(
         self,

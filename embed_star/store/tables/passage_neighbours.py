@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from embed_star.models import MOST_PASSAGES, Key, key_text
+from embed_star.models import MOST_PASSAGES, Key, Space, key_text
 from embed_star.store.client.codec import record
+from embed_star.store.client.pool import Database
 from embed_star.store.tables.filters import Filters
-from embed_star.store.tables.neighbours import Neighbours
+from embed_star.store.tables.neighbours import FEW, Neighbours
 from embed_star.values import RecordID
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ Ranked = tuple[Key, float, str]
 
 
 class PassageNeighbours(Neighbours):
-    """Over one table of passages, whose keys are `[key of the row, number]`."""
+    """Over the passages of one space, whose keys are `[key of the row, number]`."""
+
+    def __init__(self, database: Database, space: Space) -> None:
+        super().__init__(database, space.passages_table)
+        self._own = space.table
 
     def find_rows(self, query: NDArray[np.float32], k: int, filters: Filters) -> list[Ranked]:
         """The rows with the nearest passages, each with its nearest one, best first.
@@ -52,11 +57,17 @@ class PassageNeighbours(Neighbours):
         ]
 
     def _vectors_of(
-        self,
-        passing: Sequence[str],  # noqa: ARG002 - see below
-        bound: Mapping[str, Any],  # noqa: ARG002
+        self, passing: Sequence[str], bound: Mapping[str, Any]
     ) -> list[RecordID] | None:
-        return None  # a row's key does not say how many passages it has: all are compared
+        keys = self._keys_of(passing, bound)
+        if keys is None:
+            return None
+        (rows,) = self._database.query(
+            "SELECT id, passages FROM $vectors WHERE passages > 0",
+            vectors=[record(self._own, key) for key in keys],
+        )
+        ids = [(one["id"].id, n) for one in rows for n in range(int(one["passages"]))]
+        return None if len(ids) > FEW else [record(self._table, list(one)) for one in ids]
 
 
 def merged(own: Sequence[Ranked], passages: Sequence[Ranked]) -> list[Ranked]:

@@ -59,6 +59,8 @@ class StoredVector:
     """Of the row's own text, without a README."""
     embedded_at: datetime | None = None
     cut: bool = False
+    passages: int = 0
+    """How many passages of its README are stored."""
 
 
 class Retrieval(Protocol):
@@ -116,7 +118,7 @@ class SurrealRetrieval:
         self._database = database
         self._table = space.table  # [a-z0-9_], as every Space sees to
         self._nearest = Neighbours(database, space.table)
-        self._passages = PassageNeighbours(database, space.passages_table)
+        self._passages = PassageNeighbours(database, space)
 
     def nearest(
         self,
@@ -252,7 +254,7 @@ class SurrealRetrieval:
         return list(found)
 
 
-_VECTOR = "SELECT id, vector, own_hash ?? text_hash AS text_hash, embedded_at, cut"
+_VECTOR = "SELECT id, vector, own_hash ?? text_hash AS text_hash, embedded_at, cut, passages"
 
 
 def _stored(row: Mapping[str, Any]) -> StoredVector:
@@ -265,4 +267,5 @@ def _stored(row: Mapping[str, Any]) -> StoredVector:
         str(row.get("text_hash") or ""),
         at if isinstance(at, datetime) else None,
         row.get("cut") is True,
+        int(row.get("passages") or 0),
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tests.faults.fault import BATCH_ROWS, IN_FLIGHT, PASSAGES, Step, Steps, fault
 from tests.faults.scene import Scene
-from tests.support.lab import example_readme
+from tests.support.checker import payments
+from tests.support.lab import Lab, example_readme
+from tests.support.servers import eventually
 
 TEXTS = 1 + PASSAGES
 """Of each row."""
@@ -57,3 +59,50 @@ def readmes_deleted_in_flight(scene: Scene) -> Steps:
     scene.usual()
     yield Step.BROKEN
     yield Step.MENDED
+
+
+@fault(
+    38,
+    "the model is changed while READMEs are embedded, and a worker of each model is killed",
+    again=TEXTS * IN_FLIGHT,
+    hits=1,
+    readmes=True,
+)
+def model_changed_among_readmes(scene: Scene) -> Steps:
+    """The old fleet stays, and stands by. Vectors have another length from here on, so that an old
+    one among them would be seen."""
+    old = scene.lab
+    _await_a_part(scene)
+    scene.kill(scene.workers[0])
+    retired = [one for one in scene.processes if not one.doomed]
+    scene.migrate(EMBEDDING_MODEL=f"{old.settings.model}-new", EMBEDDING_DIMENSIONS="8")
+    before = _stored(old)
+    scene.usual()
+    scene.producer()
+    newer = [scene.worker(), scene.worker()]
+    for process in retired:
+        scene.await_logged("space_retired", [process])
+    yield Step.BROKEN
+    _await_a_part(scene)
+    scene.kill(newer[0])
+    scene.usual()
+    scene.worker()
+    yield Step.MENDED
+    assert _stored(old).items() <= before.items()  # those of rows that are gone may go
+    ledger = [one for one in scene.provider.ledger() if one["model"] == old.settings.model]
+    assert max(payments(ledger).values()) <= 2  # a worker was killed
+
+
+def _await_a_part(scene: Scene) -> None:
+    """Until some rows have vectors of their READMEs, and others are with the provider."""
+    eventually(lambda: bool(_stored(scene.lab)), "a part is embedded", 30.0)
+    scene.under_way(calls=4)
+    assert not scene.lab.is_quiet()
+
+
+def _stored(lab: Lab) -> dict[str, str]:
+    """The run of each vector and passage in a space."""
+    space = lab.services.space
+    tables = (space.table, space.passages_table)
+    found = lab.query(";".join(f"SELECT id, run FROM {table}" for table in tables))
+    return {str(one["id"]): one["run"] for rows in found for one in rows}
