@@ -143,8 +143,7 @@ class Bisection:
         Raises RedisUnavailable: without a cache, no call is made.
         """
         self.by.cache.check_writes()
-        noted = self.by.suspects.counts(self.texts)
-        throttled = self.by.throttled.counts(self.texts)
+        noted, throttled = self.by.suspects.counts_beside(self.by.throttled, self.texts)
         slow = {one for one, times in throttled.items() if times >= THROTTLED_TOGETHER}
         self._slow = slow - noted.keys()
         self._alone = [(one, self.texts[one]) for one in noted]

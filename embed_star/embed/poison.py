@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Protocol, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, Self, cast
 
 import redis
 
@@ -26,6 +26,9 @@ class PoisonCounter(Protocol):
 
     def counts(self, hashes: Iterable[str]) -> dict[str, int]:
         """The counts of those among `hashes` that have failed."""
+
+    def counts_beside(self, other: Self, hashes: Iterable[str]) -> list[dict[str, int]]:
+        """The counts of this one and of `other`, of the same kind, in one round trip."""
 
     def add(self, text_hash: str) -> int:
         """Count a failure of a text that was asked alone. Returns the new count."""
@@ -80,12 +83,10 @@ class RedisPoisonCounter:
         self._add_alone = Once(client, prefix, _ADD_ALONE)
 
     def counts(self, hashes: Iterable[str]) -> dict[str, int]:
-        wanted = list(hashes)
-        with redis_errors("read suspects"):
-            found = cast(
-                "list[bytes | None]", self._client.mget([self._prefix + one for one in wanted])
-            )
-        return {one: int(raw) for one, raw in zip(wanted, found, strict=True) if raw is not None}
+        return self._read([self._prefix], list(hashes))[0]
+
+    def counts_beside(self, other: Self, hashes: Iterable[str]) -> list[dict[str, int]]:
+        return self._read([self._prefix, other._prefix], list(hashes))
 
     def add(self, text_hash: str) -> int:
         now_s = self._clock()
@@ -104,6 +105,15 @@ class RedisPoisonCounter:
             pipe.delete(*(self._prefix + one for one in hashes))
             pipe.zrem(self._alone, *hashes)
             pipe.execute()
+
+    def _read(self, prefixes: Sequence[str], hashes: Sequence[str]) -> list[dict[str, int]]:
+        names = [prefix + one for prefix in prefixes for one in hashes]
+        with redis_errors("read suspects"):
+            found = iter(cast("list[bytes | None]", self._client.mget(names)))
+        return [
+            {one: int(raw) for one, raw in zip(hashes, found, strict=False) if raw is not None}
+            for _ in prefixes
+        ]
 
     def alone(self) -> int:
         with redis_errors("count suspects"):
@@ -124,6 +134,10 @@ class MemoryPoisonCounter:
         with self._one_at_a_time:
             found = {one: self._failures(one) for one in hashes}
         return {one: failures for one, failures in found.items() if failures}
+
+    def counts_beside(self, other: Self, hashes: Iterable[str]) -> list[dict[str, int]]:
+        wanted = list(hashes)
+        return [self.counts(wanted), other.counts(wanted)]
 
     def add(self, text_hash: str) -> int:
         with self._one_at_a_time:

@@ -154,6 +154,7 @@ class Services(Searching):
                 breaker=self.breaker,
                 rate_limiter=self.rate_limiter,
                 limits=limits,
+                look=self.look,
             ),
             runs=RunStarter(
                 claims=self.claims,

@@ -98,6 +98,7 @@ def test_two_servers_and_two_kinds_are_counted_apart(make: Callable[..., PoisonC
         for _ in range(times):
             counter.add("a")
     assert [counter.counts("a") for counter in counters] == [{"a": 1}, {"a": 2}, {"a": 3}]
+    assert counters[1].counts_beside(counters[2], "ba") == [{"a": 2}, {"a": 3}]
 
 
 def test_a_note_in_memory_ends_as_one_in_redis_does(clock: Clock) -> None:
