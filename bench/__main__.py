@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import backup, blame, fleet, load
+from bench.filled import filled
 from bench.quality import command as quality
 from bench.scale import command as scale
 from bench.scraping import scraped
@@ -202,6 +203,7 @@ BENCHES = {
     "limit": blame.limit,
     "poison": blame.poison,
     "start": starts,
+    "filled": filled,
 }
 USUAL = ("instant", "slow", "defaults", "freshness", "cached")
 """The soak takes minutes, and what metrics cost matters when they change."""
