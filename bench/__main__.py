@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bench import backup, blame, fleet, load
 from bench.filled import filled
+from bench.memory import memory
 from bench.quality import command as quality
 from bench.scale import command as scale
 from bench.scraping import scraped
@@ -204,6 +205,7 @@ BENCHES = {
     "poison": blame.poison,
     "start": starts,
     "filled": filled,
+    "memory": memory,
 }
 USUAL = ("instant", "slow", "defaults", "freshness", "cached")
 """The soak takes minutes, and what metrics cost matters when they change."""
