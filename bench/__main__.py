@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import backup, blame, fleet, load
+from bench.filled import filled
+from bench.memory import memory
 from bench.quality import command as quality
 from bench.recovery import recovery
 from bench.scale import command as scale
@@ -204,6 +206,8 @@ BENCHES = {
     "limit": blame.limit,
     "poison": blame.poison,
     "start": starts,
+    "filled": filled,
+    "memory": memory,
 }
 USUAL = ("instant", "slow", "defaults", "freshness", "cached")
 """The soak takes minutes, and what metrics cost matters when they change."""

@@ -9,7 +9,7 @@ from celery import Celery, signals
 
 from embed_star.errors import EmbedStarError, TransientError
 from embed_star.settings import Settings, retired_names
-from embed_star.start import uncollected
+from embed_star.start import give_back_memory, uncollected
 from tasks.base import state_of
 from tasks.worker.logs import refusal
 from tasks.worker.options import check_addresses
@@ -47,6 +47,9 @@ def connect(app: Celery, settings: Settings) -> None:
             provider=settings.embedding_provider,
         )
 
+    def frugal(**_: Any) -> None:
+        give_back_memory()
+
     def import_parts(**_: Any) -> None:
         """Import what the tasks use, before a pool forks: its children share it, and no first
         task waits for it."""
@@ -69,6 +72,7 @@ def connect(app: Celery, settings: Settings) -> None:
     def forget_ids(**_: Any) -> None:
         structlog.contextvars.clear_contextvars()
 
+    on(signals.worker_init, app, frugal)  # before the first thread
     on(signals.worker_init, app, check)
     on(signals.worker_init, app, publish_patiently)
     on(signals.worker_init, app, import_parts)
