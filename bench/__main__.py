@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import backup, blame, fleet, load
+from bench.peers import command as peers
 from bench.quality import command as quality
 from bench.scale import command as scale
 from bench.scraping import scraped
@@ -33,6 +34,7 @@ WITH_OPTIONS = {
     "load": load.main,
     "quality": quality.main,
     "fleet": fleet.main,
+    "peers": peers.main,
     "scale": scale.main,
 }
 """What takes arguments of its own, and is run only when it is named."""
