@@ -16,6 +16,7 @@ from rich.table import Table
 from bench import backup, blame, fleet, load
 from bench.filled import filled
 from bench.memory import memory
+from bench.peers import command as peers
 from bench.quality import command as quality
 from bench.recovery import recovery
 from bench.scale import command as scale
@@ -36,6 +37,7 @@ WITH_OPTIONS = {
     "load": load.main,
     "quality": quality.main,
     "fleet": fleet.main,
+    "peers": peers.main,
     "scale": scale.main,
 }
 """What takes arguments of its own, and is run only when it is named."""

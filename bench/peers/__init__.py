@@ -1,0 +1,1 @@
+"""The same rows through embed_star and through its peers."""
