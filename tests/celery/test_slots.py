@@ -24,8 +24,8 @@ Change = Callable[[redis.Redis], object]
 
 def celery_with(*lines: str) -> tuple[str, ...]:
     """Celery with our app, after these lines of Python."""
-    module = (sys.executable, "-m", "tests.support.changed_celery")
-    return (*module, "\n".join(lines), "-A", "embed_star")
+    program = "\n".join((*lines, "from celery.__main__ import main", "main()"))
+    return (sys.executable, "-c", program, "-A", "embed_star")
 
 
 IMPATIENT = celery_with(
