@@ -38,8 +38,8 @@ OTHER_VARIABLES = dict.fromkeys(
     "KUBERNETES_BIN": "tests/engines/conftest.py",
 }
 """What is no setting, and the file that reads it."""
-LIBRARIES_VARIABLES = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}
-"""What OpenSSL and requests read."""
+LIBRARIES_VARIABLES = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SURREAL_HNSW_CACHE_SIZE"}
+"""What OpenSSL, requests and SurrealDB read."""
 TARGETS = set(re.findall(r"^([a-z][\w-]*):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
 NOT_SHELL = {"surql", "sql", "json", "yaml", "toml", "python", "text", "mermaid"}
 SHELL_ENDS = {"|", "||", "&&", ";", "&", ">", ">>"}
