@@ -13,7 +13,7 @@ from embed_star.coordination.queues import EMBED_QUEUE, STORE_QUEUE, SWEEP_QUEUE
 from embed_star.settings import Settings
 from tasks import embed, maintenance, queue_names, store, tracing, transport
 from tasks.base import SHOWN_CHARS, ServiceTask, attach_state
-from tasks.workarounds import chord_results, lost_child, thread_slots
+from tasks.workarounds import chord_results, cut_results, lost_child, thread_slots
 from tasks.worker import (
     concurrency,
     lifecycle,
@@ -44,6 +44,7 @@ def create_app(settings: Settings) -> Celery:
 def _apply_workarounds(app: Celery) -> None:
     transport.apply()
     lost_child.apply()
+    cut_results.apply()
     thread_slots.apply()
     chord_results.apply(app)
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import struct
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+from celery.concurrency import asynpool
 
 from embed_star.devstack.servers import free_port
+from tasks.workarounds import cut_results
 from tests.support.fleet import Fleet, Tenant, log_lines
 from tests.support.metrics_page import get
 from tests.support.servers import eventually
@@ -180,3 +187,27 @@ def test_what_escapes_from_celery_itself_costs_no_slot(fleet: Fleet) -> None:
     tenant.lab.await_quiet()
     tenant.lab.report().assert_kept()
     assert [one["event"] for one in log_lines(worker)].count("task_broken") == 3
+
+
+def test_a_result_that_comes_in_parts_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what was read of it is forgotten when the connection to Redis is lost meanwhile."""
+    cut_results.use_whole_results()
+    handler = object.__new__(asynpool.AsynPool.ResultHandler)
+    handler.handle_event = None
+    body = pickle.dumps("a result")
+    message = struct.pack("!i", len(body)) + body
+    parts = [message[:2], message[2:9], message[9:]]
+    source, sink = os.pipe()
+    os.set_blocking(source, False)
+    with os.fdopen(source), os.fdopen(sink):
+        os.write(sink, parts.pop(0))
+
+        def more_comes(files: list[int], patience_s: float) -> list[Any]:
+            os.write(sink, parts.pop(0))
+            return wait(files, patience_s)
+
+        monkeypatch.setattr(cut_results, "wait", more_comes)
+        found: list[str] = []
+        reading = handler._recv_message(lambda *_: None, source, found.append)
+        assert next(reading, "read") == "read"  # it does not turn to something else
+    assert (found, parts) == (["a result"], [])
