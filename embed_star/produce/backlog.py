@@ -23,8 +23,6 @@ class Tick(NamedTuple):
     gather: bool = False
     """Whether the next rows may wait for more rows: every worker is busy, and a small run costs a
     provider call just as a full one does."""
-    left: bool = False
-    """Whether rows were left, for want of room or since another run holds them."""
 
 
 class Backlog:
@@ -75,30 +73,26 @@ class Backlog:
             self.rewind()
         if self.is_retired():
             return Tick(0, allowance.in_flight)
-        dispatched, left = 0, False
+        dispatched = 0
         for lane, room in allowance.rooms.items():
-            rows, all_read = self._dispatch_lane(lane, room - dispatched)
-            dispatched += rows
-            left = left or not all_read
+            dispatched += self._dispatch_lane(lane, room - dispatched)
         gather = allowance.queued > 0 and 0 < dispatched < self._flow.limits.run_rows
-        return Tick(dispatched, allowance.in_flight + dispatched, allowance.paused_s, gather, left)
+        return Tick(dispatched, allowance.in_flight + dispatched, allowance.paused_s, gather)
 
-    def _dispatch_lane(self, lane: Lane, room: int) -> tuple[int, bool]:
-        """How many rows were dispatched, and whether those are all that the lane has."""
+    def _dispatch_lane(self, lane: Lane, room: int) -> int:
         limits = self._flow.limits
-        dispatched = read = 0
+        dispatched = 0
         # Less than a batch waits for the next tick: half-empty calls cost the most.
         least = min(limits.batch_rows, PAGE_ROWS, limits.max_in_flight_rows)
         while room - dispatched >= least and not self._shutdown.begun:
             page = self._lanes.read(lane, min(PAGE_ROWS, room - dispatched))
             if page is None:
-                return dispatched, dispatched == read
-            read += len(page.rows)
+                break
             dispatched += self._start_runs(page)
             self._lanes.advance(page)
             if page.is_last:
-                return dispatched, dispatched == read
-        return dispatched, False
+                break
+        return dispatched
 
     def _start_runs(self, page: Page) -> int:
         size = self._flow.limits.run_rows

@@ -62,8 +62,6 @@ class LiveQueryListener:
         self._emit = emit
         self._active = threading.Event()
         self._stopped = threading.Event()
-        self.listening = False
-        """Whether there is a live query now, as far as is known."""
 
     def pause(self) -> None:
         """End the live query soon. A second call changes nothing."""
@@ -111,7 +109,6 @@ class LiveQueryListener:
             log.info("no_live_queries", reason=str(error), poll_s=self._poll_s)
             return False
         finally:
-            self.listening = False
             connection.close()
         return True
 
@@ -119,7 +116,6 @@ class LiveQueryListener:
         """Call `wake` for each notification, until paused or stopped."""
         self._active.wait()
         live_id = connection.listen(outbox.TABLE)
-        self.listening = True
         self._wake()  # for records written while nobody listened
         since, heard = time.monotonic(), 0
         while self._active.is_set() and not self._stopped.is_set():
@@ -131,5 +127,4 @@ class LiveQueryListener:
             heard += 1
             if heard >= MAX_NOTIFICATIONS_S:
                 self.pause()
-        self.listening = False
         connection.unlisten(live_id)

@@ -41,7 +41,6 @@ class Notifier:
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._rows_given_back = False
-        self._heeds_runs = True
         self._live_query = (
             LiveQueryListener(connect, self._woken.set, poll_s=poll_s, emit=emit)
             if connect
@@ -58,10 +57,9 @@ class Notifier:
         for thread in self._threads:
             thread.start()
 
-    def wait(self, timeout_s: float) -> bool:
-        """Return True at a notification since the last `clear`, or after `stop`; False after
-        `timeout_s`."""
-        return self._woken.wait(timeout_s)
+    def wait(self, timeout_s: float) -> None:
+        """Return at a notification since the last `clear`, after `stop`, or at the time-out."""
+        self._woken.wait(timeout_s)
 
     def clear(self) -> None:
         """Forget the notifications so far."""
@@ -76,13 +74,6 @@ class Notifier:
         """Resume or pause the live query. A second call changes nothing."""
         if self._live_query:
             (self._live_query.resume if listen else self._live_query.pause)()
-
-    def heed_runs(self, heed: bool) -> None:
-        """Whether a finished run is to wake the loop: it makes room, and unlocks rows.
-
-        Without a live query it always does: records are then found by looking often.
-        """
-        self._heeds_runs = heed
 
     def wake_all(self) -> None:
         """Wake the loops of all producers, this one's too. Raises RedisUnavailable."""
@@ -114,6 +105,4 @@ class Notifier:
     def _on_message(self, given_back: bool) -> None:
         if given_back:
             self._rows_given_back = True
-        listening = self._live_query is not None and self._live_query.listening
-        if given_back or self._heeds_runs or not listening:
-            self._woken.set()
+        self._woken.set()

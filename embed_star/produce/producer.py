@@ -122,10 +122,8 @@ class Producer:
             return min(self._timings.poll_s, self._timings.lease_s / 3)
         self._lead()
         self._rewind_if_due()
-        self._notifier.heed_runs(True)  # one that finishes meanwhile may make the room that lacks
         tick = self._backlog.dispatch()
         self._notifier.listen_to_writes(tick.in_flight <= self._timings.quiet_rows)
-        self._notifier.heed_runs(tick.left)
         if tick.gather:
             self._gather()
         # With nothing under way, a look from the beginning is one short query.
@@ -167,7 +165,6 @@ class Producer:
         if self._leading:
             log.warning("leadership_lost")
         self._leading = False
-        self._notifier.heed_runs(True)  # and a leader that resigns
         if not self._standing_by:
             log.info("standing_by")
             self._standing_by = True

@@ -67,13 +67,6 @@ class TestCutting:
         assert world.provider.paid == {"a2": 1, "b": 1}
         world.assert_current()
 
-    def test_a_row_that_another_run_holds_is_left(self, world: World) -> None:
-        backlog, _ = world.backlog()
-        world.write("a", full_name="a")
-        assert backlog.dispatch() == Tick(1, 1)
-        world.write("a", full_name="another")
-        assert backlog.dispatch() == Tick(0, 1, left=True)
-
     def test_an_empty_outbox_dispatches_nothing(self, world: World) -> None:
         backlog, recorder = world.backlog()
         assert backlog.dispatch() == Tick(0, 0)
@@ -94,10 +87,10 @@ class TestLanes:
         world = make_world(batch_size=5, chord_batches=2, max_in_flight_rows=20)
         world.store.repos.upsert([(n, {"full_name": f"n{n}"}) for n in range(50)], lane=1)
         backlog, recorder = world.backlog()
-        assert backlog.dispatch() == Tick(20, 20, left=True)
-        assert backlog.dispatch() == Tick(0, 20, left=True)
+        assert backlog.dispatch() == Tick(20, 20)
+        assert backlog.dispatch() == Tick(0, 20)
         world.write("fresh", full_name="fresh")
-        assert backlog.dispatch() == Tick(1, 21, gather=True, left=True)
+        assert backlog.dispatch() == Tick(1, 21, gather=True)
         assert recorder.keys[-1] == '"fresh"'
 
     def test_fresh_rows_are_bounded_too(self, make_world: MakeWorld) -> None:
@@ -145,11 +138,11 @@ class TestInFlight:
         world = make_world(batch_size=5, chord_batches=2, max_in_flight_rows=20)
         world.store.repos.upsert([(n, {"full_name": f"n{n}"}) for n in range(50)], lane=1)
         backlog, recorder = world.backlog()
-        assert backlog.dispatch() == Tick(20, 20, left=True)
+        assert backlog.dispatch() == Tick(20, 20)
         for number, batch in enumerate(recorder.batches):
             world.services.embedder.started(batch, str(number))
         assert world.services.ledger.counts().queued == 0
-        assert backlog.dispatch() == Tick(0, 20, left=True)
+        assert backlog.dispatch() == Tick(0, 20)
 
     @pytest.mark.parametrize("lane", Lane)
     def test_a_limit_below_a_batch_does_not_stop_a_lane(

@@ -117,7 +117,7 @@ class TestWhileOpen:
         world.write_many(5)
         open_it(world)
         backlog, recorder = world.backlog()
-        assert backlog.dispatch() == Tick(0, 0, 30.0, left=True)
+        assert backlog.dispatch() == Tick(0, 0, 30.0)
         assert recorder.runs == []
         assert world.locks() == {}
 
@@ -164,7 +164,7 @@ class TestTheWayBack:
         backlog._lanes._wall_clock = lambda: time.time() + 3600.0  # nothing pending is recent
         backlog.dispatch()
         open_it(world)
-        assert backlog.dispatch() == Tick(0, 4, 30.0, left=True)
+        assert backlog.dispatch() == Tick(0, 4, 30.0)
         for batch in recorder.batches:
             world.carry_out(batch)
         clock.now_s += 30.0
@@ -179,8 +179,8 @@ class TestTheWayBack:
         backlog, recorder = world.backlog()
         backlog.dispatch()
         clock.now_s += 30.0
-        assert backlog.dispatch() == Tick(2, 2, 0.0, left=True)
-        assert backlog.dispatch() == Tick(0, 2, 0.0, left=True)  # until a worker has begun it
+        assert backlog.dispatch() == Tick(2, 2, 0.0)
+        assert backlog.dispatch() == Tick(0, 2, 0.0)  # until a worker has begun it
         (batch,) = recorder.batches
         assert world.carry_out(batch) == {Status.EMBEDDED: 2}
         assert world.provider.calls[:2] == [(PROBE_TEXT,)] * 2
@@ -200,7 +200,7 @@ class TestTheWayBack:
         assert {one.status for one in world.embed(batch, final=False)} == {Status.DEFERRED}
         assert world.provider.calls == [(PROBE_TEXT,)]
         assert world.locks() == {}
-        assert world.backlog()[0].dispatch() == Tick(0, 2, 30.0, left=True)
+        assert world.backlog()[0].dispatch() == Tick(0, 2, 30.0)
 
     def test_a_row_that_breaks_the_provider_does_not_keep_it_paused(
         self, world: World, clock: Clock
