@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -56,28 +55,6 @@ def redis_errors(what: str) -> Iterator[None]:
     except redis.RedisError as error:
         reason = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
         raise RedisUnavailable(f"Redis: cannot {what}: {reason}") from error
-
-
-class Question(NamedTuple):
-    """A script that may be asked twice, and what its reply means."""
-
-    script: Any
-    keys: Sequence[str]
-    args: Sequence[Any]
-    read: Callable[[Any], Any]
-
-
-def ask_together(client: redis.Redis, *questions: Question) -> list[Any]:
-    """The answers to `questions`, in one round trip. Raises RedisUnavailable."""
-    with redis_errors("look at the fleet"):
-        pipe = client.pipeline(transaction=False)
-        for one in questions:
-            pipe.evalsha(one.script.sha, len(one.keys), *one.keys, *one.args)
-        try:
-            replies = pipe.execute()
-        except redis.exceptions.NoScriptError:  # Redis is new, or came back empty
-            replies = [one.script(keys=one.keys, args=one.args) for one in questions]
-    return [one.read(reply) for one, reply in zip(questions, replies, strict=True)]
 
 
 def check_writes(client: redis.Redis) -> None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import redis
 
-from embed_star.coordination.client import Question, redis_errors
+from embed_star.coordination.client import redis_errors
 from embed_star.coordination.idempotent_scripts import Once
 
 
@@ -236,11 +236,9 @@ class RedisInFlightLedger:
         self._call(self._give_back, run_id, -rows, self.channel, _GIVEN_BACK)
 
     def counts(self) -> RunCounts:
-        return _read_counts(self._call(self._counts))
-
-    def question(self) -> Question:
-        """What `counts` asks, to be asked together with others."""
-        return Question(self._counts, self._keys, (), _read_counts)
+        in_flight, queued, finished, age_ms = map(int, self._call(self._counts))
+        oldest_age_s = max(0, age_ms) / 1000 if in_flight else None
+        return RunCounts(in_flight, queued, finished, oldest_age_s)
 
     def totals(self) -> dict[str, int]:
         with redis_errors("read totals"):
@@ -268,9 +266,3 @@ class RedisInFlightLedger:
 
     def _own(self, run_id: str) -> list[str]:
         return [f"{self._prefix}{kind}:{run_id}" for kind in ("started", "over")]
-
-
-def _read_counts(reply: Sequence[Any]) -> RunCounts:
-    in_flight, queued, finished, age_ms = map(int, reply)
-    oldest_age_s = max(0, age_ms) / 1000 if in_flight else None
-    return RunCounts(in_flight, queued, finished, oldest_age_s)

@@ -6,11 +6,8 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from embed_star.calling.breaker import breaker
 from embed_star.calling.breaker.breaker import Breaker, Phase
-from embed_star.calling.rate_limit import rate_limiter
 from embed_star.calling.rate_limit.rate_limiter import RateLimiter
 from embed_star.coordination.in_flight import InFlightLedger, RunCounts
 from embed_star.models import Lane
@@ -71,14 +68,6 @@ class Allowance:
     """Whether a pause may have unlocked rows that lie before the place of reading."""
 
 
-class Look(NamedTuple):
-    """One look at the fleet."""
-
-    counts: RunCounts
-    breaker: breaker.State
-    rate_limit: rate_limiter.State
-
-
 class FlowControl:
     """Derives the allowance from the ledger, the breaker and the rate limiter."""
 
@@ -89,12 +78,9 @@ class FlowControl:
         breaker: Breaker,
         rate_limiter: RateLimiter,
         limits: FlowLimits,
-        look: Callable[[], Look] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`look` asks all three at once, where that is possible. It raises RedisUnavailable."""
         self.limits = limits
-        self._look = look or self._look_at_each
         self._ledger = ledger
         self._breaker = breaker
         self._rate_limiter = rate_limiter
@@ -112,9 +98,10 @@ class FlowControl:
         longer than the window: the rows' locks would end before their turn. While the
         breaker is half-open, one batch, whose worker probes the provider.
         """
-        counts, breaker, rate_limit = self._look()
+        counts = self._ledger.counts()
         rate_rows_s = self._throughput.update(counts.finished_total)
-        paused = breaker.retry_in_s or rate_limit.paused_s > self.limits.window_s
+        breaker = self._breaker.state()
+        paused = breaker.retry_in_s or self._rate_limiter.state().paused_s > self.limits.window_s
         # After the last answer of Redis: the end of a pause must not get lost with an error.
         was_closed, self._was_closed = self._was_closed, breaker.phase is Phase.CLOSED
         if paused:
@@ -130,6 +117,3 @@ class FlowControl:
             paused_s=breaker.retry_in_s,
             rows_came_back=not (was_closed and self._was_closed),
         )
-
-    def _look_at_each(self) -> Look:
-        return Look(self._ledger.counts(), self._breaker.state(), self._rate_limiter.state())

@@ -154,7 +154,6 @@ class Services(Searching):
                 breaker=self.breaker,
                 rate_limiter=self.rate_limiter,
                 limits=limits,
-                look=self.look,
             ),
             runs=RunStarter(
                 claims=self.claims,

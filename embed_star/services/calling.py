@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from embed_star.calling.gateway import ProviderGateway
     from embed_star.calling.rate_limit.rate_limiter import RateLimiter
     from embed_star.calling.validation import Validator
-    from embed_star.produce.flow_control import Look
     from embed_star.providers.base import Provider
 
 FAILURE_RATE = 0.5
@@ -125,17 +123,3 @@ class Calling(Backends):
         return RedisRateLimiter(
             self.redis, self.redis_prefix, name, self.rate_limits, max_wait_s=wait_s
         )
-
-    @cached_property
-    def look(self) -> Callable[[], Look] | None:
-        """Asks all that paces the producer at once; None where a part of it is in this process."""
-        from embed_star.calling.breaker.shared import RedisBreaker
-        from embed_star.calling.rate_limit.shared import RedisRateLimiter
-        from embed_star.coordination.client import ask_together
-        from embed_star.produce.flow_control import Look
-
-        breaker, rate_limiter = self.breaker, self.rate_limiter
-        if not isinstance(breaker, RedisBreaker) or not isinstance(rate_limiter, RedisRateLimiter):
-            return None
-        parts = (self.ledger, breaker, rate_limiter)
-        return lambda: Look(*ask_together(self.redis, *(one.question() for one in parts)))

@@ -6,15 +6,10 @@ import itertools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 import redis
 
-from embed_star.calling.breaker.breaker import Thresholds
-from embed_star.calling.breaker.shared import RedisBreaker
-from embed_star.calling.rate_limit.rate_limiter import Limits
-from embed_star.calling.rate_limit.shared import RedisRateLimiter
 from embed_star.coordination import client as connection
 from embed_star.coordination.in_flight import InFlightLedger, RedisInFlightLedger, RunCounts
 from embed_star.coordination.memory import MemoryInFlightLedger
@@ -36,25 +31,6 @@ def ledger(request: pytest.FixtureRequest) -> InFlightLedger:
         # Each look at the clock finds it 10 ms later.
         return MemoryInFlightLedger(itertools.count(0.0, 0.01).__next__)
     return RedisInFlightLedger(request.getfixturevalue("client"), "test:")
-
-
-def test_one_look_at_the_fleet_says_what_each_part_of_it_says(client: redis.Redis) -> None:
-    ledger = RedisInFlightLedger(client, "test:")
-    thresholds = Thresholds(failures=2, open_s=30.0, successes_to_close=2)
-    breaker = RedisBreaker(client, "test:", "a", thresholds, lambda: 1000.0)
-    limiter = RedisRateLimiter(client, "test:", "a", Limits(60), lambda: 1000.0)
-    ledger.begin("run", 3, LONG_S)
-    breaker.failed(breaker.admit(), for_certain=True)
-    limiter.pause(20.0)
-    parts = (ledger, breaker, limiter)
-    each = [replace(ledger.counts(), oldest_age_s=None), breaker.state(), limiter.state()]
-    client.script_flush()  # as a Redis that came back has none; it has them the second time
-    for _ in range(2):
-        counts, *others = connection.ask_together(client, *(one.question() for one in parts))
-        assert [replace(counts, oldest_age_s=None), *others] == each
-    assert each[0].in_flight == 3
-    assert each[1].retry_in_s == 30.0
-    assert each[2].paused_s == 20.0
 
 
 class TestCounts:

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from embed_star.calling.breaker.breaker import PROBE_POLL_S, Admission, Phase, State, Thresholds
-from embed_star.coordination.client import Question, redis_errors
+from embed_star.coordination.client import redis_errors
 from embed_star.coordination.idempotent_scripts import Once
 
 _IDLE_S = 3600.0
@@ -183,26 +183,15 @@ class RedisBreaker:
             self._call("abandoned", admission)
 
     def state(self) -> State:
-        return _read_state(self._call("state"))
-
-    def question(self) -> Question:
-        """What `state` asks, to be asked together with others."""
-        return Question(self._look, [self._key], self._args("state"), _read_state)
+        phase, wait_ms, *counts = self._call("state")
+        return State(_PHASES[phase], wait_ms / 1000, *counts)
 
     def _call(self, what: str, admission: Admission | None = None) -> Any:
-        with redis_errors("ask the circuit breaker"):
-            script = self._look if what == "state" else self._script
-            return script(keys=[self._key], args=self._args(what, admission))
-
-    def _args(self, what: str, admission: Admission | None = None) -> list[Any]:
         now = "" if self._clock is None else round(self._clock() * 1000)
         ticket = 0 if admission is None else admission.ticket
-        return [what, ticket, now, *self._limits]
-
-
-def _read_state(reply: list[int]) -> State:
-    phase, wait_ms, *counts = reply
-    return State(_PHASES[phase], wait_ms / 1000, *counts)
+        with redis_errors("ask the circuit breaker"):
+            script = self._look if what == "state" else self._script
+            return script(keys=[self._key], args=[what, ticket, now, *self._limits])
 
 
 def _ms(seconds: float) -> int:

@@ -22,7 +22,7 @@ from embed_star.calling.rate_limit.rate_limiter import (
     pause_s,
     us_of,
 )
-from embed_star.coordination.client import Question, redis_errors
+from embed_star.coordination.client import redis_errors
 from embed_star.coordination.idempotent_scripts import Once
 
 # KEYS: the ledger (hash, absent: nothing booked). ARGV: what, now in µs ('': Redis' own),
@@ -176,20 +176,11 @@ class RedisRateLimiter:
         self._call("pause", us_of(pause_s(seconds)))
 
     def state(self) -> State:
-        return self._read_state(self._call("state"))
-
-    def question(self) -> Question:
-        """What `state` asks, to be asked together with others."""
-        return Question(self._look, [self._key], self._args("state"), self._read_state)
-
-    def _read_state(self, reply: list[int]) -> State:
-        now, *fields = reply
+        now, *fields = self._call("state")
         return Ledger(*fields).state(now, self._limits)
 
     def _call(self, what: str, *amounts: int) -> Any:
+        now = "" if self._clock is None else us_of(self._clock())
         with redis_errors("ask for the provider's budget"):
             script = self._look if what == "state" else self._script
-            return script(keys=[self._key], args=self._args(what, *amounts))
-
-    def _args(self, what: str, *amounts: int) -> list[Any]:
-        return [what, "" if self._clock is None else us_of(self._clock()), *amounts]
+            return script(keys=[self._key], args=[what, now, *amounts])
