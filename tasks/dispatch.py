@@ -19,8 +19,9 @@ PRIORITY = {Lane.FRESH: 0, Lane.BACKFILL: 9}
 class CeleryDispatcher:
     """The `Dispatcher` of `produce.backlog` over Celery.
 
-    A run is a chord: `embed_batch` for each batch, then one `store_embeddings`. The
-    messages hold ids only, and the run's id is also in every header.
+    A run is a chord: `embed_batch` for each batch, then one `store_embeddings`. A run of one
+    batch needs no count of its parts: there, `store_embeddings` is the callback of the only
+    `embed_batch`. The messages hold ids only, and the run's id is also in every header.
     """
 
     def __init__(self, app: Celery) -> None:
@@ -43,7 +44,10 @@ class CeleryDispatcher:
             priority=priority, headers={"run_id": run_id}
         )
         with _publishing("a run"):
-            chord(header)(body)
+            if len(header) == 1:
+                header[0].apply_async(link=body)
+            else:
+                chord(header)(body)
 
     def reconcile(self) -> None:
         """Ask for a reconcile soon. Raises RedisUnavailable."""

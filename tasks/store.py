@@ -1,7 +1,8 @@
-"""`embed_star.store_embeddings`: a chord's body, one bulk write."""
+"""`embed_star.store_embeddings`: what follows a run's batches, one bulk write."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -35,18 +36,22 @@ def register(app: Celery, settings: Settings) -> None:
     ) -> None:
         """Write the outcomes of all batches of a run. Twice, or late, changes nothing."""
         try:
-            tally = task.services.storer.store(run_id, _outcomes(parts), space)
+            store(task, run_id, _outcomes(parts), space)
         except (ValueError, AnotherSpace) as error:
             retry = requeue(task, str(error))
             if retry is not None:
                 raise retry from error
-            return
-        log.info("run_stored", **{status.value: rows for status, rows in tally.items() if rows})
+
+
+def store(task: ServiceTask, run_id: str, outcomes: Sequence[Outcome], space: str | None) -> None:
+    """Write the outcomes of a run within `task`. Raises TransientError and AnotherSpace."""
+    tally = task.services.storer.store(run_id, outcomes, space)
+    log.info("run_stored", **{status.value: rows for status, rows in tally.items() if rows})
 
 
 def _outcomes(parts: Any) -> list[Outcome]:
     """The outcomes in the results of `embed_batch`. Raises ValueError for unknown ones."""
-    # Celery makes a chain of a chord with one header: its result comes unwrapped.
+    # A callback gets the one result as it is.
     results = [parts] if isinstance(parts, dict) else parts
     try:
         return [Outcome.from_json(one) for part in results for one in part["outcomes"]]

@@ -123,9 +123,9 @@ def test_a_share_of_runs_is_traced_and_those_wholly(fleet: Fleet, receiver: Otlp
     assert len(runs) >= 60
     assert 0.2 * len(runs) < len(traces) < 0.8 * len(runs)
     for spans in traces:
-        assert {"run", "claim", "dispatch", "embed_batch", "store_embeddings"} <= set(
-            by_name(spans)
-        )
+        named = by_name(spans)
+        assert {"run", "claim", "dispatch", "embed_batch", "write"} <= set(named)
+        assert named["write"][0].parent_id == named["embed_batch"][0].span_id
     assert set(receiver.traces()) == {spans[0].trace_id for spans in traces}
 
 

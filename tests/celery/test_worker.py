@@ -70,10 +70,19 @@ def lines(child: Child, since: int, **wanted: Any) -> list[dict[str, Any]]:
 # Runs
 
 
+def of_tasks(child: Child, since: int) -> list[str]:
+    """What Celery says of tasks after the first `since` lines."""
+    return [line["event"] for line in lines(child, since, logger="celery.app.trace")]
+
+
 @pytest.mark.parametrize(
-    "batches", [1, RUN_BATCHES], ids=["one batch, a chain", "several, a chord"]
+    ("batches", "bodies"),
+    [(1, 0), (RUN_BATCHES, 1)],
+    ids=["one batch, at once", "several, a chord"],
 )
-def test_a_run_is_stored_in_one_write(tenant: Tenant, worker: Child, batches: int) -> None:
+def test_a_run_is_stored_in_one_write(
+    tenant: Tenant, worker: Child, batches: int, bodies: int
+) -> None:
     since = len(log_lines(worker))
     tenant.lab.insert(batches * BATCH_ROWS)
     assert tenant.dispatch() == batches * BATCH_ROWS
@@ -82,6 +91,34 @@ def test_a_run_is_stored_in_one_write(tenant: Tenant, worker: Child, batches: in
     (stored,) = lines(worker, since, event="run_stored")
     assert stored["embedded"] == batches * BATCH_ROWS
     assert len(tenant.provider.asked()) == batches
+    tenant.lab.report().assert_kept()
+    ended = "succeeded in"
+    eventually(
+        lambda: sum(ended in one for one in of_tasks(worker, since)) == batches + bodies,
+        "all tasks have ended",
+    )
+    assert sum("store_embeddings" in one for one in of_tasks(worker, since)) == bodies
+
+
+def test_a_run_of_one_batch_that_cannot_be_written_at_once_is_written_later(
+    tenant: Tenant, worker: Child
+) -> None:
+    since = len(log_lines(worker))
+    table = tenant.lab.services.space.table
+    # As a write that meets others each time.
+    tenant.lab.query(
+        f"DEFINE EVENT busy ON {table} WHEN true THEN {{ THROW 'This transaction can be retried' }}"
+    )
+    tenant.lab.insert(BATCH_ROWS)
+    tenant.dispatch()
+    eventually(lambda: bool(lines(worker, since, event="store_put_off")), "the write fails")
+    assert lines(worker, since, event="run_stored") == []
+    tenant.lab.query(f"REMOVE EVENT busy ON {table}")
+    tenant.lab.await_quiet()
+    eventually(lambda: bool(lines(worker, since, event="run_stored")), "the run is logged")
+    (stored,) = lines(worker, since, event="run_stored")
+    assert stored["task"] == "embed_star.store_embeddings"
+    assert len(tenant.provider.asked()) == 1
     tenant.lab.report().assert_kept()
 
 
@@ -95,7 +132,13 @@ def test_the_ids_of_a_run_are_in_every_log_line_of_it(tenant: Tenant, worker: Ch
     (stored,) = lines(worker, since, event="run_stored")
     run_id = stored["run_id"]
     assert len(run_id) == 32
-    of_task = [line for line in log_lines(worker)[since:] if line["logger"] == "celery.app.trace"]
+    # The body may have ended before the last header says that it has.
+    ended = "embed_batch", " succeeded in "
+    eventually(
+        lambda: sum(all(part in one for part in ended) for one in of_tasks(worker, since)) == 2,
+        "both batches have ended",
+    )
+    of_task = lines(worker, since, logger="celery.app.trace")
     header = [line for line in of_task if "embed_batch" in line["event"]]
     retried = [line for line in header if " retry: " in line["event"]]
     done = [line for line in header if " succeeded in " in line["event"]]
