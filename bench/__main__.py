@@ -22,7 +22,7 @@ from bench.recovery import recovery
 from bench.scale import command as scale
 from bench.scraping import scraped
 from bench.soak import soak
-from bench.stack import Bench, Shape, quantile, running
+from bench.stack import AUTO, Bench, Shape, quantile, running
 from bench.starting import starts
 from embed_star.errors import EmbedStarError
 from embed_star.store.client.codec import record
@@ -120,9 +120,8 @@ def slow_provider(figures: dict[str, float], rows: int = 8_000) -> list[Line]:
 
 def defaults(figures: dict[str, float], rows: int = 10_000) -> list[Line]:
     """300 ms a call, with the settings as they come: batches and calls are `auto`."""
-    own = {"BATCH_SIZE": "auto", "PARALLEL_WORKERS": "auto"}
     shape = Shape(
-        batch_rows=10, chord_batches=10, workers=1, threads=3, latency_ms=300, settings=own
+        batch_rows=10, chord_batches=10, workers=1, threads=3, latency_ms=300, settings=AUTO
     )
     with running(shape) as bench:
         rate = _backlog(bench, rows)

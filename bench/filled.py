@@ -8,13 +8,15 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bench.rows import RowMaker
+from bench.stack import wait
 from bench.starting import CELERY, EMBED_STAR, HOSTED
 from bench.usage import cpu_s
 from embed_star.devstack.servers import LocalServers, ServerOptions
@@ -24,6 +26,7 @@ from embed_star.services.store import target_of
 from embed_star.settings import Settings, load_settings
 from embed_star.store.bootstrap import bootstrap
 from embed_star.store.client.codec import VectorBytes, record
+from embed_star.store.tables.event import EVENT
 from tests.support.scripted_provider import ScriptedProvider
 
 ROWS = 100_000
@@ -31,7 +34,6 @@ STARTS = 3
 LOOKS = 5
 _PAGE = 500
 _POLL_S = 0.01
-_GIVE_UP_S = 120.0
 
 
 def filled(figures: dict[str, float], rows: int = ROWS) -> list[tuple[str, ...]]:
@@ -56,7 +58,7 @@ def filled(figures: dict[str, float], rows: int = ROWS) -> list[tuple[str, ...]]
             _half_pending(services, rows)
             alone = fleet.status()
             with fleet.running("worker", *CELERY, "worker"):
-                _await(lambda: services.workers.count() > 0)
+                wait(lambda: services.workers.count() > 0, _POLL_S)
                 beside = fleet.status()
     migrated, started, used = (statistics.median(one) for one in zip(*starts, strict=True))
     figures |= {"first_vector_s": started, "first_vector_with_migrate_s": migrated}
@@ -109,14 +111,7 @@ class _Fleet:
 
 def _make_user(settings: Settings, root: Mapping[str, str]) -> None:
     target = target_of(settings)
-    made = type(target)(
-        url=target.url,
-        user=root["ROOT_DB_USER"],
-        password=root["ROOT_DB_PASS"],
-        namespace=target.namespace,
-        database=target.database,
-        root=True,
-    )
+    made = replace(target, user=root["ROOT_DB_USER"], password=root["ROOT_DB_PASS"], root=True)
     bootstrap(made, target.user, target.password)
 
 
@@ -136,7 +131,7 @@ def _start(services: Services, fleet: _Fleet) -> tuple[float, float, float]:
     (info,) = query("INFO FOR DB")
     for table in info["tables"].keys() - {"repo"}:
         query(f"REMOVE TABLE {table}")
-    query("REMOVE EVENT IF EXISTS embedding_outbox ON repo")
+    query(f"REMOVE EVENT IF EXISTS {EVENT} ON repo")
     services.redis.flushall()
     began = time.perf_counter()
     fleet.run(*EMBED_STAR, "migrate")
@@ -145,7 +140,7 @@ def _start(services: Services, fleet: _Fleet) -> tuple[float, float, float]:
         fleet.running("worker", *CELERY, "worker") as worker,
         fleet.running("producer", *EMBED_STAR, "watch") as producer,
     ):
-        _await(lambda: services.store.vectors.keys_page(None, 1))
+        wait(lambda: services.store.vectors.keys_page(None, 1), _POLL_S)
         now, used_s = time.perf_counter(), cpu_s(worker) + cpu_s(producer)
     return now - began, now - started, used_s
 
@@ -168,11 +163,3 @@ def _half_pending(services: Services, rows: int) -> None:
         store.database.query(f"INSERT INTO {table} $rows RETURN NONE", rows=page)
     for start in range(rows // 2, rows, _PAGE):
         store.outbox.announce([(key, 100) for key in range(start, start + _PAGE)], Lane.BACKFILL)
-
-
-def _await(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + _GIVE_UP_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("it did not get there")
-        time.sleep(_POLL_S)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.stack import Shape, running
+from bench.stack import AUTO, Shape, running
 from bench.usage import proportional_bytes, resident_bytes
 
-AUTO = {"BATCH_SIZE": "auto", "PARALLEL_WORKERS": "auto"}
 LOCAL = {
     "EMBEDDING_PROVIDER": "local",
     "EMBEDDING_MODEL": "all-minilm-l6-v2-int8",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import requests
 
-from bench.stack import GIVE_UP_S, Bench, Shape, running
+from bench.stack import AUTO, Bench, Shape, running, wait
 
 ROWS = 5_000
 STRUCK_AT = 1_500
@@ -16,14 +16,13 @@ STRUCK_AT = 1_500
 GOAL_S = 15.0
 _TURNS = 3
 
-AS_THEY_COME = {
-    "BATCH_SIZE": "auto",
-    "CHORD_BATCHES": "10",
-    "PARALLEL_WORKERS": "auto",
-    "LEADER_LEASE_S": "10",
-}
 SHAPE = Shape(
-    batch_rows=10, chord_batches=10, workers=2, threads=3, latency_ms=300, settings=AS_THEY_COME
+    batch_rows=10,
+    chord_batches=10,
+    workers=2,
+    threads=3,
+    latency_ms=300,
+    settings={**AUTO, "LEADER_LEASE_S": "10"},
 )
 """Two workers with the settings that nobody has changed."""
 
@@ -51,13 +50,13 @@ def _after(bench: Bench, fault: Callable[[Bench], None]) -> float:
     fault(bench)
     _await_vectors(count, before + ROWS)
     taken_s = time.perf_counter() - began
-    _wait(lambda: all(map(_ready, bench.stack.monitoring_ports.values())), "a process is not ready")
+    wait(lambda: all(map(_ready, bench.stack.monitoring_ports.values())), poll_s=0.05)
     return taken_s
 
 
 def _await_vectors(count: Callable[[], int], wanted: int) -> None:
     # Of the database, and not of Redis, which forgets its counts in some of the faults.
-    _wait(lambda: count() >= wanted, f"not all of {wanted} vectors are there")
+    wait(lambda: count() >= wanted, poll_s=0.05)
 
 
 def _ready(port: int) -> bool:
@@ -65,14 +64,6 @@ def _ready(port: int) -> bool:
         return requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).ok
     except requests.ConnectionError:
         return False
-
-
-def _wait(condition: Callable[[], bool], failed: str) -> None:
-    deadline = time.monotonic() + GIVE_UP_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(failed)
-        time.sleep(0.05)
 
 
 def _nothing(bench: Bench) -> None:

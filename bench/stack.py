@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,9 @@ DIMENSIONS = 768
 GIVE_UP_S = 180.0
 _LEASE_S = 1.0
 _INSERT_ROWS = 100
+
+AUTO = {"BATCH_SIZE": "auto", "PARALLEL_WORKERS": "auto"}
+"""As these settings come: a shape names numbers, for those that are to be the same each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +88,13 @@ class Bench:
 
     def await_claiming(self) -> float:
         """Wait for the first claim; when it was seen."""
-        _wait(lambda: self.services.ledger.counts().in_flight > 0)
+        wait(lambda: self.services.ledger.counts().in_flight > 0)
         return time.perf_counter()
 
     def await_written(self, rows: int) -> float:
         """Wait until all `rows` vectors are written; when that was seen."""
         finished = self.services.ledger
-        _wait(lambda: finished.counts().finished_total >= rows, poll_s=0.02)
+        wait(lambda: finished.counts().finished_total >= rows, poll_s=0.02)
         seen = time.perf_counter()
         written = self.services.store.vectors.count()
         if written != rows:
@@ -113,7 +116,7 @@ class Bench:
                 store.database.query("DELETE $ids RETURN NONE", ids=ids)
                 store.outbox.announce([(key, 100) for key in page], Lane.FRESH)
         started = self.await_claiming()
-        _wait(lambda: store.vectors.count() == before, poll_s=0.02)
+        wait(lambda: store.vectors.count() == before, poll_s=0.02)
         return len(keys) / (time.perf_counter() - started)
 
     def edit_back_ms(self, key: int) -> float:
@@ -125,11 +128,11 @@ class Bench:
         edit = "UPDATE $id SET description = $text RETURN NONE"
         look = "SELECT VALUE text_hash FROM $id"
         query(edit, id=repo, text=f"another text of {key}")
-        _wait(lambda: query(look, id=vector)[0] not in ([], [old]))
+        wait(lambda: query(look, id=vector)[0] not in ([], [old]))
         time.sleep(0.02)  # let the run's last messages pass: the stack is to be idle
         started = time.perf_counter()
         query(edit, id=repo, text=was)
-        _wait(lambda: query(look, id=vector)[0] == [old], poll_s=0.0005)
+        wait(lambda: query(look, id=vector)[0] == [old], poll_s=0.0005)
         return (time.perf_counter() - started) * 1000
 
     def bare_insert_rate(self, rows: int) -> float:
@@ -216,7 +219,8 @@ def _repo(key: int) -> dict[str, Any]:
     }
 
 
-def _wait(condition: Any, poll_s: float = 0.002) -> None:
+def wait(condition: Callable[[], object], poll_s: float = 0.002) -> None:
+    """Return once the condition holds. Raises TimeoutError after GIVE_UP_S."""
     deadline = time.monotonic() + GIVE_UP_S
     while not condition():
         if time.monotonic() > deadline:

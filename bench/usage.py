@@ -9,8 +9,7 @@ from pathlib import Path
 
 def cpu_s(pid: int) -> float:
     """Processor seconds so far, of all its threads. Raises OSError for a process that ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, _stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:
@@ -28,10 +27,10 @@ def proportional_bytes(pid: int) -> int:
 def family(pid: int) -> list[int]:
     """`pid` and all that come from it, as far as they still run."""
     parents: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            parent = int(stat.read_text().rpartition(") ")[2].split()[1])
-            parents.setdefault(parent, []).append(int(stat.parent.name))
+            one = int(folder.name)
+            parents.setdefault(int(_stat(one)[1]), []).append(one)
     found = [pid]
     for one in found:
         found += parents.get(one, [])
@@ -43,6 +42,10 @@ def family_cpu_s(pid: int) -> float:
     ticks = 0
     for one in family(pid):
         with suppress(OSError):
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(") ")[2].split()
-            ticks += sum(map(int, fields[11:15]))
+            ticks += sum(map(int, _stat(one)[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of the process's line, from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from bench.peers.postgres import Postgres
 from bench.rows import RowMaker
-from bench.stack import DIMENSIONS, Bench, Shape
+from bench.stack import AUTO, DIMENSIONS, Bench, Shape
 from bench.usage import family, resident_bytes
 from embed_star.embed import text
 from embed_star.errors import EmbedStarError
@@ -28,7 +28,7 @@ SHAPE = Shape(
     workers=1,
     threads=CALLS,
     beat=True,
-    settings={"BATCH_SIZE": "auto", "PARALLEL_WORKERS": "auto"},
+    settings=AUTO,
 )
 """The fleet as it comes, with one worker."""
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 from embed_star.devstack.servers import free_port
@@ -82,7 +81,7 @@ class Postgres:
         deadline = time.monotonic() + 60
         while subprocess.run([self._bin / "pg_isready", "-q", "-d", self.url]).returncode:
             if time.monotonic() > deadline:
-                self.__exit__(None, None, None)
+                self.__exit__()
                 raise EmbedStarError("the PostgreSQL for the peers did not start")
             time.sleep(0.1)
         self._session = self._start([str(self._bin / "psql"), "-XAtq", self.url], subprocess.PIPE)
@@ -112,12 +111,7 @@ class Postgres:
             lines.append(line)
         return "".join(lines).strip()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._session is not None:
             self._session.communicate()
         if self._server is not None:
